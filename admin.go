@@ -1,0 +1,247 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+)
+
+// Info is a stored session, as [Manager.Sessions] lists it.
+type Info[T any] struct {
+	// ID is the public id, that of Session.ID.
+	ID   string
+	Data T
+	// CreatedAt is when the session began or its id was last regenerated.
+	CreatedAt time.Time
+	// LastUsedAt is when the session was last used, to a tenth of
+	// Config.IdleTimeout. Without an IdleTimeout, and in its last stretch before
+	// ExpiresAt, uses that changed nothing leave no trace.
+	LastUsedAt time.Time
+	// ExpiresAt is the absolute end; with an IdleTimeout it may end earlier.
+	ExpiresAt time.Time
+}
+
+// Sessions yields the live sessions of an owner, in no particular order. A
+// session that cannot be read, because a newer program stored it or because its
+// data no longer fits T, is yielded as an error together with an Info that has
+// its ID only, and the iteration goes on, so that it can be revoked; after an
+// error of the Store the iteration ends.
+//
+// Without a Store that is an OwnerStore the error is errors.ErrUnsupported.
+func (m *Manager[T]) Sessions(ctx context.Context, owner string) iter.Seq2[Info[T], error] {
+	return func(yield func(Info[T], error) bool) {
+		c := m.core
+		if err := c.needsOwners("Sessions", owner); err != nil {
+			yield(Info[T]{}, err)
+			return
+		}
+		for id, err := range c.owners.Owned(ctx, owner) {
+			if err != nil {
+				yield(Info[T]{}, fmt.Errorf("sessions: list sessions: %w", err))
+				return
+			}
+			rec, err := c.store.Load(ctx, id)
+			if errors.Is(err, ErrNotFound) || err == nil && rec.Owner != owner {
+				continue // the index may lag
+			}
+			info := Info[T]{ID: id.String()}
+			if err != nil {
+				yield(info, fmt.Errorf("sessions: %w", &storeError{"load", id, err}))
+				return
+			}
+			snap, reason, err := c.read(id, rec, &info.Data, time.Now())
+			switch reason {
+			case ReasonNone:
+				info.CreatedAt, info.ExpiresAt = time.Unix(snap.created, 0), time.Unix(snap.expires, 0)
+				info.LastUsedAt = c.lastUse(snap)
+			case ReasonExpired:
+				continue
+			default:
+				info = Info[T]{ID: info.ID}
+				err = fmt.Errorf("sessions: session %v cannot be read (%s): %w", id, reason, err)
+			}
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// lastUse is the later of the last write and of what the idle end says.
+func (m *core) lastUse(snap snapshot) time.Time {
+	used := time.Unix(snap.used, 0)
+	if m.idle > 0 {
+		if touched := snap.ends.Add(-m.idle); touched.After(used) {
+			return touched
+		}
+	}
+	return used
+}
+
+// Edit changes the stored session with the public id, for instance when an
+// administrator takes a role away: the session's own requests have the change
+// from the next one on, and those under way merge theirs with it. f runs again if
+// the session was changed meanwhile. It counts as a use.
+//
+// Edit returns ErrNotFound if there is no such session, ErrInvalid or
+// ErrTooLarge if the result cannot be stored, an error if its data cannot be
+// read, and errors.ErrUnsupported without a Store. It takes 5 seconds at most.
+func (m *Manager[T]) Edit(ctx context.Context, id string, f func(*T)) error {
+	c := m.core
+	if err := c.needsStore("Edit"); err != nil {
+		return err
+	}
+	at, err := parseID(id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	if err := c.edit(ctx, at, func(data any) { f(data.(*T)) }); err != nil {
+		return fmt.Errorf("sessions: edit session %v: %w", at, err)
+	}
+	return nil
+}
+
+func (m *core) edit(ctx context.Context, id ID, f func(any)) error {
+	for try := 0; ; try++ {
+		rec, err := m.store.Load(ctx, id)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		data := m.codec.new()
+		snap, reason, err := m.read(id, rec, data, now)
+		switch reason {
+		case ReasonNone:
+		case ReasonExpired:
+			return ErrNotFound
+		default:
+			return fmt.Errorf("it cannot be read (%s): %w", reason, err)
+		}
+		f(data)
+		v := &version{data: data, flashes: snap.flashes, life: life{snap.created, snap.expires, snap.lifetime}}
+		if v.encoded, err = m.codec.encode(nil, data); err != nil {
+			return err
+		}
+		rec, _, err = m.recordOf(identity{id: id}, v, now)
+		if err != nil {
+			return err
+		}
+		rec.Version = snap.version
+		if _, err = m.store.Update(ctx, id, rec); !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if err := backOff(ctx, try); err != nil {
+			return fmt.Errorf("%w: %w", ErrConflict, err)
+		}
+	}
+}
+
+// Revoke ends the stored session with the public id: its next request finds
+// none, and those under way store nothing any more. A session that is gone
+// already is no error; an id that is none is, and errors.ErrUnsupported is
+// returned without a Store: a cookie cannot be recalled.
+func (m *Manager[T]) Revoke(ctx context.Context, id string) error {
+	c := m.core
+	if err := c.needsStore("Revoke"); err != nil {
+		return err
+	}
+	at, err := parseID(id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	if err := c.store.Delete(ctx, at, 0); err != nil {
+		return fmt.Errorf("sessions: %w", &storeError{"revoke", at, err})
+	}
+	return nil
+}
+
+// RevokeOwner ends all sessions of an owner but those whose public ids are in
+// except, and returns how many: after a change of password, or "sign out
+// everywhere else". It lists and deletes until it finds none, so that sessions
+// that sign in meanwhile end too. If an id in except is none, nothing is ended.
+// Without a Store that is an OwnerStore the error is errors.ErrUnsupported.
+func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...string) (int, error) {
+	c := m.core
+	if err := c.needsOwners("RevokeOwner", owner); err != nil {
+		return 0, err
+	}
+	spared := make([]ID, len(except))
+	for i, id := range except {
+		var err error
+		if spared[i], err = parseID(id); err != nil {
+			return 0, err
+		}
+	}
+	revoked := 0
+	for try := 0; ; try++ {
+		n, again, err := c.revokePass(ctx, owner, spared)
+		revoked += n
+		if err != nil {
+			return revoked, fmt.Errorf("sessions: revoke sessions: %w", err)
+		}
+		if n == 0 && !again {
+			return revoked, nil
+		}
+		if n == 0 {
+			if err := backOff(ctx, try); err != nil {
+				return revoked, fmt.Errorf("sessions: revoke sessions: %w", err)
+			}
+		}
+	}
+}
+
+// revokePass deletes what the index lists, each record at the version whose
+// owner it has seen. again says that some changed at that moment.
+func (m *core) revokePass(ctx context.Context, owner string, spared []ID) (revoked int, again bool, err error) {
+	for id, err := range m.owners.Owned(ctx, owner) {
+		if err != nil {
+			return revoked, again, err
+		}
+		if slices.Contains(spared, id) {
+			continue
+		}
+		rec, err := m.store.Load(ctx, id)
+		if err == nil && rec.Owner != owner {
+			continue
+		}
+		if err == nil {
+			err = m.store.Delete(ctx, id, rec.Version)
+		}
+		switch {
+		case err == nil:
+			revoked++
+		case errors.Is(err, ErrConflict):
+			again = true
+		case !errors.Is(err, ErrNotFound):
+			return revoked, again, &storeError{"revoke", id, err}
+		}
+	}
+	return revoked, again, nil
+}
+
+func (m *core) needsStore(what string) error {
+	if m.store == nil {
+		return fmt.Errorf("sessions: %s needs a Config.Store, a cookie cannot be reached from here: %w", what, errors.ErrUnsupported)
+	}
+	return nil
+}
+
+func (m *core) needsOwners(what, owner string) error {
+	if err := m.needsStore(what); err != nil {
+		return err
+	}
+	if m.owners == nil {
+		return fmt.Errorf("sessions: %s needs a Config.Store that is an OwnerStore: %w", what, errors.ErrUnsupported)
+	}
+	if owner == "" {
+		return fmt.Errorf("sessions: %s of the owner \"\": sessions without an owner are not indexed", what)
+	}
+	return nil
+}

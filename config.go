@@ -1,0 +1,333 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/shape"
+)
+
+// A Config says how [New] makes a Manager. Keys is required; every other field
+// has a zero value that is safe. A Config prints no field that could be secret.
+type Config[T any] struct {
+	// Keys sign, or seal, what is sent to browsers. Required.
+	Keys *Keyring
+
+	// Store keeps the sessions; the cookie then carries a signed id only. Nil:
+	// the whole session travels in the cookie. A session in a cookie needs no
+	// server, but holds at most about 2,900 bytes, cannot be listed or revoked,
+	// lives on in a copy of the cookie after Destroy until it expires, and takes
+	// the state of whichever of two parallel responses arrives last; a mere
+	// read re-issues the cookie at times (see IdleTimeout), which may cross
+	// a parallel change in the same way. To change from one to the other starts
+	// everybody afresh.
+	Store Store
+
+	// Cookie holds the attributes of the cookie; zero: safe ones.
+	Cookie Cookie
+
+	// Encrypt seals the session, so that its visitor cannot read it: the cookie,
+	// or with a Store the records (the cookie with the id stays signed). To turn
+	// it on or off starts everybody afresh.
+	Encrypt bool
+
+	// Lifetime ends a session this long after its creation, its last
+	// RegenerateID or SetLifetime, however it is used. Zero: 24 hours (NIST SP
+	// 800-63B-4, section 2.2.3, for AAL2). It is counted in seconds, rounded up.
+	Lifetime time.Duration
+
+	// IdleTimeout ends a session that was not used for this long, give or take
+	// a tenth: use is written down at most once in a tenth of it. Zero: no limit.
+	// NIST SP 800-63B-4 asks for an hour at most at AAL2.
+	IdleTimeout time.Duration
+
+	// Version is the schema version of T, 0 to 65535. Raise it when a change of T
+	// needs code to carry old data over, and add that code to Upgrades. Fields
+	// that are merely added or removed need none.
+	Version int
+
+	// Upgrades lead from older versions to Version, one from each to the next,
+	// in any order. Data older than the first starts afresh.
+	Upgrades []Upgrade
+
+	// Validate checks a session beyond the struct tags, whenever it is loaded
+	// and before it is saved, unless it encodes as T{} does. It must not keep or
+	// change its argument.
+	Validate func(*T) error
+
+	// Merge replaces the merge by field where a parallel request has changed the
+	// session: base is what this request began with, mine what it made of it,
+	// theirs what is stored now. It must not keep or change its arguments; an
+	// error goes to ErrorHandler. It needs a Store.
+	Merge func(base, mine, theirs T) (T, error)
+
+	// Owner says whose session it is, "" for nobody's: the index for Sessions and
+	// RevokeOwner. It must not keep or change its argument. It needs an
+	// OwnerStore.
+	Owner func(*T) string
+
+	// Import adopts a session of another library: it is called when the session
+	// of a request that brought no cookie of ours is asked for, and what it
+	// returns with true becomes a new session. The request is the one the
+	// middleware got; verifying what it brings is up to Import.
+	Import func(*http.Request) (T, bool)
+
+	// ImportCookies are the cookies that Import reads, with the Path, Domain,
+	// Secure and Partitioned that they were set with. They are expired once the
+	// session is adopted, and by Destroy and Reset. Required with Import.
+	ImportCookies []http.Cookie
+
+	// ErrorHandler answers in place of the handler when the session could not be
+	// loaded or stored. Cache-Control: no-store is set before. If it writes
+	// nothing, status 500 is sent. Nil: 503 for an error of the Store, 500 for
+	// others, with no details.
+	ErrorHandler func(http.ResponseWriter, *http.Request, error)
+
+	// OnEvent is told what happens to sessions. It is called on the goroutine of
+	// the request, which waits for it; a panic of it is caught.
+	OnEvent func(context.Context, Event)
+
+	// Logger gets the same events, those that anybody can cause at Debug. Nil:
+	// slog.Default.
+	Logger *slog.Logger
+}
+
+// summary is how a Config prints: with a Store, a function or a header in it,
+// anything may be secret.
+func (c Config[T]) summary() string {
+	store := "cookie"
+	if c.Store != nil {
+		store = reflect.TypeOf(c.Store).String()
+	}
+	keys := "none"
+	if c.Keys != nil {
+		keys = c.Keys.summary()
+	}
+	return fmt.Sprintf("Config(%v, keys %s, store %s)", reflect.TypeFor[T](), keys, store)
+}
+
+// Format prints the type, the keys' ids and the kind of store, under every verb.
+func (c Config[T]) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.summary()) }
+
+// LogValue logs the type, the keys' ids and the kind of store.
+func (c Config[T]) LogValue() slog.Value { return slog.StringValue(c.summary()) }
+
+// MarshalText, for JSON, gives the type, the keys' ids and the kind of store.
+func (c Config[T]) MarshalText() ([]byte, error) { return []byte(c.summary()), nil }
+
+const defaultLifetime = 24 * time.Hour
+
+// A core is a Manager but for its type.
+type core struct {
+	name         string // of T
+	key          any    // typeKey[T]{}
+	newSession   func(*state) (self, data any)
+	codec        codec
+	keys         *Keyring
+	mode         string
+	signer       atomic.Pointer[signer]
+	store        Store
+	owners       OwnerStore // store, if it is one
+	encrypt      bool
+	cookie       cookieSpec
+	lifetime     time.Duration
+	idle         time.Duration
+	owner        func(any) string
+	importer     func(*http.Request) (any, bool)
+	importGone   []http.Cookie // what expires the imported cookies
+	errorHandler func(http.ResponseWriter, *http.Request, error)
+	onEvent      func(context.Context, Event)
+	logger       *slog.Logger
+}
+
+// New makes a Manager. It refuses what could go wrong later: a T that cannot be
+// stored exactly, a validate tag that would panic, an upgrade chain with a gap,
+// a cookie that browsers would drop. Its error lists everything that is wrong,
+// with the path of the field and the mend.
+func New[T any](config Config[T]) (*Manager[T], error) {
+	m := &core{
+		name: reflect.TypeFor[T]().String(),
+		key:  typeKey[T]{},
+		newSession: func(s *state) (self, data any) {
+			session := &Session[T]{state: s}
+			return session, &session.Data
+		},
+		keys:         config.Keys,
+		mode:         "cookie",
+		store:        config.Store,
+		encrypt:      config.Encrypt,
+		lifetime:     config.Lifetime,
+		idle:         config.IdleTimeout,
+		errorHandler: config.ErrorHandler,
+		onEvent:      config.OnEvent,
+		logger:       config.Logger,
+	}
+	m.codec.typ = reflect.TypeFor[T]()
+	m.codec.version = config.Version
+	if f := config.Validate; f != nil {
+		m.codec.validate = func(data any) error { return f(data.(*T)) }
+	}
+	if f := config.Merge; f != nil {
+		m.codec.merge = func(base, mine, theirs any) (any, error) {
+			merged, err := f(*base.(*T), *mine.(*T), *theirs.(*T))
+			return &merged, err
+		}
+	}
+	if f := config.Owner; f != nil {
+		m.owner = func(data any) string { return f(data.(*T)) }
+	}
+	if f := config.Import; f != nil {
+		m.importer = func(r *http.Request) (any, bool) {
+			data, ok := f(r)
+			return &data, ok
+		}
+	}
+	if err := m.complete(config.Cookie, config.Upgrades, config.ImportCookies); err != nil {
+		return nil, fmt.Errorf("sessions: New[%s]: %w", m.name, err)
+	}
+	return &Manager[T]{core: m}, nil
+}
+
+// complete checks everything and fills in what is derived.
+func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.Cookie) error {
+	var errs []error
+	refuse := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	refuse(m.codec.learn())
+	refuse(errors.Join(m.codec.setUpgrades(upgrades)...))
+	var err error
+	m.cookie, err = cookie.spec()
+	refuse(err)
+	if m.keys == nil || m.keys.ring() == nil {
+		refuse(errors.New("Config.Keys is missing; NewKeyring or ParseKeyring makes one"))
+	}
+	switch {
+	case m.lifetime < 0:
+		refuse(fmt.Errorf("Config.Lifetime: %v is negative", m.lifetime))
+	case m.lifetime == 0:
+		m.lifetime = defaultLifetime
+	}
+	if m.idle < 0 {
+		refuse(fmt.Errorf("Config.IdleTimeout: %v is negative", m.idle))
+	}
+	if m.lifetime > 0 && m.idle > m.lifetime {
+		refuse(fmt.Errorf("Config.IdleTimeout: %v is above Config.Lifetime, %v", m.idle, m.lifetime))
+	}
+	if m.store != nil {
+		m.mode = "store"
+		m.owners, _ = m.store.(OwnerStore)
+	}
+	if m.owner != nil && m.owners == nil {
+		refuse(errors.New("Config.Owner needs a Config.Store that is an OwnerStore"))
+	}
+	if m.codec.merge != nil && m.store == nil {
+		refuse(errors.New("Config.Merge needs a Config.Store; a cookie has no second writer"))
+	}
+	refuse(m.setImportCookies(importCookies))
+	if m.errorHandler == nil {
+		m.errorHandler = defaultErrorHandler
+	}
+	return errors.Join(errs...)
+}
+
+// learn walks T and makes sure that a zero and a filled value of it come back
+// as they were.
+func (c *codec) learn() error {
+	s, err := shape.Of(c.typ)
+	if err != nil {
+		return err
+	}
+	c.shape = s
+	tagged, errs := probeTags(s)
+	if tagged {
+		c.tags = newValidator()
+	}
+	zero, filled := c.new(), c.new()
+	shape.Fill(value(filled))
+	if c.zero, err = c.append(nil, zero); err != nil {
+		return errors.Join(append(errs, fmt.Errorf("%v: its zero value %w", c.typ, err))...)
+	}
+	c.zeroHash = c.hash(zero)
+	for _, data := range []any{zero, filled} {
+		b, err := c.append(nil, data)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%v: a value %w", c.typ, err))
+			continue
+		}
+		again, err := c.decodeNew(b)
+		if err == nil && c.hash(again) != c.hash(data) {
+			err = errors.New("comes back changed")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%v: a value that was stored %w; is an extension for one of its types registered with msgpack?", c.typ, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *core) setImportCookies(cookies []http.Cookie) error {
+	if m.importer != nil && len(cookies) == 0 {
+		return errors.New("Config.Import needs ImportCookies, the cookies that it reads, or they would bring the session back after Destroy")
+	}
+	var errs []error
+	for _, c := range slices.Clone(cookies) {
+		gone := http.Cookie{Name: c.Name, Path: c.Path, Domain: c.Domain, Secure: c.Secure, HttpOnly: c.HttpOnly, SameSite: c.SameSite, Partitioned: c.Partitioned, MaxAge: -1, Expires: time.Unix(1, 0)}
+		if err := gone.Valid(); err != nil {
+			errs = append(errs, fmt.Errorf("Config.ImportCookies: %q: %v", c.Name, err))
+		}
+		if c.Name == m.cookie.name {
+			errs = append(errs, fmt.Errorf("Config.ImportCookies: %q is the name of our own cookie; choose another Config.Cookie.Name", c.Name))
+		}
+		m.importGone = append(m.importGone, gone)
+	}
+	return errors.Join(errs...)
+}
+
+func defaultErrorHandler(w http.ResponseWriter, _ *http.Request, err error) {
+	status := http.StatusInternalServerError
+	var fromStore *storeError
+	if errors.As(err, &fromStore) {
+		status = http.StatusServiceUnavailable
+	}
+	http.Error(w, http.StatusText(status), status)
+}
+
+// signing returns the keys derived from the ring as it is now.
+func (m *core) signing() *signer {
+	r := m.keys.ring()
+	s := m.signer.Load()
+	if s == nil || s.ring != r {
+		s = newSigner(r, m.mode, m.cookie.name)
+		m.signer.Store(s)
+	}
+	return s
+}
+
+// outlive returns the context of a commit: it goes on when the client has hung
+// up, so that a logout is not lost with the connection, but not for ever.
+func (m *core) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	if m.store == nil {
+		return ctx, func() {}
+	}
+	return m.bounded(context.WithoutCancel(ctx))
+}
+
+// bounded gives a context the time of one load or commit. MemoryStore never
+// waits and needs no timer.
+func (m *core) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := m.store.(*MemoryStore); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, storeTimeout)
+}

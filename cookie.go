@@ -1,0 +1,181 @@
+package sessions
+
+import (
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Cookie holds the attributes of the session's cookie that users change. Its
+// zero value is the safe one: "__Host-session", Path=/, Secure, HttpOnly and
+// SameSite=Lax. HttpOnly cannot be taken away.
+//
+// A name that begins with __Host- is a promise that browsers keep (RFC 6265bis,
+// section 4.1.3): no other host, not even a subdomain, can plant a cookie of
+// that name. Without it, whoever controls a sibling domain can send a visitor
+// his own valid session in place of the visitor's.
+type Cookie struct {
+	// Name of the cookie. Zero: the strongest that fits, which is
+	// "__Host-session", or "__Secure-session" with a Domain or a Path other
+	// than "/", or "session" with Insecure.
+	Name string
+	// Path that the cookie is sent to. Zero: "/".
+	Path string
+	// Domain whose subdomains get the cookie too. Zero: this host alone.
+	Domain string
+	// SameSite, zero: Lax. None needs Secure.
+	SameSite http.SameSite
+	// Insecure leaves Secure out, for plain http on a developer's machine.
+	Insecure bool
+	// Partitioned gives each top-level site a cookie of its own (CHIPS), for
+	// use in frames. It needs Secure.
+	Partitioned bool
+	// BrowserSession leaves Max-Age out: the cookie is gone when the browser
+	// closes, until SetLifetime makes it last. Config.Lifetime holds all the same.
+	BrowserSession bool
+}
+
+// Limits of browsers (RFC 6265bis, sections 5.5 and 5.6): a larger cookie is
+// ignored, which leaves the old one in place; Max-Age counts for 400 days.
+const (
+	maxCookieSize = 4096
+	maxMaxAge     = 400 * 24 * 60 * 60
+	maxAttribute  = 1024
+)
+
+// A cookieSpec writes and finds one cookie.
+type cookieSpec struct {
+	name           string
+	path           string // "; Path=/; Domain=…"
+	flags          string // "; HttpOnly; Secure; …"
+	browserSession bool
+}
+
+// spec checks the attributes and joins all that is wrong with them.
+func (c Cookie) spec() (cookieSpec, error) {
+	var errs []error
+	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf("Config.Cookie."+format, args...)) }
+	path := cmp.Or(c.Path, "/")
+	name := c.Name
+	switch {
+	case name != "":
+	case c.Insecure:
+		name = "session"
+	case c.Domain != "" || path != "/":
+		name = "__Secure-session"
+	default:
+		name = "__Host-session"
+	}
+	if (&http.Cookie{Name: name, Value: "x"}).Valid() != nil {
+		refuse("Name: %q is not a cookie name: letters, digits and !#$%%&'*+-.^_`|~ only (RFC 6265, section 4.1.1)", name)
+	}
+	if path[0] != '/' || len(path) > maxAttribute || (&http.Cookie{Name: "x", Value: "x", Path: path}).Valid() != nil {
+		refuse("Path: %q is not a cookie path: it begins with /, has no semicolon and no control characters, and at most %d bytes", c.Path, maxAttribute)
+	}
+	if c.Domain != "" && (len(c.Domain) > maxAttribute || strings.Trim(c.Domain, ".") == "" || (&http.Cookie{Name: "x", Value: "x", Domain: c.Domain}).Valid() != nil) {
+		refuse("Domain: %q is not a domain; leave it empty for this host alone", c.Domain)
+	}
+	errs = append(errs, c.prefixRules(name, path)...)
+	if c.Insecure && c.SameSite == http.SameSiteNoneMode {
+		refuse("SameSite: browsers refuse SameSite=None without Secure; drop Insecure")
+	}
+	if c.Insecure && c.Partitioned {
+		refuse("Partitioned: browsers refuse it without Secure; drop Insecure")
+	}
+	s := cookieSpec{name: name, path: "; Path=" + path, flags: "; HttpOnly", browserSession: c.BrowserSession}
+	if c.Domain != "" {
+		s.path += "; Domain=" + strings.TrimPrefix(c.Domain, ".")
+	}
+	if !c.Insecure {
+		s.flags += "; Secure"
+	}
+	switch c.SameSite {
+	case 0, http.SameSiteDefaultMode, http.SameSiteLaxMode:
+		s.flags += "; SameSite=Lax" // always said: browsers are laxer where it is not
+	case http.SameSiteStrictMode:
+		s.flags += "; SameSite=Strict"
+	case http.SameSiteNoneMode:
+		s.flags += "; SameSite=None"
+	default:
+		refuse("SameSite: %d is none of net/http's modes", c.SameSite)
+	}
+	if c.Partitioned {
+		s.flags += "; Partitioned"
+	}
+	return s, errors.Join(errs...)
+}
+
+// prefixRules are those of names that browsers take as promises. They compare
+// without case.
+func (c Cookie) prefixRules(name, path string) (errs []error) {
+	has := func(prefix string) bool {
+		return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
+	}
+	host, secure := has("__Host-"), has("__Host-") || has("__Secure-") || has("__Http-")
+	if secure && c.Insecure {
+		errs = append(errs, fmt.Errorf("Config.Cookie.Name: browsers refuse %q without Secure; drop Insecure or the prefix", name))
+	}
+	if host && path != "/" {
+		errs = append(errs, fmt.Errorf("Config.Cookie.Name: browsers refuse %q with Path %q; leave Path empty or drop the prefix", name, path))
+	}
+	if host && c.Domain != "" {
+		errs = append(errs, fmt.Errorf("Config.Cookie.Name: browsers refuse %q with a Domain; leave Domain empty or drop the prefix", name))
+	}
+	return errs
+}
+
+// line returns the value of the Set-Cookie header for a token. maxAge counts
+// seconds; lasting overrules BrowserSession.
+func (s *cookieSpec) line(token []byte, maxAge int64, lasting bool) (string, error) {
+	size := len(s.name) + 1 + base64.RawURLEncoding.EncodedLen(len(token)) + len(s.path) + len("; Max-Age=34560000") + len(s.flags)
+	b := make([]byte, 0, size)
+	b = append(append(b, s.name...), '=')
+	b = base64.RawURLEncoding.AppendEncode(b, token)
+	b = append(b, s.path...)
+	if !s.browserSession || lasting {
+		b = append(b, "; Max-Age="...)
+		b = strconv.AppendInt(b, min(max(maxAge, 1), maxMaxAge), 10)
+	}
+	b = append(b, s.flags...)
+	if len(b) > maxCookieSize {
+		return "", fmt.Errorf("%w: the cookie takes %d bytes with its name and attributes, browsers take %d; keep less in the session, or set Config.Store", ErrTooLarge, len(b), maxCookieSize)
+	}
+	return string(b), nil
+}
+
+// expire returns the Set-Cookie value that removes the cookie.
+func (s *cookieSpec) expire() string {
+	return s.name + "=" + s.path + "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0" + s.flags
+}
+
+// values calls visit for the value of each cookie of the name, in the order of
+// the header, until it returns false. Only exact names count. It finds what
+// net/http would, without an allocation for every cookie (BenchmarkRequest/N).
+func (s *cookieSpec) values(h http.Header, visit func(value string) bool) {
+	for _, line := range h["Cookie"] {
+		for len(line) > 0 {
+			var part string
+			part, line, _ = strings.Cut(line, ";")
+			part = strings.Trim(part, " \t")
+			if len(part) > len(s.name) && part[len(s.name)] == '=' && part[:len(s.name)] == s.name {
+				if !visit(part[len(s.name)+1:]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// appendToken appends what a cookie's value encodes, if it is the canonical
+// spelling: base64url without padding, no stray bits, no line breaks.
+func appendToken(b []byte, value string) ([]byte, bool) {
+	start := len(b)
+	b, err := canonical.AppendDecode(b, []byte(value))
+	return b, err == nil && canonical.EncodedLen(len(b)-start) == len(value)
+}
+
+var canonical = base64.RawURLEncoding.Strict()

@@ -1,0 +1,142 @@
+package sessions
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+)
+
+// An Event tells Config.OnEvent what happened to a session. It holds no cookie,
+// no secret and no value of the session.
+type Event struct {
+	Kind   EventKind
+	Reason Reason // of EventStarted, EventRefused and EventDiscarded
+	ID     string // the public id, "" where there is none
+	Err    error  // more, for people
+}
+
+// An EventKind says what happened.
+type EventKind string
+
+const (
+	// EventStarted: a new session was stored, or its cookie was made. Reason
+	// says why it is new.
+	EventStarted EventKind = "started"
+	// EventRefused: a cookie came that gave no session, for Reason.
+	EventRefused EventKind = "refused"
+	// EventAmbiguous: more than one authentic cookie of the name came.
+	EventAmbiguous EventKind = "ambiguous"
+	// EventUpgraded: data of an older Config.Version went through Upgrades.
+	EventUpgraded EventKind = "upgraded"
+	// EventMerged: a parallel request had changed the session, and the changes
+	// of both were kept.
+	EventMerged EventKind = "merged"
+	// EventDiscarded: changes were not stored, since the session was destroyed,
+	// revoked or moved to another id meanwhile, or since its newest state cannot
+	// be read by this program (Reason).
+	EventDiscarded EventKind = "discarded"
+	// EventLate: changes came when the cookie that they need could not be sent
+	// any more, and were not stored.
+	EventLate EventKind = "late"
+	// EventFlashDropped: more flash messages than a session keeps; the oldest
+	// were dropped.
+	EventFlashDropped EventKind = "flash dropped"
+	// EventFailed: an operation failed, with Err. Unless it was a Touch,
+	// Config.ErrorHandler answered, if it still could.
+	EventFailed EventKind = "failed"
+)
+
+// A Reason says why a session is new.
+type Reason string
+
+const (
+	// ReasonNone: the session is not new, it was loaded.
+	ReasonNone Reason = ""
+	// ReasonNoCookie: the request brought none.
+	ReasonNoCookie Reason = "no cookie"
+	// ReasonForged: nothing that came is authentic here: forged, truncated, of
+	// an unknown key, of another cookie, mode or Manager.
+	ReasonForged Reason = "forged"
+	// ReasonExpired: its absolute end has passed.
+	ReasonExpired Reason = "expired"
+	// ReasonIdle: unused for IdleTimeout (cookie mode; a store only says unknown).
+	ReasonIdle Reason = "idle"
+	// ReasonUnknown: the store has no such record: it was idle, revoked,
+	// destroyed, replaced by RegenerateID, evicted or lost.
+	ReasonUnknown Reason = "unknown"
+	// ReasonUndecodable: the data does not fit T, or an upgrade of it failed.
+	ReasonUndecodable Reason = "undecodable"
+	// ReasonInvalid: the data breaks the validation rules of T.
+	ReasonInvalid Reason = "invalid"
+	// ReasonNewer: a newer version of the program stored it.
+	ReasonNewer Reason = "newer"
+	// ReasonReset: Session.Reset began it.
+	ReasonReset Reason = "reset"
+	// ReasonImported: Config.Import gave it.
+	ReasonImported Reason = "imported"
+)
+
+// level is how loud an event is in the log: what anybody can cause by sending
+// requests is silent at the usual level.
+func (e Event) level() slog.Level {
+	switch e.Kind {
+	case EventFailed:
+		return slog.LevelError
+	case EventLate, EventFlashDropped:
+		return slog.LevelWarn
+	case EventDiscarded:
+		return slog.LevelInfo
+	case EventRefused:
+		if e.Reason == ReasonUndecodable || e.Reason == ReasonInvalid || e.Reason == ReasonNewer {
+			return slog.LevelWarn // a deployment's fault, not a visitor's
+		}
+	}
+	return slog.LevelDebug
+}
+
+func (m *core) log() *slog.Logger {
+	if m.logger != nil {
+		return m.logger
+	}
+	return slog.Default()
+}
+
+// hears says whether anybody listens to e: if not, it costs nothing.
+func (m *core) hears(e Event) bool {
+	return m.onEvent != nil || m.log().Enabled(context.Background(), e.level())
+}
+
+// emit logs the event and hands it to OnEvent, whose panic must not undo what
+// happened.
+func (m *core) emit(ctx context.Context, e Event, attrs ...slog.Attr) {
+	logger := m.log()
+	if level := e.level(); logger.Enabled(ctx, level) {
+		attrs = append(attrs, slog.String("session", e.ID))
+		if e.Reason != ReasonNone {
+			attrs = append(attrs, slog.String("reason", string(e.Reason)))
+		}
+		if e.Err != nil {
+			attrs = append(attrs, slog.String("error", e.Err.Error()))
+		}
+		logger.LogAttrs(ctx, level, "sessions: "+string(e.Kind), attrs...)
+	}
+	if m.onEvent == nil {
+		return
+	}
+	var err error
+	func() {
+		defer caught(&err, "Config.OnEvent")
+		m.onEvent(ctx, e)
+	}()
+	if err != nil {
+		logger.LogAttrs(ctx, slog.LevelError, "sessions: event", slog.String("error", err.Error()))
+	}
+}
+
+// caught, deferred, turns a panic of the application's code into an error. It
+// names the type of the panic's value only, since the value may hold data.
+func caught(err *error, what string) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%s panicked (%T)", what, p)
+	}
+}

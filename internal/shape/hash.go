@@ -1,0 +1,118 @@
+package shape
+
+import (
+	"hash/maphash"
+	"math"
+	"math/bits"
+	"reflect"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// The seed is drawn anew by each process: nobody can prepare two values that
+// count as one.
+var (
+	seed = maphash.MakeSeed()
+	k0   = maphash.String(seed, "k0")
+	k1   = maphash.String(seed, "k1")
+)
+
+func mix(h, x uint64) uint64 {
+	hi, lo := bits.Mul64(h^k0, x^k1)
+	return hi ^ lo
+}
+
+// Hash is a fingerprint of what is stored of v, a value of the shape's type. It
+// costs an eighth of an encoding (BenchmarkHash), does not depend on the order
+// of maps, on zones or on monotonic clocks, takes nil and empty for the same,
+// and leaves out what is not stored.
+func (s *Shape) Hash(v reflect.Value) uint64 { return hash(s.root, v, k0) }
+
+func hash(n *node, v reflect.Value, h uint64) uint64 {
+	switch n.kind {
+	case boolean:
+		if v.Bool() {
+			return mix(h, 1)
+		}
+		return mix(h, 2)
+	case signed:
+		return mix(h, uint64(v.Int()))
+	case unsigned:
+		return mix(h, v.Uint())
+	case float32Kind, float64Kind:
+		return mix(h, math.Float64bits(v.Float()))
+	case text:
+		return mix(h, maphash.String(seed, v.String()))
+	case bytesKind:
+		return mix(h, maphash.Bytes(seed, v.Bytes()))
+	case list, array, byteArray:
+		l := v.Len()
+		h = mix(h, uint64(l))
+		for i := range l {
+			if n.kind == byteArray {
+				h = mix(h, v.Index(i).Uint())
+			} else {
+				h = hash(n.elem, v.Index(i), h)
+			}
+		}
+		return h
+	case mapping:
+		var sum uint64
+		for it := v.MapRange(); it.Next(); {
+			sum += hash(n.elem, it.Value(), hash(n.key, it.Key(), k1))
+		}
+		return mix(mix(h, sum), uint64(v.Len()))
+	case pointer:
+		if v.IsNil() {
+			return mix(h, 3)
+		}
+		return hash(n.elem, v.Elem(), mix(h, 4))
+	case record:
+		for i := range n.fields {
+			f := &n.fields[i]
+			h = hash(f.node, fieldOf(v, f.path), h)
+		}
+		return h
+	case instant:
+		t := timeOf(v)
+		return mix(mix(h, uint64(t.Unix())), uint64(t.Nanosecond()))
+	default:
+		return mix(h, encodedHash(v))
+	}
+}
+
+// encodedHash is for types with codecs of their own: only those know what of a
+// value is stored.
+func encodedHash(v reflect.Value) uint64 {
+	if v.Kind() != reflect.Pointer {
+		if !v.CanAddr() {
+			// An element of a map: msgpack calls its method by value, see needsAddress.
+			c := reflect.New(v.Type()).Elem()
+			c.Set(v)
+			v = c
+		}
+		v = v.Addr()
+	}
+	var h maphash.Hash
+	h.SetSeed(seed)
+	if err := msgpack.NewEncoder(&h).EncodeValue(v); err != nil {
+		// The save will say so; until then it is a value like no other.
+		return maphash.String(seed, err.Error())
+	}
+	return h.Sum64()
+}
+
+func fieldOf(v reflect.Value, path []int) reflect.Value {
+	for _, i := range path {
+		v = v.Field(i)
+	}
+	return v
+}
+
+func timeOf(v reflect.Value) time.Time {
+	if v.CanAddr() {
+		return *v.Addr().Interface().(*time.Time)
+	}
+	return v.Interface().(time.Time)
+}

@@ -1,0 +1,620 @@
+// Package shape knows a session type from the inside. It walks the type once,
+// when a Manager is made, and what it finds serves every request: which fields
+// cannot be stored, which bytes may be handed to a decoder, in which order the
+// keys of a map stand, whether a value changed, and how two changes merge.
+//
+// Its rules for names, embedding and custom encodings are those of
+// github.com/vmihailenco/msgpack/v5, since it answers for what that package
+// does with the bytes.
+package shape
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// A Shape is the plan of one struct type. It is immutable and may be shared by
+// any number of goroutines.
+type Shape struct {
+	root        *node
+	msgp        bool // the type has msgp's generated methods and is named by their tags
+	hasMaps     bool
+	fingerprint uint32
+}
+
+type kind uint8
+
+const (
+	boolean kind = iota
+	signed
+	unsigned
+	float32Kind
+	float64Kind
+	text
+	bytesKind
+	byteArray
+	instant
+	list  // slice
+	array // of fixed length
+	mapping
+	pointer
+	record // struct
+	custom // a type with a codec of its own
+)
+
+type node struct {
+	kind   kind
+	typ    reflect.Type
+	bits   int // of integers
+	elem   *node
+	key    *node
+	fields []field
+	names  map[string]int // wire name, or alias, to the index in fields
+	nilOK  bool           // a decoder takes nil for it
+	cost   int64          // memory of one value, without what it points to
+}
+
+type field struct {
+	name string // on the wire
+	path []int
+	node *node
+}
+
+// Msgp is what github.com/tinylib/msgp generates, known by its methods so that
+// nobody has to import it.
+type Msgp interface {
+	MarshalMsg([]byte) ([]byte, error)
+	UnmarshalMsg([]byte) ([]byte, error)
+}
+
+var (
+	timeType = reflect.TypeFor[time.Time]()
+	msgpType = reflect.TypeFor[Msgp]()
+)
+
+// Of walks the struct type t. Its error joins one error per field that cannot
+// be stored or cannot come back, each with the field's path and the mend.
+func Of(t reflect.Type) (*Shape, error) {
+	name := cmp.Or(t.Name(), "T")
+	if t.Kind() != reflect.Struct || t == timeType {
+		return nil, fmt.Errorf("%v: a session is a struct; put the value into a field of one", t)
+	}
+	s := &Shape{msgp: reflect.PointerTo(t).Implements(msgpType)}
+	if enc, dec := codecOf(t); enc != "" || dec != "" {
+		return nil, fmt.Errorf("%s: has an encoding of its own (%s); a session's struct is stored field by field: remove the method, or wrap the type in a field", name, cmp.Or(enc, dec))
+	}
+	w := walker{shape: s, done: map[reflect.Type]*node{}, open: map[reflect.Type]bool{}}
+	s.root = w.structNode(t, name)
+	if len(w.problems) > 0 {
+		return nil, errors.Join(w.problems...)
+	}
+	h := sha256.New()
+	describe(h.Write, s.root)
+	s.fingerprint = binary.BigEndian.Uint32(h.Sum(nil))
+	return s, nil
+}
+
+// Fingerprint is equal for types with the same fields of the same kinds, and
+// differs for others but for one in four billion.
+func (s *Shape) Fingerprint() uint32 { return s.fingerprint }
+
+// HasMaps says whether Sort has work to do.
+func (s *Shape) HasMaps() bool { return s.hasMaps && !s.msgp }
+
+// IsMsgp says whether the type brings msgp's generated methods.
+func (s *Shape) IsMsgp() bool { return s.msgp }
+
+// Types lists every struct type that is reached, the outermost first.
+func (s *Shape) Types() []reflect.Type {
+	var types []reflect.Type
+	var visit func(n *node)
+	visit = func(n *node) {
+		if n == nil {
+			return
+		}
+		if n.kind == record && !slices.Contains(types, n.typ) {
+			types = append(types, n.typ)
+			for i := range n.typ.NumField() {
+				// An embedded struct's own tags are checked with it, though its
+				// fields are stored as those of the outer one.
+				if f := n.typ.Field(i); f.Anonymous && f.Type.Kind() == reflect.Struct && !slices.Contains(types, f.Type) {
+					types = append(types, f.Type)
+				}
+			}
+		}
+		visit(n.key)
+		visit(n.elem)
+		for i := range n.fields {
+			visit(n.fields[i].node)
+		}
+	}
+	visit(s.root)
+	return types
+}
+
+type walker struct {
+	shape    *Shape
+	done     map[reflect.Type]*node
+	open     map[reflect.Type]bool
+	problems []error
+}
+
+func (w *walker) refuse(path, format string, args ...any) {
+	w.problems = append(w.problems, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+}
+
+// node plans one type. It returns nil where it has refused it.
+func (w *walker) node(t reflect.Type, path string) *node {
+	if n, ok := w.done[t]; ok {
+		return n
+	}
+	if w.open[t] {
+		w.refuse(path, "%v contains itself; a cycle of values would never end: keep the ids of the others, or give the type a codec of its own", t)
+		return nil
+	}
+	w.open[t] = true
+	n := w.plan(t, path)
+	delete(w.open, t)
+	if n != nil {
+		w.done[t] = n
+	}
+	return n
+}
+
+func (w *walker) plan(t reflect.Type, path string) *node {
+	n := &node{typ: t, cost: int64(t.Size())}
+	if t == timeType {
+		n.kind = instant
+		return n
+	}
+	if enc, dec := codecOf(t); enc != "" || dec != "" {
+		return w.customNode(n, enc, dec, path)
+	}
+	n.nilOK = true
+	switch t.Kind() {
+	case reflect.Bool:
+		n.kind = boolean
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		n.kind, n.bits = signed, t.Bits()
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n.kind, n.bits = unsigned, t.Bits()
+	case reflect.Float32:
+		n.kind = float32Kind
+	case reflect.Float64:
+		n.kind = float64Kind
+	case reflect.String:
+		n.kind = text
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			n.kind = bytesKind
+			return n
+		}
+		n.kind = list
+		n.elem = w.node(t.Elem(), path+"[]")
+		return orNil(n, n.elem)
+	case reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			n.kind = byteArray
+			return n
+		}
+		n.kind = array
+		n.elem = w.node(t.Elem(), path+"[]")
+		return orNil(n, n.elem)
+	case reflect.Map:
+		return w.mapNode(n, path)
+	case reflect.Pointer:
+		n.kind = pointer
+		n.elem = w.node(t.Elem(), path)
+		return orNil(n, n.elem)
+	case reflect.Struct:
+		return w.structNode(t, path)
+	case reflect.Interface:
+		w.refuse(path, "%v cannot come back as the type that was stored in it; use a concrete type", t)
+		return nil
+	default: // func, chan, complex, uintptr, unsafe.Pointer
+		w.refuse(path, "%v cannot be stored; leave it out with `msgpack:\"-\"`, or store what it is made from", t)
+		return nil
+	}
+	return n
+}
+
+// customNode plans a type that msgpack encodes by methods of the type itself.
+func (w *walker) customNode(n *node, enc, dec, path string) *node {
+	n.kind = custom
+	if codecPairs[enc] != dec {
+		w.refuse(path, "%v has %s but not the other half (%s); it needs both, or neither", n.typ, cmp.Or(enc, dec), cmp.Or(codecPairs[enc], codecHalf(dec)))
+		return nil
+	}
+	switch n.typ.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice:
+		n.nilOK = true
+	case reflect.Interface:
+		w.refuse(path, "%v cannot come back as the type that was stored in it; use a concrete type", n.typ)
+		return nil
+	}
+	if lost := lostBeside(n.typ); lost != "" {
+		w.refuse(path, "%v takes %s from an embedded field, so that its field %s is lost; name the embedded field", n.typ, enc, lost)
+		return nil
+	}
+	if n.typ.Kind() == reflect.Pointer {
+		n.cost += int64(n.typ.Elem().Size())
+	}
+	return n
+}
+
+func (w *walker) mapNode(n *node, path string) *node {
+	n.kind = mapping
+	w.shape.hasMaps = true
+	key, elem := n.typ.Key(), n.typ.Elem()
+	if holdsPointer(key) {
+		w.refuse(path, "a key of %v is compared by address and cannot come back; use a value as the key", n.typ)
+		return nil
+	}
+	for _, t := range []reflect.Type{key, elem} {
+		if needsAddress(t, 0) {
+			w.refuse(path, "%v in a map has its codec on the pointer and cannot be encoded there; use *%v", t, t)
+			return nil
+		}
+	}
+	n.key = w.node(key, path+"[key]")
+	n.elem = w.node(elem, path+"[]")
+	return orNil(n, n.key, n.elem)
+}
+
+func (w *walker) structNode(t reflect.Type, path string) *node {
+	n := &node{kind: record, typ: t, names: map[string]int{}, nilOK: true, cost: int64(t.Size())}
+	before := len(w.problems)
+	w.open[t] = true
+	w.addFields(n, t, nil, path)
+	delete(w.open, t)
+	if len(w.problems) > before {
+		return nil
+	}
+	return n
+}
+
+// addFields plans the fields of t as fields of n, which is t itself or a struct
+// that t is embedded in.
+func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag := w.tagOf(f)
+		if f.Name == "_msgpack" && (tag.has("as_array") || tag.has("asArray")) {
+			w.refuse(path+"."+f.Name, "as_array loses everything as soon as a field is added; remove the option")
+		}
+		if tag.name == "-" || f.Name == "_" || f.Name == "_msgpack" {
+			continue
+		}
+		at := path + "." + f.Name
+		index := append(slices.Clone(prefix), i)
+		switch {
+		case f.Anonymous && f.Type.Kind() == reflect.Pointer:
+			w.refuse(at, "an embedded pointer comes back non-nil where it was nil; embed the struct, or name the field")
+		case f.Anonymous && !f.IsExported() && f.Type.Kind() != reflect.Struct, !f.Anonymous && !f.IsExported():
+			w.refuse(at, "is not exported and would be lost; export it, or tag it `msgpack:\"-\"`")
+		case tag.has("intern"):
+			w.refuse(at, "the option intern breaks on hostile bytes; remove it")
+		case f.Anonymous && w.inlines(f, tag):
+			w.embed(n, f, tag, index, at)
+		case f.Anonymous && !f.IsExported():
+			w.refuse(at, "is not exported and would be lost; name the field, or tag it `msgpack:\"-\"`")
+		default:
+			name := cmp.Or(tag.name, f.Name)
+			child := w.node(f.Type, at)
+			if child == nil {
+				continue
+			}
+			k := len(n.fields)
+			n.fields = append(n.fields, field{name: name, path: index, node: child})
+			w.claim(n, name, k, at)
+			if tag.alias != "" {
+				w.claim(n, tag.alias, k, at)
+			}
+		}
+	}
+}
+
+// inlines says whether the fields of the embedded f stand among those of the
+// outer struct on the wire. Code that msgp generated nests them instead.
+func (w *walker) inlines(f reflect.StructField, tag tag) bool {
+	return f.Type.Kind() == reflect.Struct && f.Type != timeType && !tag.has("noinline") && !hasCodec(f.Type) && !w.shape.msgp
+}
+
+// embed plans the fields of an embedded struct as msgpack inlines them.
+func (w *walker) embed(n *node, f reflect.StructField, tag tag, index []int, at string) {
+	if w.open[f.Type] {
+		w.refuse(at, "%v contains itself; a cycle of values would never end: keep the ids of the others", f.Type)
+		return
+	}
+	w.open[f.Type] = true
+	w.addFields(n, f.Type, index, at)
+	delete(w.open, f.Type)
+	// msgpack also decodes the embedded struct as a whole under its own name.
+	name := cmp.Or(tag.name, f.Name)
+	if _, taken := n.names[name]; taken {
+		w.refuse(at, "shares the msgpack name %q with another field, so that one of them is lost; rename one", name)
+		return
+	}
+	n.names[name] = -1
+}
+
+func (w *walker) claim(n *node, name string, k int, at string) {
+	if _, taken := n.names[name]; taken {
+		w.refuse(at, "shares the msgpack name %q with another field, so that one of them is lost; rename one", name)
+		return
+	}
+	n.names[name] = k
+}
+
+type tag struct {
+	name, alias string
+	options     []string
+}
+
+func (t tag) has(option string) bool { return slices.Contains(t.options, option) }
+
+// tagOf reads the field's msgpack tag, or for a type with msgp's methods the
+// msg tag that they were generated by.
+func (w *walker) tagOf(f reflect.StructField) tag {
+	value := f.Tag.Get("msgpack")
+	if w.shape.msgp {
+		if value != "-" {
+			value = f.Tag.Get("msg")
+		}
+	}
+	name, rest, _ := strings.Cut(value, ",")
+	t := tag{name: strings.TrimSpace(name)}
+	for _, o := range strings.Split(rest, ",") {
+		o = strings.TrimSpace(o)
+		if alias, ok := strings.CutPrefix(o, "alias:"); ok {
+			t.alias = strings.Trim(alias, "'")
+		}
+		t.options = append(t.options, o)
+	}
+	return t
+}
+
+// describe writes what the fingerprint is made of: names and kinds, in order.
+func describe(write func([]byte) (int, error), n *node) {
+	put := func(s string) { _, _ = write(append([]byte(s), 0)) }
+	put(fmt.Sprint(n.kind, n.bits))
+	if n.kind == array || n.kind == byteArray {
+		put(fmt.Sprint(n.typ.Len()))
+	}
+	if n.kind == custom {
+		put(n.typ.String())
+	}
+	if n.key != nil {
+		describe(write, n.key)
+	}
+	if n.elem != nil {
+		describe(write, n.elem)
+	}
+	put(fmt.Sprint(len(n.fields)))
+	for _, f := range n.fields {
+		put(f.name)
+		describe(write, f.node)
+	}
+}
+
+// What msgpack looks for, in its order: the method that encodes and the one
+// that must stand beside it.
+var codecs = []struct {
+	enc, dec         string
+	encType, decType reflect.Type
+}{
+	{"EncodeMsgpack", "DecodeMsgpack", reflect.TypeFor[msgpack.CustomEncoder](), reflect.TypeFor[msgpack.CustomDecoder]()},
+	{"MarshalMsgpack", "UnmarshalMsgpack", reflect.TypeFor[msgpack.Marshaler](), reflect.TypeFor[msgpack.Unmarshaler]()},
+	{"MarshalBinary", "UnmarshalBinary", reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler]()},
+	{"MarshalText", "UnmarshalText", reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler]()},
+}
+
+var codecPairs = map[string]string{"": "", "EncodeMsgpack": "DecodeMsgpack", "MarshalMsgpack": "UnmarshalMsgpack", "MarshalBinary": "UnmarshalBinary", "MarshalText": "UnmarshalText"}
+
+func codecHalf(dec string) string {
+	for enc, d := range codecPairs {
+		if d == dec {
+			return enc
+		}
+	}
+	return ""
+}
+
+// codecOf names the methods by which msgpack encodes and decodes t, "" for none.
+func codecOf(t reflect.Type) (enc, dec string) {
+	if t.Kind() == reflect.Pointer && !implementsAny(t) {
+		return "", ""
+	}
+	if t.Kind() == reflect.Pointer && t.Elem() == timeType {
+		return "", "" // registered by msgpack itself
+	}
+	for _, pick := range []func(reflect.Type) reflect.Type{func(t reflect.Type) reflect.Type { return t }, reflect.PointerTo} {
+		at := pick(t)
+		if t.Kind() == reflect.Pointer && at != t {
+			break
+		}
+		for _, c := range codecs {
+			if enc == "" && at.Implements(c.encType) {
+				enc = c.enc
+			}
+			if dec == "" && at.Implements(c.decType) {
+				dec = c.dec
+			}
+		}
+	}
+	return enc, dec
+}
+
+func implementsAny(t reflect.Type) bool {
+	for _, c := range codecs {
+		if t.Implements(c.encType) || t.Implements(c.decType) {
+			return true
+		}
+	}
+	return false
+}
+
+func hasCodec(t reflect.Type) bool {
+	enc, dec := codecOf(t)
+	return enc != "" || dec != ""
+}
+
+// needsAddress says whether encoding t calls a method of *t: msgpack can do
+// that in a field, but not in a map, whose elements have no address.
+func needsAddress(t reflect.Type, depth int) bool {
+	if t == timeType || depth > 32 {
+		return false
+	}
+	if hasCodec(t) {
+		for _, c := range codecs {
+			if t.Implements(c.encType) {
+				return false
+			}
+		}
+		return true
+	}
+	switch t.Kind() {
+	case reflect.Array:
+		return needsAddress(t.Elem(), depth+1)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if f := t.Field(i); f.IsExported() && f.Tag.Get("msgpack") != "-" && needsAddress(f.Type, depth+1) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func holdsPointer(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Chan, reflect.UnsafePointer:
+		return true
+	case reflect.Array:
+		return holdsPointer(t.Elem())
+	case reflect.Struct:
+		if t == timeType {
+			return true // its zone is a pointer: the same instant would be two keys
+		}
+		if hasCodec(t) {
+			return false // netip.Addr: what it means by equal is its own affair
+		}
+		for i := range t.NumField() {
+			if holdsPointer(t.Field(i).Type) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lostBeside names a field of t that its codec, when it is only promoted from
+// an embedded field, would not store.
+func lostBeside(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return ""
+	}
+	promoted := false
+	for i := range t.NumField() {
+		f := t.Field(i)
+		promoted = promoted || f.Anonymous && (hasCodec(f.Type) || f.Type == timeType || implementsAny(reflect.PointerTo(f.Type)))
+	}
+	if !promoted {
+		return ""
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if !f.Anonymous && f.IsExported() && f.Tag.Get("msgpack") != "-" && !survives(t, i) {
+			return f.Name
+		}
+	}
+	return ""
+}
+
+// survives stores a value of t with its i-th field set and looks whether the
+// field comes back.
+func survives(t reflect.Type, i int) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	in, out := reflect.New(t), reflect.New(t)
+	Fill(in.Elem().Field(i))
+	b, err := msgpack.Marshal(in.Interface())
+	if err != nil || msgpack.Unmarshal(b, out.Interface()) != nil {
+		return false
+	}
+	return !out.Elem().Field(i).IsZero()
+}
+
+// Fill sets v to a value in which nothing is zero that can be otherwise:
+// pointers point, slices and maps have an element, numbers are 1, strings "x".
+// Types with codecs of their own stay zero, since only they know their rules.
+func Fill(v reflect.Value) { fill(v, 0) }
+
+func fill(v reflect.Value, depth int) {
+	if depth > 32 { // a type that contains itself, about to be refused
+		return
+	}
+	if !v.CanSet() || v.Type() == timeType || hasCodec(v.Type()) {
+		if v.CanSet() && v.Type() == timeType {
+			v.Set(reflect.ValueOf(time.Unix(1, 0).UTC()))
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(1)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(1)
+	case reflect.Float32, reflect.Float64:
+		v.SetFloat(1)
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), depth+1)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0), depth+1)
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), depth+1)
+		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		key, elem := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key, depth+1)
+		fill(elem, depth+1)
+		v.SetMapIndex(key, elem)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.Tag.Get("msgpack") != "-" && f.Tag.Get("msg") != "-" {
+				fill(v.Field(i), depth+1)
+			}
+		}
+	}
+}
+
+func orNil(n *node, children ...*node) *node {
+	if slices.Contains(children, nil) {
+		return nil
+	}
+	return n
+}

@@ -1,0 +1,589 @@
+package shape
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// ErrCost is the error of Check where decoding would take more memory than
+// [Budget] allows.
+var ErrCost = errors.New("would take more memory than 1 MiB and 64 times its length")
+
+// Budget is the memory that decoding b may take.
+func Budget(b []byte) int64 { return 1<<20 + 64*int64(len(b)) }
+
+// maxDepth bounds the nesting of values that the shape does not know: msgpack
+// skips them by recursion. Ten is more than anybody uses; goroutine stacks end
+// at a few million.
+const maxDepth = 100
+
+// Check says whether b may be handed to a decoder for the shape: one value,
+// nothing after it, every length within b, every number within its field,
+// no nil where a decoder would panic, no field twice, no extension in front of
+// something else, nesting bounded, and memory within [Budget]. It allocates
+// nothing unless the shape has a struct of more than 64 fields.
+func (s *Shape) Check(b []byte) error {
+	r := reader{b: b, budget: Budget(b), lenient: s.msgp}
+	if len(b) == 0 || !isMap(b[0]) && !s.msgp {
+		return errors.New("not a map, as a struct is")
+	}
+	if err := r.value(s.root); err != nil {
+		return err
+	}
+	if r.i != len(b) {
+		return fmt.Errorf("%d bytes after the value", len(b)-r.i)
+	}
+	return nil
+}
+
+type reader struct {
+	b       []byte
+	i       int
+	budget  int64
+	lenient bool // msgp: tuples, shims and its own extensions pass
+}
+
+var (
+	errShort = errors.New("ends within a value")
+	errNil   = errors.New("nil where the type has none")
+	errExt   = errors.New("an extension where none is expected")
+	errRange = errors.New("a number that does not fit its field")
+	errKind  = errors.New("a value of another kind than its field")
+	errTwice = errors.New("a field twice")
+	errDepth = fmt.Errorf("nested deeper than %d", maxDepth)
+)
+
+func isMap(c byte) bool { return c&0xf0 == 0x80 || c == 0xde || c == 0xdf }
+
+func (r *reader) charge(bytes int64) error {
+	if r.budget -= bytes; r.budget < 0 {
+		return ErrCost
+	}
+	return nil
+}
+
+func (r *reader) value(n *node) error {
+	if r.i >= len(r.b) {
+		return errShort
+	}
+	c := r.b[r.i]
+	if c == 0xc0 {
+		if !n.nilOK && !r.lenient {
+			return errNil
+		}
+		r.i++
+		return nil
+	}
+	var err error
+	switch n.kind {
+	case boolean:
+		if c != 0xc2 && c != 0xc3 {
+			return r.otherwise(errKind)
+		}
+		r.i++
+	case signed, unsigned:
+		if c <= 0x7f { // 0 to 127 fit every integer
+			r.i++
+			return nil
+		}
+		err = r.integer(n)
+	case float32Kind, float64Kind:
+		err = r.float(n)
+	case text, bytesKind, byteArray:
+		var l int
+		if l, err = r.blob(); err == nil {
+			if n.kind == byteArray && l > n.typ.Len() {
+				return errRange
+			}
+			r.i += l
+			return r.charge(int64(l))
+		}
+	case instant:
+		err = r.instant()
+	case list, array:
+		err = r.list(n)
+	case mapping:
+		err = r.mapping(n)
+	case pointer:
+		if err = r.charge(n.elem.cost); err == nil {
+			err = r.value(n.elem)
+		}
+	case record:
+		err = r.record(n)
+	case custom:
+		if err = r.charge(n.cost); err == nil {
+			err = r.skip()
+		}
+	}
+	if err != nil {
+		return r.otherwise(err)
+	}
+	return nil
+}
+
+// otherwise refuses a value that does not fit its field, or for msgp's own
+// codecs, which may write a type as another and check for themselves, reads
+// over it.
+func (r *reader) otherwise(err error) error {
+	if r.lenient && err == errKind {
+		return r.skip()
+	}
+	return err
+}
+
+// number reads the big-endian unsigned integer of size bytes that follows the
+// code at i, without moving.
+func (r *reader) number(size int) (uint64, error) {
+	at := r.i + 1
+	if len(r.b)-at < size {
+		return 0, errShort
+	}
+	switch b := r.b[at:]; size {
+	case 1:
+		return uint64(b[0]), nil
+	case 2:
+		return uint64(binary.BigEndian.Uint16(b)), nil
+	case 4:
+		return uint64(binary.BigEndian.Uint32(b)), nil
+	default:
+		return binary.BigEndian.Uint64(b), nil
+	}
+}
+
+func (r *reader) integer(n *node) error {
+	c := r.b[r.i]
+	if c >= 0xe0 {
+		if n.kind == unsigned {
+			return errRange
+		}
+		r.i++
+		return nil
+	}
+	if c < 0xcc || c > 0xd3 {
+		return errKind
+	}
+	size := 1 << ((c - 0xcc) & 3)
+	u, err := r.number(size)
+	if err != nil {
+		return err
+	}
+	if c >= 0xd0 { // int8 to int64
+		shift := 64 - 8*size
+		v := int64(u<<shift) >> shift
+		if n.kind == unsigned && (v < 0 || n.bits < 64 && uint64(v)>>n.bits != 0) {
+			return errRange
+		}
+		if n.kind == signed && v != v<<(64-n.bits)>>(64-n.bits) {
+			return errRange
+		}
+	} else if n.kind == unsigned && n.bits < 64 && u>>n.bits != 0 || n.kind == signed && u>>(n.bits-1) != 0 {
+		return errRange
+	}
+	r.i += 1 + size
+	return nil
+}
+
+// float accepts what msgpack reads as a float: both widths into float64, any
+// integer. It reads no float64 into a float32.
+func (r *reader) float(n *node) error {
+	switch c := r.b[r.i]; {
+	case c <= 0x7f || c >= 0xe0:
+		r.i++
+		return nil
+	case c == 0xca, c == 0xcb && n.kind == float64Kind:
+		return r.skip()
+	case c >= 0xcc && c <= 0xd3:
+		return r.skip()
+	}
+	return errKind
+}
+
+// blob reads the header of a string or of bytes and returns the length; the
+// content is within b.
+func (r *reader) blob() (int, error) {
+	c := r.b[r.i]
+	size, l := 0, uint64(0)
+	switch {
+	case c&0xe0 == 0xa0:
+		l = uint64(c & 0x1f)
+	case c >= 0xc4 && c <= 0xc6:
+		size = 1 << (c - 0xc4)
+	case c >= 0xd9 && c <= 0xdb:
+		size = 1 << (c - 0xd9)
+	default:
+		return 0, errKind
+	}
+	if size > 0 {
+		var err error
+		if l, err = r.number(size); err != nil {
+			return 0, err
+		}
+	}
+	if l > uint64(len(r.b)-r.i-1-size) {
+		return 0, errShort
+	}
+	r.i += 1 + size
+	return int(l), nil
+}
+
+// count reads the header of an array (fix 0x90, wide 0xdc) or a map (0x80,
+// 0xde); each element takes at least perElem bytes.
+func (r *reader) count(fix, wide byte, perElem int) (int, error) {
+	c := r.b[r.i]
+	size, l := 0, uint64(0)
+	switch {
+	case c&0xf0 == fix:
+		l = uint64(c & 0x0f)
+	case c == wide:
+		size = 2
+	case c == wide+1:
+		size = 4
+	default:
+		return 0, errKind
+	}
+	if size > 0 {
+		var err error
+		if l, err = r.number(size); err != nil {
+			return 0, err
+		}
+	}
+	if l > uint64(len(r.b)-r.i-1-size)/uint64(perElem) {
+		return 0, errShort
+	}
+	r.i += 1 + size
+	return int(l), nil
+}
+
+func (r *reader) list(n *node) error {
+	l, err := r.count(0x90, 0xdc, 1)
+	if err != nil {
+		return err
+	}
+	if n.kind == array {
+		if l > n.typ.Len() {
+			return errRange
+		}
+	} else if err := r.charge(3 * int64(l) * n.elem.cost); err != nil {
+		// msgpack makes a slice beside the one that it appends to, whose
+		// capacity is rounded up.
+		return err
+	}
+	for range l {
+		if err := r.value(n.elem); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) mapping(n *node) error {
+	l, err := r.count(0x80, 0xde, 2)
+	if err != nil {
+		return err
+	}
+	// Tables are at most 7/8 and at least 7/16 full, and msgpack allocates
+	// each key and each value once more.
+	if err := r.charge(int64(l) * (4*(n.key.cost+n.elem.cost) + 16)); err != nil {
+		return err
+	}
+	for range l {
+		if err := r.value(n.key); err != nil {
+			return err
+		}
+		if err := r.value(n.elem); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) record(n *node) error {
+	l, err := r.count(0x80, 0xde, 2)
+	if err == errKind && r.lenient {
+		return r.tuple(n)
+	}
+	if err != nil {
+		return err
+	}
+	var seen uint64
+	var more []bool
+	if len(n.fields) > 64 {
+		more = make([]bool, len(n.fields))
+	}
+	next := 0
+	for range l {
+		if r.i >= len(r.b) {
+			return errShort
+		}
+		if c := r.b[r.i]; c >= 0xc4 && c <= 0xc6 {
+			return errKind // a name is a string
+		}
+		size, err := r.blob()
+		if err != nil {
+			return err
+		}
+		name := r.b[r.i : r.i+size]
+		r.i += size
+		k := next // fields come in the order of the struct, if we wrote them
+		if k >= len(n.fields) || n.fields[k].name != string(name) {
+			var known bool
+			if k, known = n.names[string(name)]; !known {
+				if err := r.skip(); err != nil {
+					return err
+				}
+				continue
+			}
+			if k < 0 {
+				return errKind // an embedded struct, which is stored by its fields
+			}
+		}
+		if more != nil {
+			if more[k] {
+				return errTwice
+			}
+			more[k] = true
+		} else {
+			if seen>>k&1 != 0 {
+				return errTwice
+			}
+			seen |= 1 << k
+		}
+		next = k + 1
+		if err := r.value(n.fields[k].node); err != nil {
+			return fmt.Errorf("%s: %w", n.fields[k].name, err)
+		}
+	}
+	return nil
+}
+
+// tuple reads a struct that msgp wrote as an array of its fields.
+func (r *reader) tuple(n *node) error {
+	l, err := r.count(0x90, 0xdc, 1)
+	if err != nil {
+		return err
+	}
+	for k := range l {
+		if k < len(n.fields) {
+			err = r.value(n.fields[k].node)
+		} else {
+			err = r.skip()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// instant reads a timestamp: extension -1 of 4, 8 or 12 bytes, with a year
+// from 1 to 9999, so that every later encoding of it works.
+func (r *reader) instant() error {
+	var size int
+	switch r.b[r.i] {
+	case 0xd6:
+		size = 4
+	case 0xd7:
+		size = 8
+	case 0xc7:
+		if r.i+1 >= len(r.b) {
+			return errShort
+		}
+		if r.b[r.i+1] != 12 {
+			return errKind
+		}
+		r.i++
+		size = 12
+	default:
+		return errKind
+	}
+	if len(r.b)-r.i-2 < size {
+		return errShort
+	}
+	if r.b[r.i+1] != 0xff {
+		return errExt
+	}
+	b := r.b[r.i+2 : r.i+2+size]
+	var nanos, secs uint64
+	switch size {
+	case 4:
+		secs = uint64(binary.BigEndian.Uint32(b))
+	case 8:
+		u := binary.BigEndian.Uint64(b)
+		nanos, secs = u>>34, u&(1<<34-1)
+	case 12:
+		nanos, secs = uint64(binary.BigEndian.Uint32(b)), binary.BigEndian.Uint64(b[4:])
+	}
+	if nanos > 999_999_999 || int64(secs) < -62135596800 || int64(secs) > 253402300799 {
+		return errRange
+	}
+	r.i += 2 + size
+	return nil
+}
+
+// skip reads over one value of any kind without recursion. Extensions are
+// refused, since msgpack drops the header of one in front of a map and reads
+// its content as the map; msgp's own (3 to 5) and timestamps pass for a type
+// with its methods.
+func (r *reader) skip() error {
+	var counts [maxDepth]int
+	depth := 0
+	for {
+		if r.i >= len(r.b) {
+			return errShort
+		}
+		c := r.b[r.i]
+		width, elems := 1, 0
+		var err error
+		switch {
+		case c <= 0x7f || c >= 0xe0 || c == 0xc0 || c == 0xc2 || c == 0xc3:
+		case c&0xf0 == 0x80 || c == 0xde || c == 0xdf:
+			elems, err = r.count(0x80, 0xde, 2)
+			elems, width = 2*elems, 0
+		case c&0xf0 == 0x90 || c == 0xdc || c == 0xdd:
+			elems, err = r.count(0x90, 0xdc, 1)
+			width = 0
+		case c == 0xca:
+			width = 5
+		case c == 0xcb:
+			width = 9
+		case c >= 0xcc && c <= 0xd3:
+			width = 1 + 1<<((c-0xcc)&3)
+		case c == 0xc1:
+			err = errKind
+		case c >= 0xc7 && c <= 0xc9 || c >= 0xd4 && c <= 0xd8:
+			width, err = r.extension()
+		default:
+			width, err = r.blob()
+		}
+		if err != nil {
+			return err
+		}
+		if width > len(r.b)-r.i {
+			return errShort
+		}
+		r.i += width
+		if elems > 0 {
+			// What an unknown decoder makes of an element is at most this.
+			if err := r.charge(32 * int64(elems)); err != nil {
+				return err
+			}
+			if depth == maxDepth {
+				return errDepth
+			}
+			counts[depth] = elems
+			depth++
+			continue
+		}
+		for depth > 0 {
+			if counts[depth-1]--; counts[depth-1] > 0 {
+				break
+			}
+			depth--
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
+}
+
+// extension returns the width of the one at i.
+func (r *reader) extension() (int, error) {
+	if !r.lenient {
+		return 0, errExt
+	}
+	c := r.b[r.i]
+	head, size := 2, uint64(0)
+	if c >= 0xd4 {
+		size = 1 << (c - 0xd4)
+	} else {
+		n := 1 << (c - 0xc7)
+		var err error
+		if size, err = r.number(n); err != nil {
+			return 0, err
+		}
+		head += n
+	}
+	if size > math.MaxInt32 || len(r.b)-r.i < head+int(size) {
+		return 0, errShort
+	}
+	switch r.b[r.i+head-1] {
+	case 3, 4, 5, 0xff:
+		return head + int(size), nil
+	}
+	return 0, errExt
+}
+
+// Sort returns b, an encoding that Check takes, with the entries of every map
+// in ascending order of their encoded keys, so that equal values have equal
+// encodings. Inside of types with codecs of their own nothing moves.
+func (s *Shape) Sort(b []byte) []byte {
+	r := reader{b: b}
+	return r.sorted(make([]byte, 0, len(b)), s.root)
+}
+
+func (r *reader) sorted(out []byte, n *node) []byte {
+	start := r.i
+	if r.b[start] == 0xc0 {
+		r.i++
+		return append(out, 0xc0)
+	}
+	switch n.kind {
+	case pointer:
+		return r.sorted(out, n.elem)
+	case list, array:
+		l, _ := r.count(0x90, 0xdc, 1)
+		out = append(out, r.b[start:r.i]...)
+		for range l {
+			out = r.sorted(out, n.elem)
+		}
+		return out
+	case record:
+		l, _ := r.count(0x80, 0xde, 2)
+		out = append(out, r.b[start:r.i]...)
+		for range l {
+			at := r.i
+			size, _ := r.blob()
+			name := string(r.b[r.i : r.i+size])
+			r.i += size
+			out = append(out, r.b[at:r.i]...)
+			out = r.sorted(out, n.fields[n.names[name]].node)
+		}
+		return out
+	case mapping:
+		l, _ := r.count(0x80, 0xde, 2)
+		out = append(out, r.b[start:r.i]...)
+		return r.sortedEntries(out, n, l)
+	case instant:
+		_ = r.instant()
+	default:
+		_ = r.skip()
+	}
+	return append(out, r.b[start:r.i]...)
+}
+
+func (r *reader) sortedEntries(out []byte, n *node, l int) []byte {
+	type entry struct{ start, value, end int }
+	entries := make([]entry, l)
+	first := len(out)
+	for i := range entries {
+		entries[i].start = len(out)
+		out = r.sorted(out, n.key)
+		entries[i].value = len(out)
+		out = r.sorted(out, n.elem)
+		entries[i].end = len(out)
+	}
+	byKey := func(a, b entry) int { return bytes.Compare(out[a.start:a.value], out[b.start:b.value]) }
+	if slices.IsSortedFunc(entries, byKey) {
+		return out
+	}
+	slices.SortFunc(entries, byKey)
+	moved := make([]byte, 0, len(out)-first)
+	for _, e := range entries {
+		moved = append(moved, out[e.start:e.end]...)
+	}
+	return append(out[:first], moved...)
+}

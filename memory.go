@@ -1,0 +1,335 @@
+package sessions
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"context"
+	"iter"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MemoryStore is an [OwnerStore] in the memory of the process: for one machine,
+// for tests, and for a start. What it holds ends with the process. Its zero
+// value is ready; it runs no goroutine, and removes expired records a few at
+// a time as it is used.
+type MemoryStore struct {
+	// Max bounds the number of sessions; zero means no bound. At Max, a new one
+	// takes the place of one that is expired, else of the one nearest to its
+	// expiry among those without an owner, else among all. Set it before the
+	// first use.
+	Max int
+
+	shards   [memoryShards]memoryShard
+	owners   ownerIndex
+	count    atomic.Int64
+	versions atomic.Uint64
+}
+
+// memoryShards is enough that cores seldom wait for each other.
+const memoryShards = 64
+
+// sweepStep is how many expired records an operation removes besides its work:
+// more than one, so that they go faster than they come.
+const sweepStep = 2
+
+type memoryShard struct {
+	mu      sync.Mutex
+	records map[ID]*memoryRecord
+	// Both by expiry, the nearest first: what Max gives up first, and the rest.
+	anonymous, owned expiryHeap
+}
+
+type memoryRecord struct {
+	id      ID
+	data    []byte
+	version uint64
+	expires int64 // Unix milliseconds
+	owner   string
+	index   int // in its heap
+}
+
+var _ OwnerStore = (*MemoryStore)(nil)
+
+// Load implements [Store].
+func (m *MemoryStore) Load(ctx context.Context, id ID) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, err
+	}
+	s := m.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := m.live(s, id)
+	if r == nil {
+		return Record{}, ErrNotFound
+	}
+	return Record{Data: r.data, Version: r.version, Expires: time.UnixMilli(r.expires), Owner: r.owner}, nil
+}
+
+// Create implements [Store].
+func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	m.makeRoom()
+	s := m.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.sweep(s)
+	if m.live(s, id) != nil {
+		m.count.Add(-1)
+		return 0, ErrExists
+	}
+	if s.records == nil {
+		s.records = make(map[ID]*memoryRecord)
+	}
+	r := &memoryRecord{id: id, data: bytes.Clone(rec.Data), version: m.versions.Add(1), expires: rec.Expires.UnixMilli(), owner: rec.Owner}
+	s.records[id] = r
+	heap.Push(s.heapOf(r), r)
+	m.owners.add(r.owner, id)
+	return r.version, nil
+}
+
+// Update implements [Store].
+func (m *MemoryStore) Update(ctx context.Context, id ID, rec Record) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	s := m.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := m.live(s, id)
+	switch {
+	case r == nil:
+		return 0, ErrNotFound
+	case r.version != rec.Version:
+		return 0, ErrConflict
+	}
+	heap.Remove(s.heapOf(r), r.index)
+	if r.owner != rec.Owner {
+		m.owners.remove(r.owner, id)
+		m.owners.add(rec.Owner, id)
+	}
+	// A new slice: readers of the old record keep theirs.
+	r.data, r.version, r.expires, r.owner = bytes.Clone(rec.Data), m.versions.Add(1), rec.Expires.UnixMilli(), rec.Owner
+	heap.Push(s.heapOf(r), r)
+	return r.version, nil
+}
+
+// Touch implements [Store].
+func (m *MemoryStore) Touch(ctx context.Context, id ID, expires time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s := m.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := m.live(s, id)
+	if r == nil {
+		return ErrNotFound
+	}
+	if end := expires.UnixMilli(); end > r.expires {
+		r.expires = end
+		heap.Fix(s.heapOf(r), r.index)
+	}
+	return nil
+}
+
+// Delete implements [Store].
+func (m *MemoryStore) Delete(ctx context.Context, id ID, version uint64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s := m.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := m.live(s, id)
+	switch {
+	case r == nil && version == 0:
+		return nil
+	case r == nil:
+		return ErrNotFound
+	case version != 0 && r.version != version:
+		return ErrConflict
+	}
+	m.remove(s, r)
+	return nil
+}
+
+// Owned implements [OwnerStore].
+func (m *MemoryStore) Owned(ctx context.Context, owner string) iter.Seq2[ID, error] {
+	return func(yield func(ID, error) bool) {
+		for _, id := range m.owners.list(owner) {
+			if err := ctx.Err(); err != nil {
+				yield(ID{}, err)
+				return
+			}
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns the number of records, expired ones that were not removed yet
+// included.
+func (m *MemoryStore) Len() int { return int(m.count.Load()) }
+
+func (m *MemoryStore) shard(id ID) *memoryShard { return &m.shards[id[0]%memoryShards] }
+
+// live returns the record of id, or nil. One that is expired it removes.
+func (m *MemoryStore) live(s *memoryShard, id ID) *memoryRecord {
+	r := s.records[id]
+	if r != nil && r.expires <= time.Now().UnixMilli() {
+		m.remove(s, r)
+		r = nil
+	}
+	if r == nil {
+		m.sweep(s)
+	}
+	return r
+}
+
+func (m *MemoryStore) remove(s *memoryShard, r *memoryRecord) {
+	heap.Remove(s.heapOf(r), r.index)
+	delete(s.records, r.id)
+	m.owners.remove(r.owner, r.id)
+	m.count.Add(-1)
+}
+
+func (m *MemoryStore) sweep(s *memoryShard) {
+	now := time.Now().UnixMilli()
+	for _, h := range []*expiryHeap{&s.anonymous, &s.owned} {
+		for i := 0; i < sweepStep && len(*h) > 0 && (*h)[0].expires <= now; i++ {
+			m.remove(s, (*h)[0])
+		}
+	}
+}
+
+// makeRoom counts one record more, and removes one where that is one too many.
+func (m *MemoryStore) makeRoom() {
+	if n := m.count.Add(1); m.Max == 0 || n <= int64(m.Max) {
+		return
+	}
+	for tries := 0; tries < memoryShards && !m.evict(); tries++ {
+	}
+}
+
+// evict removes the record that Max's comment names, over all shards, and says
+// whether it still found it. Looking at the first of each shard costs the same
+// however many records there are.
+func (m *MemoryStore) evict() bool {
+	type candidate struct {
+		class   int
+		expires int64
+		shard   int
+	}
+	best := candidate{class: math.MaxInt}
+	now := time.Now().UnixMilli()
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		for class, h := range []expiryHeap{s.anonymous, s.owned} {
+			if len(h) == 0 {
+				continue
+			}
+			c := candidate{class + 1, h[0].expires, i}
+			if c.expires <= now {
+				c.class = 0
+			}
+			if cmp.Or(cmp.Compare(c.class, best.class), cmp.Compare(c.expires, best.expires)) < 0 {
+				best = c
+			}
+		}
+		s.mu.Unlock()
+	}
+	if best.class == math.MaxInt {
+		return false
+	}
+	s := &m.shards[best.shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range []expiryHeap{s.anonymous, s.owned} {
+		if len(h) > 0 && h[0].expires == best.expires {
+			m.remove(s, h[0])
+			return true
+		}
+	}
+	return false
+}
+
+func (s *memoryShard) heapOf(r *memoryRecord) *expiryHeap {
+	if r.owner == "" {
+		return &s.anonymous
+	}
+	return &s.owned
+}
+
+// An expiryHeap is a container/heap whose records know their place.
+type expiryHeap []*memoryRecord
+
+func (h expiryHeap) Len() int           { return len(h) }
+func (h expiryHeap) Less(i, j int) bool { return h[i].expires < h[j].expires }
+func (h expiryHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *expiryHeap) Push(x any) {
+	r := x.(*memoryRecord)
+	r.index = len(*h)
+	*h = append(*h, r)
+}
+func (h *expiryHeap) Pop() any {
+	old := *h
+	r := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return r
+}
+
+// An ownerIndex lists ids by owner. It is changed under the lock of the shard
+// that holds the record, so that it never misses what lives.
+type ownerIndex struct {
+	mu  sync.Mutex
+	ids map[string]map[ID]struct{}
+}
+
+func (x *ownerIndex) add(owner string, id ID) {
+	if owner == "" {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ids == nil {
+		x.ids = make(map[string]map[ID]struct{})
+	}
+	if x.ids[owner] == nil {
+		x.ids[owner] = make(map[ID]struct{})
+	}
+	x.ids[owner][id] = struct{}{}
+}
+
+func (x *ownerIndex) remove(owner string, id ID) {
+	if owner == "" {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.ids[owner], id)
+	if len(x.ids[owner]) == 0 {
+		delete(x.ids, owner)
+	}
+}
+
+func (x *ownerIndex) list(owner string) []ID {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ids := make([]ID, 0, len(x.ids[owner]))
+	for id := range x.ids[owner] {
+		ids = append(ids, id)
+	}
+	return ids
+}

@@ -1,0 +1,293 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"sync/atomic"
+)
+
+// A Manager loads and stores the sessions of one type T under one cookie name.
+// [New] makes it. It is safe for concurrent use, and prints its type and its
+// cookie's name only.
+type Manager[T any] struct {
+	core *core
+}
+
+// Get returns the session of the request that ctx belongs to. In cookie mode the
+// cookie is verified and decoded by the first Get of a request. It panics, with
+// a text that says so, if no [Manager.Middleware] of T is around the handler.
+func Get[T any](ctx context.Context) *Session[T] {
+	s, ok := Lookup[T](ctx)
+	if !ok {
+		panic(fmt.Sprintf("sessions: no %v in the context; is Manager[%v].Middleware around this handler?", reflect.TypeFor[T](), reflect.TypeFor[T]()))
+	}
+	return s
+}
+
+// Lookup is [Get] for code that also runs without the middleware: it reports
+// whether there is a session of T.
+func Lookup[T any](ctx context.Context) (*Session[T], bool) {
+	x, ok := ctx.Value(typeKey[T]{}).(*exchange)
+	if !ok {
+		return nil, false
+	}
+	return x.session().self.(*Session[T]), true
+}
+
+// Middleware returns a handler that has the session of each request ready (see
+// [Get]), calls next, and stores the session, if it changed, before the first
+// byte of the response leaves: at WriteHeader, Write, ReadFrom, Flush or Hijack,
+// or else when next returns. An unchanged session costs no write and sets no
+// cookie; a request that never calls Get costs next to nothing in cookie mode,
+// and one Load with a Store if it brings a session's cookie.
+//
+// With a Store the record is loaded before next runs. If that or the commit
+// fails, Config.ErrorHandler answers in place of next. Mount the middleware
+// around the routes that use sessions, so that others outlive a store's failure.
+//
+// A panic of next stores nothing and passes through, but a Destroy called before
+// it is carried out. [http.TimeoutHandler] belongs outside of the middleware:
+// inside, its handler goes on editing Data while the response is written.
+// The same Manager twice in a chain is one session; two Managers of the same T
+// or of the same cookie name panic on the first request.
+//
+// The handler may be shared by any number of goroutines.
+func (m *Manager[T]) Middleware(next http.Handler) http.Handler {
+	return &handler{m: m.core, next: next}
+}
+
+func (m Manager[T]) summary() string {
+	if m.core == nil {
+		return "Manager(none)"
+	}
+	return fmt.Sprintf("Manager(%s, cookie %s)", m.core.name, m.core.cookie.name)
+}
+
+// Format prints T and the cookie's name, under every verb.
+func (m Manager[T]) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, m.summary()) }
+
+// LogValue logs T and the cookie's name.
+func (m Manager[T]) LogValue() slog.Value { return slog.StringValue(m.summary()) }
+
+// MarshalText, for JSON, gives T and the cookie's name.
+func (m Manager[T]) MarshalText() ([]byte, error) { return []byte(m.summary()), nil }
+
+// A typeKey finds the session of T in a context, and chainKey the innermost of
+// any type.
+type (
+	typeKey[T any] struct{}
+	chainKey       struct{}
+)
+
+type handler struct {
+	m    *core
+	next http.Handler
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	outer, _ := r.Context().Value(chainKey{}).(*exchange)
+	for o := outer; o != nil; o = o.outer {
+		if o.m == h.m {
+			h.next.ServeHTTP(w, r)
+			return
+		}
+		o.m.mustDiffer(h.m)
+	}
+	x := &exchange{Context: r.Context(), m: h.m, outer: outer, req: r}
+	x.writer = writer{x: x, inner: w}
+	if h.m.store != nil {
+		if err := x.load(); err != nil {
+			x.emit(Event{Kind: EventFailed, Err: err})
+			x.writer.phase = sent
+			x.writer.fail(err)
+			return
+		}
+	}
+	r = r.WithContext(x)
+	x.inside = r
+	returned := false
+	defer func() { x.finish(returned) }()
+	h.next.ServeHTTP(x.wrapped(), r)
+	returned = true
+}
+
+func (m *core) mustDiffer(inner *core) {
+	if m.key == inner.key {
+		panic(fmt.Sprintf("sessions: two Managers of %s in one chain, with the cookies %q and %q; give one of them a type of its own", m.name, m.cookie.name, inner.cookie.name))
+	}
+	if m.cookie.name == inner.cookie.name {
+		panic(fmt.Sprintf("sessions: the Managers of %s and %s in one chain share the cookie %q; give one of them another Config.Cookie.Name", m.name, inner.name, m.cookie.name))
+	}
+}
+
+// An exchange is a request on its way through the Middleware, and the context
+// and the response writer that the handler sees: one allocation for all three.
+type exchange struct {
+	context.Context
+	writer writer
+
+	m       *core
+	outer   *exchange // of another Manager, further out
+	req     *http.Request
+	inside  *http.Request // req with this context
+	sess    atomic.Pointer[state]
+	gate    gate     // held while the session is opened, stored, or changed by an Update
+	arrived *arrival // store mode, with a cookie of our name
+
+	line     string // the Set-Cookie that we have placed in the header
+	imported bool   // ImportCookies are expired
+}
+
+// Value finds the session, or what the outer context has.
+func (x *exchange) Value(key any) any {
+	if key == x.m.key || key == (chainKey{}) {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
+func (x *exchange) wrapped() http.ResponseWriter { return x.writer.claim() }
+
+func (x *exchange) request() *http.Request {
+	if x.inside != nil {
+		return x.inside
+	}
+	return x.req
+}
+
+func (x *exchange) emit(e Event) {
+	if e.Kind == EventLate || e.Kind == EventFailed {
+		x.m.emit(x, e, slog.String("method", x.req.Method), slog.String("path", x.req.URL.Path))
+		return
+	}
+	x.m.emit(x, e)
+}
+
+// session returns the state of the session, which the first call opens.
+func (x *exchange) session() *state {
+	if s := x.sess.Load(); s != nil {
+		return s
+	}
+	x.gate.enter()
+	s := x.sess.Load()
+	if s == nil {
+		s = x.open()
+		x.sess.Store(s)
+	}
+	x.gate.leave()
+	s.emit()
+	return s
+}
+
+// commit stores the session before the headers leave. hijack, and a deadline
+// that has passed, mean that no new id can reach the browser any more.
+func (x *exchange) commit(hijack bool) error {
+	s := x.sess.Load()
+	if s == nil {
+		return nil
+	}
+	h := x.writer.inner.Header()
+	addVary(h)
+	ctx, cancel := x.m.outlive(x)
+	defer cancel()
+
+	x.gate.enter()
+	s.mu.Lock()
+	s.sent = true
+	s.mu.Unlock()
+	pinned := hijack || errors.Is(x.Err(), context.DeadlineExceeded)
+	err := s.flush(ctx, h, pinned)
+	if err == nil {
+		x.placeAgain(h)
+	}
+	x.gate.leave()
+
+	if pinned && err == nil && x.line != "" {
+		s.queue(Event{Kind: EventLate, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
+	}
+	err = s.outcome(err)
+	s.emit()
+	return err
+}
+
+// outcome turns the errors that the visitor does not see into events, and
+// returns those that ErrorHandler answers.
+func (s *state) outcome(err error) error {
+	var d *discarded
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &d):
+		return nil // flush has said so
+	case errors.Is(err, ErrTooLate):
+		s.mu.Lock()
+		if !s.lateTold {
+			s.event(Event{Kind: EventLate, Err: err})
+		}
+		s.lateTold = s.lateMove || s.lateProlonged
+		s.mu.Unlock()
+		return nil
+	}
+	s.queue(Event{Kind: EventFailed, Err: err})
+	return err
+}
+
+// finish is what happens when the handler has returned, or has panicked.
+func (x *exchange) finish(returned bool) {
+	switch {
+	case !returned:
+		x.abort()
+	case x.writer.phase == open:
+		_ = x.writer.ready(false)
+	case x.writer.phase == sent:
+		x.late()
+	}
+	if s := x.sess.Load(); s != nil {
+		s.mu.Lock()
+		s.ended = true
+		s.mu.Unlock()
+	}
+}
+
+// late stores what the handler changed after the headers had left, or says that
+// it cannot.
+func (x *exchange) late() {
+	s := x.sess.Load()
+	if s == nil {
+		return
+	}
+	ctx, cancel := x.m.outlive(x)
+	defer cancel()
+	x.gate.enter()
+	s.mu.Lock()
+	s.sent = true
+	s.mu.Unlock()
+	err := s.flush(ctx, nil, true)
+	x.gate.leave()
+	_ = s.outcome(err)
+	s.emit()
+}
+
+// abort carries out a Destroy, or that half of a Reset, after a panic.
+func (x *exchange) abort() {
+	s := x.sess.Load()
+	if s == nil {
+		return
+	}
+	ctx, cancel := x.m.outlive(x)
+	defer cancel()
+	x.gate.enter()
+	var h http.Header
+	if x.writer.phase == open {
+		h = x.writer.inner.Header()
+	}
+	err := s.bury(ctx, h)
+	x.gate.leave()
+	_ = s.outcome(err)
+	s.emit()
+}

@@ -1,0 +1,474 @@
+package sessions
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+)
+
+// A Session is the session of one visitor, as one request sees it. [Get] returns
+// it; the Middleware stores it, if it changed, before the first byte of the
+// response leaves.
+//
+// Its methods are safe for concurrent use. Data is the handler's, as any struct:
+// goroutines that share it need a lock of their own, and nobody may edit it
+// while the response is being written. A Session prints its public id and its
+// state, never Data; fmt calls no method of a value in an unexported field of
+// another struct, and prints Data there.
+type Session[T any] struct {
+	// Data is what the application keeps. Edit it in place, also through maps,
+	// slices and pointers: changes are found by comparing what would be stored.
+	Data T
+
+	state *state
+}
+
+// ID returns the public id of the session: safe to log, to show and to give to
+// [Manager.Revoke], and of no use as a credential. RegenerateID and Reset change
+// it at once.
+func (s *Session[T]) ID() string { return s.state.publicID() }
+
+// IsNew reports whether the session began with this request, or with Reset.
+// A new session that is left untouched is not stored and sends no cookie.
+func (s *Session[T]) IsNew() bool { return s.Reason() != ReasonNone }
+
+// Reason says why the session is new, ReasonNone if it is not.
+func (s *Session[T]) Reason() Reason {
+	s.state.mu.Lock()
+	defer s.state.mu.Unlock()
+	return s.state.reason
+}
+
+// CreatedAt returns when the session began, or its id was last regenerated, in
+// whole seconds.
+func (s *Session[T]) CreatedAt() time.Time {
+	created, _ := s.state.times()
+	return time.Unix(created, 0)
+}
+
+// ExpiresAt returns the absolute end of the session, in whole seconds. With
+// Config.IdleTimeout it may end earlier.
+func (s *Session[T]) ExpiresAt() time.Time {
+	_, expires := s.state.times()
+	return time.Unix(expires, 0)
+}
+
+// RegenerateID gives the session a new id and begins its absolute lifetime anew,
+// with the same data. Call it whenever somebody signs in or gains rights: who
+// knew the old id must not share the new rights (session fixation). With a
+// Store the old id is dead once the response leaves; a cookie session cannot be
+// recalled, there the old cookie stays valid until it expires.
+//
+// If the new id can no longer reach the browser, since the headers have left,
+// the connection was hijacked or the request's deadline has passed, nothing of
+// what the request did to a stored session is stored: rights that belong to a
+// new id must not come to the old one. Save then returns ErrTooLate, and at the
+// end of the request there is an event.
+func (s *Session[T]) RegenerateID() { s.state.regenerate() }
+
+// Destroy ends the session: its record is deleted and its cookie expires. Data
+// becomes the zero T; what is done to the session afterwards is discarded,
+// except by Reset. It happens even if the handler panics later. A cookie session
+// cannot be recalled: a copy of the cookie is valid until it expires.
+func (s *Session[T]) Destroy() { s.state.destroy(false) }
+
+// Reset ends the session as Destroy does and begins a new one, with a new id and
+// a zero Data. Unless something is put into it, nothing is stored. It is for
+// signing out with a message:
+//
+//	sess.Reset()
+//	sess.Flash("info", "You have signed out")
+func (s *Session[T]) Reset() { s.state.destroy(true) }
+
+// Update changes the session by a function that can be repeated: f is run on
+// Data now, and again on the newest state if a parallel request changes the
+// session before this one is stored. A counter needs it; edits of Data itself
+// are merged by field, so that of two requests that both do Data.N++ one is
+// lost. What f computes outside of the session may be computed twice.
+//
+// Update runs f under a lock: other Updates wait, and f must not call Update or
+// Save or write the response. After Destroy it does not run f. A panic of f
+// passes through, and Data is then as it was before; a panic while it is
+// repeated is an error of the commit.
+func (s *Session[T]) Update(f func(*T)) {
+	s.state.update(func(data any) { f(data.(*T)) })
+}
+
+// Save stores the session now, for handlers that stream or live long; others
+// need no Save, since the middleware stores what changed. Before the headers it
+// stores at once and readies the cookie; in cookie mode it reports what the
+// commit would. After the headers it stores what needs no new cookie.
+//
+// It returns ErrNotFound once the session was destroyed or revoked elsewhere,
+// ErrTooLate where a cookie would be needed and the headers are gone or the
+// request has ended, ErrInvalid, ErrTooLarge, or an error of the Store. It obeys
+// ctx and takes 5 seconds at most.
+func (s *Session[T]) Save(ctx context.Context) error { return s.state.save(ctx) }
+
+// SetLifetime sets the absolute end of the session to d from now, and the length
+// that RegenerateID will give it again: "remember me". Zero or less means
+// Config.Lifetime. Config.IdleTimeout still holds. Alone it does not make a new
+// session stored. It has no effect once the headers have left (ErrTooLate).
+func (s *Session[T]) SetLifetime(d time.Duration) { s.state.setLifetime(d) }
+
+// Format prints the public id and the state of the session, under every verb.
+func (s Session[T]) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.state.summary()) }
+
+// LogValue logs the public id and the state of the session.
+func (s Session[T]) LogValue() slog.Value { return slog.StringValue(s.state.summary()) }
+
+// MarshalText, for JSON, gives the public id and the state of the session.
+func (s Session[T]) MarshalText() ([]byte, error) { return []byte(s.state.summary()), nil }
+
+// A state is a session but for its type.
+type state struct {
+	x    *exchange
+	m    *core
+	self any // the *Session[T]
+	data any // its *T
+
+	mu     sync.Mutex // guards all below; never held over a store or the application's code
+	reason Reason
+	life   life
+	id     identity
+
+	// What the cookie or the store has. base is meaningless unless stored.
+	stored bool
+	base   snapshot
+	oldKey bool // its cookie was made with an older key
+	came   bool // the request brought a cookie of our name
+
+	// What this request did since.
+	visible         []Flash // and not consumed yet
+	added, consumed []Flash
+	steps           []step
+	moved           bool // RegenerateID
+	prolonged       bool // SetLifetime
+	imported        bool
+	destroyed       bool
+	ending          bool // Destroy or Reset, not carried out yet
+	doomed          []ID // that these delete
+	epoch           int  // counts what makes a running commit stale: verbs, Destroy, Reset
+
+	updating bool // an Update's function runs
+	wipe     bool // and Data is to be cleared after it
+
+	sent          bool // the headers
+	ended         bool // the request
+	gone          bool // the record, by somebody else's hand
+	lateMove      bool // RegenerateID that cannot be carried out
+	lateProlonged bool
+	lateTold      bool // of the two above, there was an event
+	events        []Event
+}
+
+// A life is when a session began and ends, in seconds since 1970, and what
+// SetLifetime gave. Zero until somebody asks.
+type life struct {
+	created, expires int64
+	lifetime         uint32
+}
+
+// An identity is the secret in the cookie and its hash; without a Store only the
+// first half of the hash counts, and is random. Zero until it is needed.
+type identity struct {
+	secret [32]byte
+	id     ID
+}
+
+// A snapshot is a session as the cookie or the store has it.
+type snapshot struct {
+	header
+	ID      ID
+	version uint64
+	ends    time.Time // Record.Expires
+	flashes []Flash
+	data    []byte // encoded by today's schema
+	body    []byte // of a cookie, as it came
+	hash    uint64 // of the data
+}
+
+// A step is an Update: what was there before and after it.
+type step struct {
+	before, after []byte
+	f             func(any)
+}
+
+func newIdentity() (i identity) {
+	_, _ = rand.Read(i.secret[:]) // never fails: it ends the process instead
+	i.id = hashOf(i.secret)
+	return i
+}
+
+func hashOf(secret [32]byte) ID { return sha256.Sum256(secret[:]) }
+
+// halfID is what a body holds of the id.
+func (i identity) halfID() [16]byte { return [16]byte(i.id[:16]) }
+
+func (s *state) publicID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.public()
+}
+
+// public returns the id of today, drawing one if nobody asked before. mu is held.
+func (s *state) public() string {
+	s.draw()
+	if s.m.store == nil {
+		return hex.EncodeToString(s.id.id[:16])
+	}
+	return s.id.id.String()
+}
+
+func (s *state) draw() {
+	if s.id == (identity{}) {
+		s.id = newIdentity()
+	}
+}
+
+func (s *state) times() (created, expires int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begin(time.Now())
+	return s.life.created, s.life.expires
+}
+
+// begin starts the lifetime of a new session, once. mu is held.
+func (s *state) begin(now time.Time) {
+	if s.life.expires == 0 {
+		s.life.created, s.life.expires = now.Unix(), endOf(now, s.m.lengthOf(s.life.lifetime))
+	}
+}
+
+// lengthOf is the absolute lifetime of a session, given what SetLifetime said.
+func (m *core) lengthOf(lifetime uint32) time.Duration {
+	if lifetime == 0 {
+		return m.lifetime
+	}
+	return time.Duration(lifetime) * time.Second
+}
+
+func (s *state) summary() string {
+	if s == nil {
+		return "Session(none)"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	what := "loaded"
+	switch {
+	case s.destroyed:
+		what = "destroyed"
+	case s.reason != ReasonNone:
+		what = "new: " + string(s.reason)
+	}
+	return fmt.Sprintf("Session(%s, %s)", s.public(), what)
+}
+
+// tooLateFor reports the use of a session whose request has ended.
+func (s *state) tooLateFor(verb string) bool {
+	s.mu.Lock()
+	ended := s.ended
+	if ended {
+		s.event(Event{Kind: EventLate, Err: fmt.Errorf("%s after the request has ended", verb)})
+	}
+	s.mu.Unlock()
+	if ended {
+		s.emit()
+	}
+	return ended
+}
+
+// event queues an event until no lock is held, if anybody listens. mu is held.
+func (s *state) event(e Event) {
+	if !s.m.hears(e) {
+		return
+	}
+	if s.id != (identity{}) {
+		e.ID = s.public()
+	}
+	s.events = append(s.events, e)
+}
+
+func (s *state) queue(e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.event(e)
+}
+
+func (s *state) emit() {
+	s.mu.Lock()
+	events := s.events
+	s.events = nil
+	s.mu.Unlock()
+	for _, e := range events {
+		s.x.emit(e)
+	}
+}
+
+func (s *state) regenerate() {
+	if s.tooLateFor("RegenerateID") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.destroyed {
+		return
+	}
+	if s.sent && s.stored {
+		s.lateMove = true
+		return
+	}
+	now := time.Now()
+	s.epoch++
+	s.id = newIdentity()
+	s.moved = s.stored
+	s.life.created, s.life.expires = now.Unix(), endOf(now, s.m.lengthOf(s.life.lifetime))
+}
+
+func (s *state) setLifetime(d time.Duration) {
+	if s.tooLateFor("SetLifetime") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.destroyed {
+		return
+	}
+	if s.sent && s.stored {
+		s.lateProlonged = true
+		return
+	}
+	now := time.Now()
+	s.begin(now)
+	s.epoch++
+	s.prolonged = true
+	s.life.lifetime = 0
+	if d > 0 {
+		seconds := (d-1)/time.Second + 1
+		s.life.lifetime = uint32(min(seconds, math.MaxUint32))
+	} else {
+		d = s.m.lifetime
+	}
+	s.life.expires = endOf(now, d)
+}
+
+// destroy ends the session, and with restart begins another.
+func (s *state) destroy(restart bool) {
+	if s.tooLateFor("Destroy or Reset") {
+		return
+	}
+	s.mu.Lock()
+	if s.destroyed && !restart {
+		s.mu.Unlock()
+		return
+	}
+	s.epoch++
+	if s.m.store != nil {
+		if s.stored {
+			s.doomed = append(s.doomed, s.base.ID)
+		}
+		s.doomed = append(s.doomed, s.x.known()...)
+	}
+	s.destroyed = !restart
+	s.ending = true
+	s.stored, s.base = false, snapshot{hash: s.m.codec.zeroHash}
+	s.visible, s.added, s.consumed, s.steps = nil, nil, nil, nil
+	s.moved, s.prolonged, s.imported, s.gone, s.lateMove, s.lateProlonged = false, false, false, false, false, false
+	if restart {
+		s.reason = ReasonReset
+		s.id, s.life = identity{}, life{}
+	}
+	s.wipe = s.updating
+	wipe := !s.updating
+	s.mu.Unlock()
+	if wipe {
+		s.x.gate.enter()
+		defer s.x.gate.leave()
+		value(s.data).SetZero()
+	}
+}
+
+func (s *state) update(f func(any)) {
+	if s.tooLateFor("Update") {
+		return
+	}
+	s.x.gate.enter()
+	defer s.x.gate.leave()
+	s.mu.Lock()
+	if s.destroyed {
+		s.mu.Unlock()
+		return
+	}
+	s.updating = true
+	s.mu.Unlock()
+
+	c := &s.m.codec
+	before, err := c.append(nil, s.data)
+	done := false
+	defer func() {
+		if !done && err == nil {
+			if cur, err := c.onto(s.data, before); err == nil {
+				value(s.data).Set(value(cur))
+			}
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.updating = false
+		if s.wipe {
+			s.wipe = false
+			value(s.data).SetZero()
+		}
+	}()
+	f(s.data)
+	done = true
+	if !s.stored || s.m.store == nil {
+		return // nothing that it could conflict with
+	}
+	after, err2 := c.append(nil, s.data)
+	if err != nil || err2 != nil {
+		return // the commit cannot encode it either, and says why
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.steps = append(s.steps, step{before: before, after: after, f: f})
+}
+
+// A gate is a lock that may be held over the application's code and over
+// a store: whoever waits for it waits on a channel.
+type gate struct {
+	mu   sync.Mutex
+	busy bool
+	free chan struct{}
+}
+
+func (g *gate) enter() {
+	g.mu.Lock()
+	for g.busy {
+		if g.free == nil {
+			g.free = make(chan struct{})
+		}
+		free := g.free
+		g.mu.Unlock()
+		<-free
+		g.mu.Lock()
+	}
+	g.busy = true
+	g.mu.Unlock()
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	g.busy = false
+	if g.free != nil {
+		close(g.free)
+		g.free = nil
+	}
+	g.mu.Unlock()
+}

@@ -1,0 +1,154 @@
+package sessions
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"time"
+)
+
+// A Store keeps records under ids. It deals in bytes and knows nothing of the
+// session inside. Write one for another engine by these comments, and run
+// stores/storetest against it.
+//
+// An expired record is absent, for every operation. Every operation is atomic,
+// and a Store may be used by any number of goroutines, and, where it is shared,
+// by any number of processes. An operation whose outcome is unknown (a cut
+// connection) returns an error that is none of those below, and is not
+// repeated: the Manager repeats on [ErrConflict] only. Operations obey their
+// context, whose error shines through errors.Is.
+//
+// There is no operation that writes a record whether or not it exists: that is
+// how a slow request would bring a logged-out session back.
+type Store interface {
+	// Load returns the record of id, or ErrNotFound. What it returned is
+	// changed by nobody: the Store may return the same bytes again.
+	Load(ctx context.Context, id ID) (Record, error)
+
+	// Create stores a record that must not exist yet and returns the version
+	// that it got, or ErrExists. It ignores rec.Version and does not keep
+	// rec.Data's array.
+	Create(ctx context.Context, id ID, rec Record) (uint64, error)
+
+	// Update replaces the record of id if its version is still rec.Version, and
+	// returns the new version. It returns ErrConflict if the record has another
+	// version and ErrNotFound if there is none; nothing is written then. It does
+	// not keep rec.Data's array.
+	Update(ctx context.Context, id ID, rec Record) (uint64, error)
+
+	// Touch moves the expiry of a record and leaves everything else, also its
+	// version. An expiry that is not later than the stored one changes nothing
+	// and is no error. It returns ErrNotFound if there is no record.
+	Touch(ctx context.Context, id ID, expires time.Time) error
+
+	// Delete removes the record of id. With version 0 it removes whatever is
+	// there, and an absent record is no error. With another version it removes
+	// that version only, and returns ErrConflict if the record has another one
+	// and ErrNotFound if there is none.
+	Delete(ctx context.Context, id ID, version uint64) error
+}
+
+// An OwnerStore is a Store with an index of records by Record.Owner, for
+// [Manager.Sessions] and [Manager.RevokeOwner].
+type OwnerStore interface {
+	Store
+
+	// Owned yields every live id of owner that was created before the call, and
+	// none that moved to another owner. It may yield ids that are gone. An error
+	// is yielded once, as the last pair.
+	Owned(ctx context.Context, owner string) iter.Seq2[ID, error]
+}
+
+// A Record is what a Store keeps. It prints its sizes and times, never its data.
+type Record struct {
+	Data []byte
+
+	// Version changes at every write and never comes back under the same ID,
+	// not even after a Delete and a Create. 0 is never stored.
+	Version uint64
+
+	// Expires is when the record becomes absent, to the millisecond.
+	Expires time.Time
+
+	// Owner is whose record it is; "" is not indexed. Any bytes may occur.
+	Owner string
+}
+
+// An ID is the SHA-256 of the secret id in the cookie, and all that a Store ever
+// sees: who reads a store cannot sign in with what he finds. It is safe to log.
+type ID [32]byte
+
+// String returns the ID as 64 hexadecimal digits, as [Session.ID] does.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+func parseID(s string) (id ID, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(id) || hex.EncodeToString(b) != s {
+		return id, fmt.Errorf("sessions: %d characters are not the id of a stored session, need 64 hexadecimal digits as Session.ID and Info.ID have", len(s))
+	}
+	return ID(b), nil
+}
+
+// Errors of stores and sessions, for errors.Is.
+var (
+	// ErrNotFound is returned by a Store for an absent or expired record, and by
+	// [Session.Save] and [Manager.Edit] for a session that was destroyed,
+	// revoked, moved to another id or that expired meanwhile. Nothing is stored.
+	ErrNotFound = errors.New("not found")
+
+	// ErrExists is returned by Store.Create for an id that is taken.
+	ErrExists = errors.New("exists already")
+
+	// ErrConflict is returned by a Store whose record has another version than
+	// expected. The Manager then loads the newest and tries again, so that
+	// a Session returns it only if that did not end within its time, or if the
+	// newest cannot be read by this program.
+	ErrConflict = errors.New("changed meanwhile")
+
+	// ErrTooLarge is given to Config.ErrorHandler and returned by Save for
+	// a session that does not fit into a cookie (RFC 6265bis: 4096 bytes) or
+	// that could not be loaded again. Keep less in it, or use a Store.
+	ErrTooLarge = errors.New("too large")
+
+	// ErrInvalid is given to Config.ErrorHandler and returned by Save and Edit
+	// for a session that breaks its validation rules; the text names field and
+	// rule. What is stored stays as it was.
+	ErrInvalid = errors.New("invalid")
+
+	// ErrTooLate is returned by Save where a cookie would be needed and the
+	// headers have left already, or the request has ended.
+	ErrTooLate = errors.New("too late for a cookie")
+)
+
+// storeTimeout bounds the store operations of one load or one commit: a store
+// that hangs must not hold a request for ever.
+const storeTimeout = 5 * time.Second
+
+// A storeError says which operation of the Store failed; the default
+// ErrorHandler answers it with 503.
+type storeError struct {
+	op  string
+	id  ID
+	err error
+}
+
+func (e *storeError) Error() string { return fmt.Sprintf("%s session %v: %v", e.op, e.id, e.err) }
+func (e *storeError) Unwrap() error { return e.err }
+
+// summary is how a Record prints under every verb, in slog and in JSON.
+func (r Record) summary() string {
+	return fmt.Sprintf("Record(%d bytes, version %d, expires %s)", len(r.Data), r.Version, r.Expires.UTC().Format(time.RFC3339))
+}
+
+// Format prints the record without its data and its owner, under every verb.
+func (r Record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.summary()) }
+
+// LogValue logs the record without its data and its owner.
+func (r Record) LogValue() slog.Value { return slog.StringValue(r.summary()) }
+
+// MarshalText, for JSON, gives the record without its data and its owner.
+func (r Record) MarshalText() ([]byte, error) { return []byte(r.summary()), nil }
