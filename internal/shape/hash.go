@@ -16,6 +16,7 @@ var (
 	seed = maphash.MakeSeed()
 	k0   = maphash.String(seed, "k0")
 	k1   = maphash.String(seed, "k1")
+	k2   = maphash.String(seed, "k2") // where a hash starts: not k0, which would swallow what comes first
 )
 
 func mix(h, x uint64) uint64 {
@@ -27,7 +28,7 @@ func mix(h, x uint64) uint64 {
 // costs an eighth of an encoding (BenchmarkHash), does not depend on the order
 // of maps, on zones or on monotonic clocks, takes nil and empty for the same,
 // and leaves out what is not stored.
-func (s *Shape) Hash(v reflect.Value) uint64 { return hash(s.root, v, k0) }
+func (s *Shape) Hash(v reflect.Value) uint64 { return hash(s.root, v, k2) }
 
 func hash(n *node, v reflect.Value, h uint64) uint64 {
 	switch n.kind {
@@ -60,7 +61,7 @@ func hash(n *node, v reflect.Value, h uint64) uint64 {
 	case mapping:
 		var sum uint64
 		for it := v.MapRange(); it.Next(); {
-			sum += hash(n.elem, it.Value(), hash(n.key, it.Key(), k1))
+			sum += hash(n.elem, it.Value(), hash(n.key, it.Key(), k2))
 		}
 		return mix(mix(h, sum), uint64(v.Len()))
 	case pointer:

@@ -42,7 +42,7 @@ func mergeMaps(n *node, base, mine, theirs reflect.Value) {
 	}
 }
 
-func equal(n *node, a, b reflect.Value) bool { return hash(n, a, k0) == hash(n, b, k0) }
+func equal(n *node, a, b reflect.Value) bool { return hash(n, a, k2) == hash(n, b, k2) }
 
 // Adopt brings what is stored of from into to, and leaves everything else of to
 // as it is, also behind pointers. It follows no pointer of to in place: what

@@ -1,0 +1,510 @@
+package sessions_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// An AppSession is the session of the tests.
+type AppSession struct {
+	UserID int               `msgpack:"uid" validate:"gte=0"`
+	Name   string            `msgpack:"name"`
+	Role   string            `msgpack:"role" validate:"omitempty,oneof=admin user"`
+	N      int               `msgpack:"n"`
+	Cart   map[string]int    `msgpack:"cart"`
+	Tags   []string          `msgpack:"tags"`
+	Extra  map[string]string `msgpack:"extra"`
+	Seen   time.Time         `msgpack:"seen"`
+	Local  string            `msgpack:"-"`
+}
+
+type (
+	config  = sessions.Config[AppSession]
+	session = sessions.Session[AppSession]
+)
+
+// A mode is a way to keep sessions.
+type mode struct {
+	name    string
+	store   func() sessions.Store
+	encrypt bool
+}
+
+var modes = []mode{
+	{"signed", nil, false},
+	{"sealed", nil, true},
+	{"plain store", func() sessions.Store { return newPlainStore() }, false},
+	{"MemoryStore", func() sessions.Store { return new(sessions.MemoryStore) }, false},
+	{"MemoryStore, encrypted", func() sessions.Store { return new(sessions.MemoryStore) }, true},
+}
+
+func (m mode) hasStore() bool { return m.store != nil }
+
+// eachMode runs f in all modes.
+func eachMode(t *testing.T, f func(t *testing.T, m mode)) {
+	for _, m := range modes {
+		t.Run(m.name, func(t *testing.T) { f(t, m) })
+	}
+}
+
+// eachStore runs f in the modes that have a store.
+func eachStore(t *testing.T, f func(t *testing.T, m mode)) {
+	for _, m := range modes {
+		if m.hasStore() {
+			t.Run(m.name, func(t *testing.T) { f(t, m) })
+		}
+	}
+}
+
+var testSecret = []byte("0123456789abcdefghijklmnopqrstuv")
+
+func newKeys(t testing.TB, secrets ...[]byte) *sessions.Keyring {
+	t.Helper()
+	if len(secrets) == 0 {
+		secrets = [][]byte{testSecret}
+	}
+	keys, err := sessions.NewKeyring(secrets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// A site is an application behind the middleware. Handlers are functions of the
+// tests, one for each request.
+type site struct {
+	t       testing.TB
+	mgr     *sessions.Manager[AppSession]
+	store   *hookStore // nil in cookie mode
+	events  *events
+	handler http.Handler // the middleware around what the request names
+
+	mu    sync.Mutex
+	runs  map[string]http.HandlerFunc
+	serve atomic.Int64
+}
+
+// newSite makes a site in a mode; change may alter the Config.
+func newSite(t testing.TB, m mode, change func(*config)) *site {
+	t.Helper()
+	s := &site{t: t, events: new(events), runs: map[string]http.HandlerFunc{}}
+	cfg := config{Keys: newKeys(t), Encrypt: m.encrypt, OnEvent: s.events.add, Logger: slog.New(slog.DiscardHandler)}
+	if m.store != nil {
+		s.store = newHookStore(m.store())
+		cfg.Store = s.store.asStore()
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	mgr, err := sessions.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mgr = mgr
+	s.handler = mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		run := s.runs[r.URL.Path]
+		s.mu.Unlock()
+		run(w, r)
+	}))
+	return s
+}
+
+func (s *site) route(f http.HandlerFunc) (path string) {
+	path = fmt.Sprintf("/%d", s.serve.Add(1))
+	s.mu.Lock()
+	s.runs[path] = f
+	s.mu.Unlock()
+	return path
+}
+
+// A browser keeps the cookies of one site as browsers do.
+type browser struct {
+	s      *site
+	client *http.Client // nil: requests are served in the process
+	url    string
+
+	mu      sync.Mutex
+	cookies map[string]string
+}
+
+// browser returns one that calls the site within the process, as synctest
+// needs it.
+func (s *site) browser() *browser { return &browser{s: s, cookies: map[string]string{}} }
+
+// online starts a real server, of HTTP/2 if that is true, and returns a browser
+// that talks to it by TLS.
+func (s *site) online(http2 bool) *browser {
+	srv := httptest.NewUnstartedServer(s.handler)
+	srv.EnableHTTP2 = http2
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	srv.StartTLS()
+	s.t.Cleanup(srv.Close)
+	client := srv.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &browser{s: s, client: client, url: srv.URL, cookies: map[string]string{}}
+}
+
+// A reply is a response that was read to its end.
+type reply struct {
+	*http.Response
+	body string
+}
+
+// setCookies returns the cookies of the session's name that the reply sets.
+func (r *reply) setCookies() (lines []string) {
+	for _, line := range r.Header["Set-Cookie"] {
+		if strings.Contains(strings.SplitN(line, "=", 2)[0], "session") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// do sends a request whose handler is f.
+func (b *browser) do(f func(s *session)) *reply {
+	b.s.t.Helper()
+	return b.serve(func(w http.ResponseWriter, r *http.Request) { f(sessions.Get[AppSession](r.Context())) })
+}
+
+// serve sends a request whose handler is f.
+func (b *browser) serve(f http.HandlerFunc) *reply {
+	b.s.t.Helper()
+	return b.send(f, nil)
+}
+
+// send sends a request whose handler is f, after change has altered it.
+func (b *browser) send(f http.HandlerFunc, change func(*http.Request)) *reply {
+	b.s.t.Helper()
+	r := httptest.NewRequest("GET", "https://example.com"+b.s.route(f), nil)
+	if b.client != nil {
+		var err error
+		if r, err = http.NewRequest("GET", b.url+r.URL.Path, nil); err != nil {
+			b.s.t.Fatal(err)
+		}
+	}
+	b.mu.Lock()
+	for name, value := range b.cookies {
+		r.AddCookie(&http.Cookie{Name: name, Value: value})
+	}
+	b.mu.Unlock()
+	if change != nil {
+		change(r)
+	}
+	var res *http.Response
+	if b.client == nil {
+		w := httptest.NewRecorder()
+		b.s.handler.ServeHTTP(w, r)
+		res = w.Result()
+	} else {
+		var err error
+		if res, err = b.client.Do(r); err != nil {
+			b.s.t.Error(err)
+			return &reply{Response: &http.Response{Header: http.Header{}}}
+		}
+	}
+	body, _ := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	b.keep(res)
+	return &reply{Response: res, body: string(body)}
+}
+
+func (b *browser) keep(res *http.Response) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, line := range res.Header["Set-Cookie"] {
+		if len(line) > 4096 {
+			b.s.t.Errorf("a Set-Cookie of %d bytes, which browsers ignore", len(line))
+		}
+	}
+	for _, c := range res.Cookies() {
+		if c.MaxAge < 0 {
+			delete(b.cookies, c.Name)
+		} else {
+			b.cookies[c.Name] = c.Value
+		}
+	}
+}
+
+// cookie returns the session's cookie, "" for none.
+func (b *browser) cookie() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, value := range b.cookies {
+		if strings.Contains(name, "session") {
+			return value
+		}
+	}
+	return ""
+}
+
+// clone returns a browser with the same cookies: another tab, or a thief.
+func (b *browser) clone() *browser {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := &browser{s: b.s, client: b.client, url: b.url, cookies: map[string]string{}}
+	for name, value := range b.cookies {
+		c.cookies[name] = value
+	}
+	return c
+}
+
+// peek returns what the session of the browser's cookie holds, without changing
+// the browser's cookies.
+func (b *browser) peek() (data AppSession, reason sessions.Reason) {
+	b.s.t.Helper()
+	b.clone().do(func(s *session) { data, reason = s.Data, s.Reason() })
+	return data, reason
+}
+
+// events collects what OnEvent hears.
+type events struct {
+	mu  sync.Mutex
+	all []sessions.Event
+}
+
+func (e *events) add(_ context.Context, ev sessions.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, ev)
+}
+
+func (e *events) of(kind sessions.EventKind) (found []sessions.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ev := range e.all {
+		if ev.Kind == kind {
+			found = append(found, ev)
+		}
+	}
+	return found
+}
+
+func (e *events) reset() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = nil
+}
+
+// A plainStore is a Store, and no more than that, in a map.
+type plainStore struct {
+	mu      sync.Mutex
+	records map[sessions.ID]sessions.Record
+	version uint64
+}
+
+func newPlainStore() *plainStore {
+	return &plainStore{records: map[sessions.ID]sessions.Record{}}
+}
+
+func (p *plainStore) live(id sessions.ID) (sessions.Record, bool) {
+	rec, ok := p.records[id]
+	return rec, ok && time.Now().Before(rec.Expires)
+}
+
+func (p *plainStore) put(id sessions.ID, rec sessions.Record) uint64 {
+	p.version++
+	rec.Data, rec.Version = bytes.Clone(rec.Data), p.version
+	p.records[id] = rec
+	return p.version
+}
+
+func (p *plainStore) Load(_ context.Context, id sessions.ID) (sessions.Record, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if rec, ok := p.live(id); ok {
+		return rec, nil
+	}
+	return sessions.Record{}, sessions.ErrNotFound
+}
+
+func (p *plainStore) Create(_ context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.live(id); ok {
+		return 0, sessions.ErrExists
+	}
+	return p.put(id, rec), nil
+}
+
+func (p *plainStore) Update(_ context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch old, ok := p.live(id); {
+	case !ok:
+		return 0, sessions.ErrNotFound
+	case old.Version != rec.Version:
+		return 0, sessions.ErrConflict
+	}
+	return p.put(id, rec), nil
+}
+
+func (p *plainStore) Touch(_ context.Context, id sessions.ID, expires time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rec, ok := p.live(id)
+	if !ok {
+		return sessions.ErrNotFound
+	}
+	if expires.After(rec.Expires) {
+		rec.Expires = expires
+		p.records[id] = rec
+	}
+	return nil
+}
+
+func (p *plainStore) Delete(_ context.Context, id sessions.ID, version uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch old, ok := p.live(id); {
+	case !ok && version == 0:
+		return nil
+	case !ok:
+		return sessions.ErrNotFound
+	case version != 0 && old.Version != version:
+		return sessions.ErrConflict
+	}
+	delete(p.records, id)
+	return nil
+}
+
+// A hookStore counts the operations of the store behind it, keeps the ids that
+// were created, and lets a test hold or fail any operation.
+type hookStore struct {
+	sessions.Store
+	mu      sync.Mutex
+	counts  map[string]int
+	created []sessions.ID
+	before  func(op string, id sessions.ID) error // an error is the result; the store is not asked
+	after   func(op string, id sessions.ID) error // an error is the result though the store has done it
+}
+
+func newHookStore(s sessions.Store) *hookStore { return &hookStore{Store: s, counts: map[string]int{}} }
+
+// ownerHookStore adds the index where the store behind has one.
+type ownerHookStore struct {
+	*hookStore
+	sessions.OwnerStore
+}
+
+func (h ownerHookStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	return h.hookStore.Load(ctx, id)
+}
+
+func (h ownerHookStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	return h.hookStore.Create(ctx, id, rec)
+}
+
+func (h ownerHookStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	return h.hookStore.Update(ctx, id, rec)
+}
+
+func (h ownerHookStore) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
+	return h.hookStore.Touch(ctx, id, expires)
+}
+
+func (h ownerHookStore) Delete(ctx context.Context, id sessions.ID, version uint64) error {
+	return h.hookStore.Delete(ctx, id, version)
+}
+
+func (h *hookStore) asStore() sessions.Store {
+	if o, ok := h.Store.(sessions.OwnerStore); ok {
+		return ownerHookStore{h, o}
+	}
+	return h
+}
+
+// hook replaces the functions called before and after each operation.
+func (h *hookStore) hook(before, after func(op string, id sessions.ID) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.before, h.after = before, after
+}
+
+func (h *hookStore) count(op string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.counts[op]
+}
+
+func (h *hookStore) resetCounts() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts = map[string]int{}
+}
+
+// live lists the created ids that have a record now.
+func (h *hookStore) live() (ids []sessions.ID) {
+	h.mu.Lock()
+	created := h.created
+	h.mu.Unlock()
+	for _, id := range created {
+		if _, err := h.Store.Load(context.Background(), id); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (h *hookStore) run(op string, id sessions.ID, f func() error) error {
+	h.mu.Lock()
+	h.counts[op]++
+	before, after := h.before, h.after
+	h.mu.Unlock()
+	if before != nil {
+		if err := before(op, id); err != nil {
+			return err
+		}
+	}
+	err := f()
+	if after != nil {
+		if failed := after(op, id); failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+func (h *hookStore) Load(ctx context.Context, id sessions.ID) (rec sessions.Record, err error) {
+	err = h.run("Load", id, func() error { rec, err = h.Store.Load(ctx, id); return err })
+	return rec, err
+}
+
+func (h *hookStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (version uint64, err error) {
+	err = h.run("Create", id, func() error {
+		version, err = h.Store.Create(ctx, id, rec)
+		h.mu.Lock()
+		h.created = append(h.created, id)
+		h.mu.Unlock()
+		return err
+	})
+	return version, err
+}
+
+func (h *hookStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (version uint64, err error) {
+	err = h.run("Update", id, func() error { version, err = h.Store.Update(ctx, id, rec); return err })
+	return version, err
+}
+
+func (h *hookStore) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
+	return h.run("Touch", id, func() error { return h.Store.Touch(ctx, id, expires) })
+}
+
+func (h *hookStore) Delete(ctx context.Context, id sessions.ID, version uint64) error {
+	return h.run("Delete", id, func() error { return h.Store.Delete(ctx, id, version) })
+}
+
+func errorIs(err, target error) bool { return errors.Is(err, target) }
