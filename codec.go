@@ -69,6 +69,15 @@ func endOf(now time.Time, d time.Duration) int64 {
 	return min(seconds, maxTime)
 }
 
+// secondsTo counts the whole seconds from now until then.
+func secondsTo(then int64, now time.Time) int64 {
+	left := then - now.Unix()
+	if now.Nanosecond() > 0 {
+		left--
+	}
+	return left
+}
+
 // A codec turns a *T into bytes and back. It sees T as any, so that there is one
 // of it in a program, however many session types.
 type codec struct {

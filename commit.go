@@ -230,7 +230,7 @@ func (s *state) refresh(ctx context.Context, h http.Header, c *change, now time.
 		}
 		body := slices.Clone(c.base.body)
 		copy(body[5:], appendTime(nil, now.Unix()))
-		line, err := s.m.cookie.line(s.m.dataToken(body), c.base.expires-now.Unix(), c.base.lifetime != 0)
+		line, err := s.m.cookie.line(s.m.dataToken(body), secondsTo(c.base.expires, now), c.base.lifetime != 0)
 		if err != nil {
 			s.queue(Event{Kind: EventFailed, Err: err})
 			return
@@ -324,7 +324,7 @@ func (m *core) idToken(id identity, l life) []byte {
 
 func (s *state) cookieOf(c *change, v *version, now time.Time) (string, error) {
 	body := v.appendBody(nil, s.m.headerOf(c.id, v.life, now))
-	return s.m.cookie.line(s.m.dataToken(body), v.life.expires-now.Unix(), v.life.lifetime != 0)
+	return s.m.cookie.line(s.m.dataToken(body), secondsTo(v.life.expires, now), v.life.lifetime != 0)
 }
 
 func (s *state) storeInCookie(h http.Header, c *change, v *version, now time.Time) error {
@@ -340,7 +340,7 @@ func (s *state) storeInCookie(h http.Header, c *change, v *version, now time.Tim
 // placeID puts the cookie with the id into the header.
 func (s *state) placeID(h http.Header, id identity, l life, now time.Time) {
 	// An id does not grow, so that New has seen all that could be too large.
-	line, err := s.m.cookie.line(s.m.idToken(id, l), l.expires-now.Unix(), l.lifetime != 0)
+	line, err := s.m.cookie.line(s.m.idToken(id, l), secondsTo(l.expires, now), l.lifetime != 0)
 	if err != nil {
 		s.queue(Event{Kind: EventFailed, Err: err})
 		return

@@ -1,0 +1,263 @@
+package sessions_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// timed runs f in all modes, in a bubble where time passes at once.
+func timed(t *testing.T, f func(t *testing.T, m mode)) {
+	eachMode(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) { f(t, m) })
+	})
+}
+
+// endReason is what a request finds when the session's own time is over: in a
+// store it is just gone.
+func endReason(m mode, inCookie sessions.Reason) sessions.Reason {
+	if m.hasStore() && inCookie == sessions.ReasonIdle {
+		return sessions.ReasonUnknown
+	}
+	return inCookie
+}
+
+func TestSessionEndsAtItsAbsoluteEndHoweverItIsUsed(t *testing.T) {
+	timed(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		var end time.Time
+		b.do(func(s *session) { end = s.ExpiresAt() })
+		if want := time.Now().Add(24 * time.Hour); !end.Equal(want) {
+			t.Fatalf("ends at %v, want %v", end, want)
+		}
+		thief := b.clone() // a client that ignores Max-Age
+		for range 23 {
+			time.Sleep(time.Hour)
+			b.do(func(s *session) {
+				s.Data.N++
+				if !s.ExpiresAt().Equal(end) {
+					t.Errorf("ends at %v after an edit, want %v as before", s.ExpiresAt(), end)
+				}
+			})
+		}
+		time.Sleep(time.Hour - time.Second)
+		if _, reason := b.peek(); reason != sessions.ReasonNone {
+			t.Errorf("a second before the end: got %q, want it alive", reason)
+		}
+		time.Sleep(time.Second)
+		for _, b := range []*browser{b, thief} {
+			if d, reason := b.peek(); d.UserID != 0 || reason != sessions.ReasonExpired {
+				t.Errorf("at the end: got user %d, %q, want expired", d.UserID, reason)
+			}
+		}
+	})
+}
+
+func TestIdleSessionEnds(t *testing.T) {
+	timed(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, func(c *config) { c.IdleTimeout = 30 * time.Minute })
+		b := s.browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		for range 6 {
+			time.Sleep(29 * time.Minute)
+			b.do(func(s *session) {
+				if s.IsNew() {
+					t.Fatalf("used every 29 minutes: got %q, want it alive", s.Reason())
+				}
+			})
+		}
+		stale := b.clone()
+		time.Sleep(31 * time.Minute)
+		if _, reason := stale.peek(); reason != endReason(m, sessions.ReasonIdle) {
+			t.Errorf("after 31 idle minutes: got %q", reason)
+		}
+	})
+}
+
+func TestIdleTimeoutDoesNotReachBeyondTheAbsoluteEnd(t *testing.T) {
+	timed(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, func(c *config) { c.Lifetime, c.IdleTimeout = time.Hour, 50*time.Minute })
+		b := s.browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		for range 5 {
+			time.Sleep(11 * time.Minute)
+			b.do(func(s *session) { _ = s.Data })
+		}
+		time.Sleep(5*time.Minute - time.Second)
+		if _, reason := b.peek(); reason != sessions.ReasonNone {
+			t.Errorf("a second before the end: got %q, want it alive", reason)
+		}
+		time.Sleep(time.Second)
+		if _, reason := b.peek(); reason == sessions.ReasonNone {
+			t.Error("alive at the absolute end")
+		}
+	})
+}
+
+func TestUseIsNotedAtMostOncePerTenthOfTheIdleTimeout(t *testing.T) {
+	timed(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, func(c *config) { c.IdleTimeout = 100 * time.Minute })
+		b := s.browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		if m.hasStore() {
+			s.store.resetCounts()
+		}
+		cookies := 0
+		for range 600 { // ten requests a minute for an hour
+			time.Sleep(6 * time.Second)
+			cookies += len(b.do(func(s *session) { _ = s.Data }).setCookies())
+		}
+		if !m.hasStore() {
+			if cookies != 6 {
+				t.Errorf("got %d cookies in six tenths, want 6", cookies)
+			}
+			return
+		}
+		if n := s.store.count("Touch"); n != 6 || cookies != 0 {
+			t.Errorf("got %d touches and %d cookies in six tenths, want 6 and 0", n, cookies)
+		}
+		if n := s.store.count("Update"); n != 0 {
+			t.Errorf("got %d writes, want none", n)
+		}
+	})
+}
+
+func TestRequestThatDoesNotAskForTheSessionIsNoUse(t *testing.T) {
+	timed(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, func(c *config) { c.IdleTimeout = 30 * time.Minute })
+		b := s.browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		for range 2 {
+			time.Sleep(20 * time.Minute)
+			res := b.serve(func(http.ResponseWriter, *http.Request) {})
+			if len(res.Header["Set-Cookie"])+len(res.Header["Vary"]) > 0 {
+				t.Errorf("got %v, want no header of ours", res.Header)
+			}
+		}
+		if _, reason := b.peek(); reason != endReason(m, sessions.ReasonIdle) {
+			t.Errorf("got %q, want it idle", reason)
+		}
+	})
+}
+
+func TestFailedTouchIsAnEventAndNoErrorPage(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, func(c *config) { c.IdleTimeout = 30 * time.Minute })
+			b := s.browser()
+			b.do(func(s *session) { s.Data.UserID = 42 })
+			time.Sleep(10 * time.Minute)
+			s.store.hook(func(op string, _ sessions.ID) error {
+				if op == "Touch" {
+					return http.ErrHandlerTimeout
+				}
+				return nil
+			}, nil)
+			if res := b.do(func(s *session) { _ = s.Data }); res.StatusCode != 200 {
+				t.Errorf("got %d, want the handler's answer", res.StatusCode)
+			}
+			if n := len(s.events.of(sessions.EventFailed)); n != 1 {
+				t.Errorf("got %d failed events, want 1", n)
+			}
+		})
+	})
+}
+
+func TestSetLifetime(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	timed(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		time.Sleep(time.Hour)
+		res := b.do(func(s *session) { s.SetLifetime(month) })
+		if line := res.setCookies(); len(line) != 1 || !strings.Contains(line[0], "; Max-Age=2592000;") {
+			t.Errorf("got %v, want Max-Age of 30 days", line)
+		}
+		end := time.Now().Add(month)
+		check := func(when string) {
+			t.Helper()
+			b.clone().do(func(s *session) {
+				if !s.ExpiresAt().Equal(end) {
+					t.Errorf("%s: ends at %v, want %v", when, s.ExpiresAt(), end)
+				}
+			})
+		}
+		check("at once")
+		time.Sleep(time.Hour)
+		b.do(func(s *session) { s.Data.N++ })
+		check("after an edit")
+		b.do(func(s *session) { s.RegenerateID() })
+		end = time.Now().Add(month)
+		check("after RegenerateID")
+		b.do(func(s *session) { s.SetLifetime(0) })
+		end = time.Now().Add(24 * time.Hour)
+		check("after SetLifetime(0)")
+		b.do(func(s *session) { s.RegenerateID(); s.SetLifetime(time.Hour) })
+		end = time.Now().Add(time.Hour)
+		check("shortened")
+		time.Sleep(time.Hour)
+		if _, reason := b.peek(); reason == sessions.ReasonNone {
+			t.Error("alive at its end")
+		}
+	})
+}
+
+func TestRegenerateIDStartsTheLifetimeAgain(t *testing.T) {
+	timed(t, func(t *testing.T, m mode) {
+		b := newSite(t, m, nil).browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		time.Sleep(20 * time.Hour)
+		b.do(func(s *session) { s.RegenerateID() })
+		now := time.Now()
+		time.Sleep(10 * time.Hour)
+		b.do(func(s *session) {
+			if !s.CreatedAt().Equal(now) || !s.ExpiresAt().Equal(now.Add(24*time.Hour)) {
+				t.Errorf("got %v to %v, want a day from %v", s.CreatedAt(), s.ExpiresAt(), now)
+			}
+		})
+	})
+}
+
+func TestAClockThatStepsBackIsNoFault(t *testing.T) {
+	// Bubbles begin at midnight of 2000-01-01: the second one is the past.
+	var cookies map[string]string
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(5 * time.Minute)
+		b := newSite(t, modes[0], func(c *config) { c.IdleTimeout = time.Hour }).browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		cookies = b.cookies
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newSite(t, modes[0], func(c *config) { c.IdleTimeout = time.Hour }).browser()
+		b.cookies = cookies
+		if d, reason := b.peek(); d.UserID != 42 {
+			t.Errorf("created in the future: got %q, want it accepted", reason)
+		}
+	})
+}
+
+func TestLifetimeIsRoundedUpToSeconds(t *testing.T) {
+	timed(t, func(t *testing.T, m mode) {
+		b := newSite(t, m, func(c *config) { c.Lifetime = 1500 * time.Millisecond }).browser()
+		time.Sleep(300 * time.Millisecond)
+		res := b.do(func(s *session) { s.Data.UserID = 42 })
+		if !strings.Contains(res.setCookies()[0], "; Max-Age=1;") {
+			t.Errorf("got %v, want the whole seconds that are left", res.setCookies())
+		}
+		time.Sleep(1600 * time.Millisecond)
+		if _, reason := b.peek(); reason != sessions.ReasonNone {
+			t.Errorf("got %q, want it alive until the full second", reason)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if _, reason := b.peek(); reason != sessions.ReasonExpired {
+			t.Errorf("got %q, want it expired", reason)
+		}
+	})
+}
