@@ -105,6 +105,9 @@ var (
 	decoders = sync.Pool{New: func() any { return new(decoder) }}
 )
 
+// maxPooled keeps one large session from holding its memory for ever.
+const maxPooled = 64 << 10
+
 type encoder struct {
 	msgpack *msgpack.Encoder
 	buf     []byte
@@ -129,33 +132,35 @@ type decoder struct {
 // deterministic form, and makes sure that it could be loaded again.
 func (p *plan) append(b []byte, data any) (_ []byte, err error) {
 	defer caught(&err, "encoding")
-	start := len(b)
+	e := encoders.Get().(*encoder)
+	e.buf = e.buf[:0]
 	if p.shape.IsMsgp() {
-		b, err = data.(shape.Msgp).MarshalMsg(b)
+		e.buf, err = data.(shape.Msgp).MarshalMsg(e.buf)
 	} else {
-		e := encoders.Get().(*encoder)
-		e.buf = b
 		if e.msgpack == nil {
 			e.msgpack = msgpack.NewEncoder(e)
 		}
 		e.msgpack.Reset(e)
 		e.msgpack.UseCompactInts(true)
 		err = e.msgpack.Encode(data)
-		b, e.buf = e.buf, nil
-		encoders.Put(e)
 	}
 	if err != nil {
 		// What a type's own codec says may hold the value.
 		return nil, fmt.Errorf("cannot be encoded (%T)", err)
 	}
-	if err := p.shape.Check(b[start:]); err != nil {
+	encoded := e.buf
+	if err := p.shape.Check(encoded); err != nil {
 		if errors.Is(err, shape.ErrCost) {
 			return nil, fmt.Errorf("%w: loading it again %v; keep less in the session", ErrTooLarge, err)
 		}
 		return nil, fmt.Errorf("could not be loaded again: %w", err)
 	}
 	if p.shape.HasMaps() {
-		b = append(b[:start], p.shape.Sort(b[start:])...)
+		encoded = p.shape.Sort(encoded)
+	}
+	b = append(b, encoded...)
+	if cap(e.buf) <= maxPooled {
+		encoders.Put(e)
 	}
 	return b, nil
 }

@@ -105,6 +105,10 @@ func (s *state) flush(ctx context.Context, h http.Header, pinned bool) error {
 	if err := s.bury(ctx, h); err != nil || s.over() {
 		return err
 	}
+	if s.untouched() {
+		s.refresh(ctx, h, now)
+		return nil
+	}
 	c := s.change(now)
 	s.mu.Lock()
 	gone, lateProlonged := s.gone, s.lateProlonged
@@ -121,7 +125,6 @@ func (s *state) flush(ctx context.Context, h http.Header, pinned bool) error {
 	case gone:
 		return &discarded{ErrNotFound}
 	case !c.dirty():
-		s.refresh(ctx, h, c, now)
 	case h == nil && (s.m.store == nil || !c.stored):
 		return fmt.Errorf("%w: the session was changed after the headers had left", ErrTooLate)
 	default:
@@ -142,6 +145,15 @@ func (s *state) flush(ctx context.Context, h http.Header, pinned bool) error {
 		return fmt.Errorf("%w: SetLifetime after the headers had left", ErrTooLate)
 	}
 	return nil
+}
+
+// untouched says that a request did nothing to the session, as most do not.
+func (s *state) untouched() bool {
+	s.mu.Lock()
+	acted := len(s.added)+len(s.consumed) > 0 || s.moved || s.prolonged || s.imported || s.gone || s.lateMove || s.lateProlonged
+	hash := s.base.hash
+	s.mu.Unlock()
+	return !acted && s.m.codec.hash(s.data) == hash
 }
 
 // change takes down what there is to store.
@@ -219,18 +231,22 @@ func (s *state) buried(n int) {
 // refresh notes the use of an unchanged session, at most once in a tenth of the
 // idle timeout, and re-issues a cookie that an older key signed. What fails here
 // is an event, and no new cookie.
-func (s *state) refresh(ctx context.Context, h http.Header, c *change, now time.Time) {
-	if !c.stored {
+func (s *state) refresh(ctx context.Context, h http.Header, now time.Time) {
+	idle := s.m.idle
+	s.mu.Lock()
+	if !s.stored || idle == 0 && !s.oldKey {
+		s.mu.Unlock()
 		return
 	}
-	idle := s.m.idle
+	base, oldKey, id := s.base, s.oldKey, s.id
+	s.mu.Unlock()
 	if s.m.store == nil {
-		if h == nil || !s.oldKey && (idle == 0 || now.Sub(time.Unix(c.base.used, 0)) < idle/10) || c.base.body == nil {
+		if h == nil || !oldKey && now.Sub(time.Unix(base.used, 0)) < idle/10 || base.body == nil {
 			return
 		}
-		body := slices.Clone(c.base.body)
-		copy(body[5:], appendTime(nil, now.Unix()))
-		line, err := s.m.cookie.line(s.m.dataToken(body), secondsTo(c.base.expires, now), c.base.lifetime != 0)
+		body := slices.Clone(base.body)
+		appendTime(body[5:5], now.Unix())
+		line, err := s.m.dataCookie(body, &base.header, now)
 		if err != nil {
 			s.queue(Event{Kind: EventFailed, Err: err})
 			return
@@ -238,32 +254,28 @@ func (s *state) refresh(ctx context.Context, h http.Header, c *change, now time.
 		s.x.place(h, line)
 		return
 	}
-	reissue := s.oldKey && h != nil
-	ends := c.base.ends
+	reissue := oldKey && h != nil
+	ends := base.ends
 	if last := ends.Add(-idle); idle > 0 && now.Sub(last) >= idle/10 {
-		if later := s.m.recordEnd(c.base.expires, now); later.After(ends) {
+		if later := s.m.recordEnd(base.expires, now); later.After(ends) {
 			ends = later
 		}
 	}
-	if !reissue && ends.Equal(c.base.ends) {
+	if !reissue && ends.Equal(base.ends) {
 		return
 	}
-	err := s.m.store.Touch(ctx, c.base.ID, ends)
-	switch {
+	switch err := s.m.store.Touch(ctx, base.ID, ends); {
 	case errors.Is(err, ErrNotFound):
-		_ = s.discard(c, ReasonUnknown, err)
+		_ = s.discard(nil, ReasonUnknown, err)
 	case err != nil:
-		s.queue(Event{Kind: EventFailed, Err: &storeError{"touch", c.base.ID, err}})
+		s.queue(Event{Kind: EventFailed, Err: &storeError{"touch", base.ID, err}})
 	default:
 		s.mu.Lock()
 		s.base.ends = ends
+		s.oldKey = oldKey && !reissue
 		s.mu.Unlock()
 		if reissue {
-			s.mu.Lock()
-			id := s.id
-			s.oldKey = false
-			s.mu.Unlock()
-			s.placeID(h, id, life{created: c.base.created, expires: c.base.expires, lifetime: c.base.lifetime}, now)
+			s.placeID(h, id, life{created: base.created, expires: base.expires, lifetime: base.lifetime}, now)
 		}
 	}
 }
@@ -285,7 +297,7 @@ func (s *state) discard(c *change, reason Reason, err error) error {
 	defer s.mu.Unlock()
 	s.gone = true
 	s.event(Event{Kind: EventDiscarded, Reason: reason, Err: err})
-	if s.epoch == c.epoch {
+	if c != nil && s.epoch == c.epoch {
 		s.base.hash = c.hash // these need no second event
 		s.moved, s.prolonged = false, false
 		s.added, s.consumed = s.added[len(c.added):], s.consumed[len(c.consumed):]
@@ -305,26 +317,41 @@ func (v *version) appendBody(b []byte, h header) []byte {
 	return append(appendFlashes(h.append(b), v.flashes), v.encoded...)
 }
 
-// dataToken signs or seals a body for the cookie.
-func (m *core) dataToken(body []byte) []byte {
-	keys := m.signing()
-	b := make([]byte, 0, prefixSize+nonceSize+len(body)+macSize)
-	if m.encrypt {
-		return keys.appendSealed(keys.appendPrefix(b, formatSealed), body, nil)
+// flashSize is at least what appendFlashes needs for the messages.
+func (v *version) flashSize() (n int) {
+	for _, f := range v.flashes {
+		n += 10 + len(f.Kind) + len(f.Message)
 	}
-	return keys.appendMAC(append(keys.appendPrefix(b, formatSigned), body...))
+	return n
 }
 
-// idToken signs an id for the cookie.
-func (m *core) idToken(id identity, l life) []byte {
+// dataCookie returns the Set-Cookie of a body, whose header is h.
+func (m *core) dataCookie(body []byte, h *header, now time.Time) (string, error) {
+	keys := m.signing()
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	if m.encrypt {
+		*buf = keys.appendSealed(keys.appendPrefix((*buf)[:0], formatSealed), body, nil)
+	} else {
+		*buf = keys.appendMAC(append(keys.appendPrefix((*buf)[:0], formatSigned), body...))
+	}
+	return m.cookie.line(*buf, secondsTo(h.expires, now), h.lifetime != 0)
+}
+
+// idCookie returns the Set-Cookie of an id.
+func (m *core) idCookie(id identity, l life, now time.Time) (string, error) {
 	keys := m.signing()
 	b := appendTime(keys.appendPrefix(make([]byte, 0, idSize), formatID), l.created)
-	return keys.appendMAC(append(appendTime(b, l.expires), id.secret[:]...))
+	b = keys.appendMAC(append(appendTime(b, l.expires), id.secret[:]...))
+	return m.cookie.line(b, secondsTo(l.expires, now), l.lifetime != 0)
 }
 
 func (s *state) cookieOf(c *change, v *version, now time.Time) (string, error) {
-	body := v.appendBody(nil, s.m.headerOf(c.id, v.life, now))
-	return s.m.cookie.line(s.m.dataToken(body), secondsTo(v.life.expires, now), v.life.lifetime != 0)
+	h := s.m.headerOf(c.id, v.life, now)
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	*buf = v.appendBody((*buf)[:0], h)
+	return s.m.dataCookie(*buf, &h, now)
 }
 
 func (s *state) storeInCookie(h http.Header, c *change, v *version, now time.Time) error {
@@ -340,7 +367,7 @@ func (s *state) storeInCookie(h http.Header, c *change, v *version, now time.Tim
 // placeID puts the cookie with the id into the header.
 func (s *state) placeID(h http.Header, id identity, l life, now time.Time) {
 	// An id does not grow, so that New has seen all that could be too large.
-	line, err := s.m.cookie.line(s.m.idToken(id, l), secondsTo(l.expires, now), l.lifetime != 0)
+	line, err := s.m.idCookie(id, l, now)
 	if err != nil {
 		s.queue(Event{Kind: EventFailed, Err: err})
 		return
@@ -385,7 +412,8 @@ func (m *core) recordOf(id identity, v *version, now time.Time) (rec Record, sna
 // sealRecord puts a body into the envelope of a record.
 func (m *core) sealRecord(id ID, v *version, h header) []byte {
 	if !m.encrypt {
-		return v.appendBody([]byte{formatRecord}, h)
+		b := make([]byte, 0, 1+headerSize+3+len(v.encoded)+v.flashSize())
+		return v.appendBody(append(b, formatRecord), h)
 	}
 	keys := m.signing()
 	return keys.appendSealed(keys.appendPrefix(nil, formatSealedRecord), v.appendBody(nil, h), id[:])

@@ -131,16 +131,17 @@ func (c Cookie) prefixRules(name, path string) (errs []error) {
 // line returns the value of the Set-Cookie header for a token. maxAge counts
 // seconds; lasting overrules BrowserSession.
 func (s *cookieSpec) line(token []byte, maxAge int64, lasting bool) (string, error) {
-	size := len(s.name) + 1 + base64.RawURLEncoding.EncodedLen(len(token)) + len(s.path) + len("; Max-Age=34560000") + len(s.flags)
-	b := make([]byte, 0, size)
-	b = append(append(b, s.name...), '=')
-	b = base64.RawURLEncoding.AppendEncode(b, token)
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	b := append(append((*buf)[:0], s.name...), '=')
+	b = canonical.AppendEncode(b, token)
 	b = append(b, s.path...)
 	if !s.browserSession || lasting {
 		b = append(b, "; Max-Age="...)
 		b = strconv.AppendInt(b, min(max(maxAge, 1), maxMaxAge), 10)
 	}
 	b = append(b, s.flags...)
+	*buf = b
 	if len(b) > maxCookieSize {
 		return "", fmt.Errorf("%w: the cookie takes %d bytes with its name and attributes, browsers take %d; keep less in the session, or set Config.Store", ErrTooLarge, len(b), maxCookieSize)
 	}

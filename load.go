@@ -12,7 +12,8 @@ import (
 // one, or a few after a change of Domain or Path; an attacker sends thousands.
 const maxCandidates = 16
 
-// scratch holds decoded cookies and bodies that are being made.
+// scratch holds cookies that are being read or made. What is put back is
+// overwritten, so nothing may keep a part of it.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // candidates calls visit for each cookie of our name that may be authentic: of

@@ -23,6 +23,7 @@ type MemoryStore struct {
 	// first use.
 	Max int
 
+	room     sync.Mutex // held by Create if there is a Max
 	shards   [memoryShards]memoryShard
 	owners   ownerIndex
 	count    atomic.Int64
@@ -74,13 +75,22 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	m.makeRoom()
 	s := m.shard(id)
+	if m.Max > 0 {
+		// One at a time, so that there is never one too many. Without Max, only
+		// the shard is locked.
+		m.room.Lock()
+		defer m.room.Unlock()
+		if m.has(s, id) {
+			return 0, ErrExists
+		}
+		for m.count.Load() >= int64(m.Max) {
+			m.evict()
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.sweep(s)
 	if m.live(s, id) != nil {
-		m.count.Add(-1)
 		return 0, ErrExists
 	}
 	if s.records == nil {
@@ -90,6 +100,7 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 	s.records[id] = r
 	heap.Push(s.heapOf(r), r)
 	m.owners.add(r.owner, id)
+	m.count.Add(1)
 	return r.version, nil
 }
 
@@ -162,14 +173,15 @@ func (m *MemoryStore) Delete(ctx context.Context, id ID, version uint64) error {
 // Owned implements [OwnerStore].
 func (m *MemoryStore) Owned(ctx context.Context, owner string) iter.Seq2[ID, error] {
 	return func(yield func(ID, error) bool) {
-		for _, id := range m.owners.list(owner) {
-			if err := ctx.Err(); err != nil {
-				yield(ID{}, err)
+		ids := m.owners.list(owner)
+		for err := ctx.Err(); err == nil && len(ids) > 0; err = ctx.Err() {
+			if !yield(ids[0], nil) {
 				return
 			}
-			if !yield(id, nil) {
-				return
-			}
+			ids = ids[1:]
+		}
+		if err := ctx.Err(); err != nil {
+			yield(ID{}, err)
 		}
 	}
 }
@@ -180,17 +192,27 @@ func (m *MemoryStore) Len() int { return int(m.count.Load()) }
 
 func (m *MemoryStore) shard(id ID) *memoryShard { return &m.shards[id[0]%memoryShards] }
 
-// live returns the record of id, or nil. One that is expired it removes.
+// live returns the record of id, or nil, and removes some that are expired, that
+// of id in any case.
 func (m *MemoryStore) live(s *memoryShard, id ID) *memoryRecord {
+	now := time.Now().UnixMilli()
 	r := s.records[id]
-	if r != nil && r.expires <= time.Now().UnixMilli() {
+	if r != nil && r.expires <= now {
 		m.remove(s, r)
 		r = nil
 	}
-	if r == nil {
-		m.sweep(s)
+	for _, h := range []*expiryHeap{&s.anonymous, &s.owned} {
+		for i := 0; i < sweepStep && len(*h) > 0 && (*h)[0].expires <= now; i++ {
+			m.remove(s, (*h)[0])
+		}
 	}
 	return r
+}
+
+func (m *MemoryStore) has(s *memoryShard, id ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return m.live(s, id) != nil
 }
 
 func (m *MemoryStore) remove(s *memoryShard, r *memoryRecord) {
@@ -200,28 +222,10 @@ func (m *MemoryStore) remove(s *memoryShard, r *memoryRecord) {
 	m.count.Add(-1)
 }
 
-func (m *MemoryStore) sweep(s *memoryShard) {
-	now := time.Now().UnixMilli()
-	for _, h := range []*expiryHeap{&s.anonymous, &s.owned} {
-		for i := 0; i < sweepStep && len(*h) > 0 && (*h)[0].expires <= now; i++ {
-			m.remove(s, (*h)[0])
-		}
-	}
-}
-
-// makeRoom counts one record more, and removes one where that is one too many.
-func (m *MemoryStore) makeRoom() {
-	if n := m.count.Add(1); m.Max == 0 || n <= int64(m.Max) {
-		return
-	}
-	for tries := 0; tries < memoryShards && !m.evict(); tries++ {
-	}
-}
-
-// evict removes the record that Max's comment names, over all shards, and says
-// whether it still found it. Looking at the first of each shard costs the same
+// evict removes the record that Max's comment names, over all shards, unless
+// another request was faster. Looking at the first of each shard costs the same
 // however many records there are.
-func (m *MemoryStore) evict() bool {
+func (m *MemoryStore) evict() {
 	type candidate struct {
 		class   int
 		expires int64
@@ -247,7 +251,7 @@ func (m *MemoryStore) evict() bool {
 		s.mu.Unlock()
 	}
 	if best.class == math.MaxInt {
-		return false
+		return
 	}
 	s := &m.shards[best.shard]
 	s.mu.Lock()
@@ -255,10 +259,9 @@ func (m *MemoryStore) evict() bool {
 	for _, h := range []expiryHeap{s.anonymous, s.owned} {
 		if len(h) > 0 && h[0].expires == best.expires {
 			m.remove(s, h[0])
-			return true
+			return
 		}
 	}
-	return false
 }
 
 func (s *memoryShard) heapOf(r *memoryRecord) *expiryHeap {

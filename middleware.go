@@ -218,10 +218,11 @@ func (x *exchange) commit(hijack bool) error {
 // outcome turns the errors that the visitor does not see into events, and
 // returns those that ErrorHandler answers.
 func (s *state) outcome(err error) error {
+	if err == nil {
+		return nil
+	}
 	var d *discarded
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &d):
 		return nil // flush has said so
 	case errors.Is(err, ErrTooLate):

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/typedsessions/sessions"
 )
 
@@ -23,9 +25,6 @@ const (
 	onIPhone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 " +
 		"(KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
 )
-
-// Hashing is slow on purpose, so the tests share it.
-var testUsers = sync.OnceValues(func() (*users, error) { return newUsers(demoUsers) })
 
 func TestWrongPasswordShowsTheErrorOnce(t *testing.T) {
 	everyStore(t, func(t *testing.T, s *site) {
@@ -399,7 +398,7 @@ func newSite(t *testing.T, storeName string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	people, err := testUsers()
+	people, err := newUsers(demoUsers, bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}

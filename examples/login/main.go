@@ -35,6 +35,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/typedsessions/sessions"
 )
 
@@ -62,7 +64,7 @@ func run(ctx context.Context, addr, storeName string, secure bool) error {
 	if err != nil {
 		return err
 	}
-	people, err := newUsers(demoUsers)
+	people, err := newUsers(demoUsers, bcrypt.DefaultCost)
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,11 @@ func run(ctx context.Context, addr, storeName string, secure bool) error {
 // key that nobody else has, and that is gone when the program ends.
 func loadKeys(env string) (*sessions.Keyring, error) {
 	if env != "" {
-		return sessions.ParseKeyring(env)
+		keys, err := sessions.ParseKeyring(env)
+		if err != nil {
+			return nil, fmt.Errorf("SESSION_KEYS: %w", err)
+		}
+		return keys, nil
 	}
 	fmt.Println("SESSION_KEYS is not set: sign-ins end when this program does")
 	return sessions.NewKeyring(sessions.NewSecret())

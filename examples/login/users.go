@@ -18,17 +18,18 @@ type users struct {
 	nobody []byte // the hash that unknown names are checked against
 }
 
-func newUsers(passwords map[string]string) (*users, error) {
+// newUsers hashes passwords with bcrypt of the given cost.
+func newUsers(passwords map[string]string, cost int) (*users, error) {
 	u := &users{hashes: make(map[string][]byte)}
 	for name, password := range passwords {
-		hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+		hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
 		if err != nil {
 			return nil, err
 		}
 		u.hashes[name] = hash
 	}
 	var err error
-	u.nobody, err = bcrypt.GenerateFromPassword([]byte("nobody"), bcrypt.DefaultCost)
+	u.nobody, err = bcrypt.GenerateFromPassword([]byte("nobody"), cost)
 	return u, err
 }
 

@@ -1,0 +1,1112 @@
+package sessions_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/typedsessions/sessions"
+)
+
+// A typedSite is a site whose sessions are of any type T, with one visitor.
+type typedSite[T any] struct {
+	t       testing.TB
+	mgr     *sessions.Manager[T]
+	store   *plainStore // nil unless the Config has one
+	events  *events
+	cookies map[string]string
+	err     error // the last that ErrorHandler got
+}
+
+// newTypedSite makes one. The Config's keys, logger and ErrorHandler are filled in.
+func newTypedSite[T any](t testing.TB, cfg sessions.Config[T]) *typedSite[T] {
+	t.Helper()
+	s := &typedSite[T]{t: t, events: new(events), cookies: map[string]string{}}
+	cfg.Keys = newKeys(t)
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	if onEvent := cfg.OnEvent; onEvent != nil {
+		cfg.OnEvent = func(ctx context.Context, e sessions.Event) { s.events.add(ctx, e); onEvent(ctx, e) }
+	} else {
+		cfg.OnEvent = s.events.add
+	}
+	if cfg.ErrorHandler == nil {
+		cfg.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
+			s.err = err
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}
+	s.store, _ = cfg.Store.(*plainStore)
+	var err error
+	if s.mgr, err = sessions.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// do serves a request of the visitor, whose handler is f.
+func (s *typedSite[T]) do(f func(*sessions.Session[T])) *reply {
+	s.t.Helper()
+	s.err = nil
+	r := httptest.NewRequest("GET", "https://example.com/", nil)
+	for name, value := range s.cookies {
+		r.AddCookie(&http.Cookie{Name: name, Value: value})
+	}
+	w := httptest.NewRecorder()
+	s.mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		f(sessions.Get[T](r.Context()))
+	})).ServeHTTP(w, r)
+	res := w.Result()
+	for _, c := range res.Cookies() {
+		if c.MaxAge < 0 {
+			delete(s.cookies, c.Name)
+		} else {
+			s.cookies[c.Name] = c.Value
+		}
+	}
+	body, _ := io.ReadAll(res.Body)
+	return &reply{Response: res, body: string(body)}
+}
+
+// set stores data as the visitor's session.
+func (s *typedSite[T]) set(data T) {
+	s.t.Helper()
+	if res := s.do(func(x *sessions.Session[T]) { x.Data = data }); res.StatusCode != http.StatusOK {
+		s.t.Fatalf("storing got status %d (%v), want 200", res.StatusCode, s.err)
+	}
+}
+
+// get returns what the visitor's session holds.
+func (s *typedSite[T]) get() (data T, reason sessions.Reason) {
+	s.t.Helper()
+	res := s.do(func(x *sessions.Session[T]) { data, reason = x.Data, x.Reason() })
+	if res.StatusCode != http.StatusOK {
+		s.t.Errorf("reading got status %d (%v), want 200", res.StatusCode, s.err)
+	}
+	return data, reason
+}
+
+func newOf[T any](t *testing.T) error {
+	_, err := sessions.New(sessions.Config[T]{Keys: newKeys(t)})
+	return err
+}
+
+// namesAMend matches an error that says what to do.
+var namesAMend = regexp.MustCompile(`\b(use|needs?|tag it|leave|put|remove|rename|export|drop|set|choose|makes|keep|wrap|name|embed|store|give|correct|fix|raise|lower)\b`)
+
+// refused checks the error of New: each of its lines names a mend, and the whole
+// names every one of want.
+func refused(t *testing.T, err error, want ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("got no error, want one that names %q", want)
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("got %q, want the text to name %q", err, w)
+		}
+	}
+	for line := range strings.Lines(err.Error()) {
+		if !namesAMend.MatchString(line) {
+			t.Errorf("got %q, which names no mend", strings.TrimSpace(line))
+		}
+	}
+}
+
+type (
+	refusedList   struct{ Next *refusedList }
+	refusedTree   struct{ Children []refusedTree }
+	refusedGraph  struct{ Edges map[string]refusedGraph }
+	refusedPing   struct{ Pong *refusedPong }
+	refusedPong   struct{ Ping []refusedPing }
+	refusedHolder struct{ Held refusedList }
+	refusedMixin  struct{ Owner *refusedMixed }
+	refusedMixed  struct{ refusedMixin }
+	refusedP      *refusedP
+	refusedID     int
+	RefusedBase   struct{ N int }
+	refusedBase   struct{ N int }
+	refusedDeep   struct{ Mid []map[string]*refusedLeaf }
+	refusedLeaf   struct{ Bad chan int }
+	refusedOuter  struct{ refusedWithChan }
+	RefusedIface  interface{ M() }
+
+	refusedWithChan struct{ C chan int }
+
+	onlyMarshals   struct{ N int }
+	onlyUnmarshals struct{ N int }
+	binarySession  struct{ N int }
+	textSession    struct{ N int }
+	clockSession   struct {
+		time.Time
+		N int
+	}
+)
+
+func (onlyMarshals) MarshalText() ([]byte, error)    { return nil, nil }
+func (*onlyUnmarshals) UnmarshalText([]byte) error   { return nil }
+func (binarySession) MarshalBinary() ([]byte, error) { return nil, nil }
+func (*binarySession) UnmarshalBinary([]byte) error  { return nil }
+func (textSession) MarshalText() ([]byte, error)     { return nil, nil }
+
+func TestNewRefusesATypeThatIsNotASession(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		new  func(*testing.T) error
+		want string
+	}{
+		{"int", newOf[int], "int"},
+		{"string", newOf[string], "string"},
+		{"bytes", newOf[[]byte], "[]uint8"},
+		{"map", newOf[map[string]int], "map[string]int"},
+		{"pointer to a struct", newOf[*AppSession], "*sessions_test.AppSession"},
+		{"pointer to itself", newOf[refusedP], "refusedP"},
+		{"interface", newOf[any], "interface {}"},
+		{"error", newOf[error], "error"},
+		{"function", newOf[func()], "func()"},
+		{"time", newOf[time.Time], "time.Time"},
+		{"struct with MarshalBinary", newOf[binarySession], "binarySession"},
+		{"struct with MarshalText alone", newOf[textSession], "textSession"},
+		{"struct with the codec of an embedded time", newOf[clockSession], "clockSession"},
+		{"struct with a codec in the standard library", newOf[url.URL], "URL"},
+	} {
+		t.Run(tt.name, func(t *testing.T) { refused(t, tt.new(t), tt.want) })
+	}
+}
+
+func TestNewRefusesAFieldThatCannotComeBack(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		new  func(*testing.T) error
+		path string
+	}{
+		{"chan", newOf[struct{ C chan int }], "T.C"},
+		{"func", newOf[struct{ F func() }], "T.F"},
+		{"complex64", newOf[struct{ C complex64 }], "T.C"},
+		{"complex128", newOf[struct{ C complex128 }], "T.C"},
+		{"uintptr", newOf[struct{ P uintptr }], "T.P"},
+		{"unsafe.Pointer", newOf[struct{ P unsafe.Pointer }], "T.P"},
+		{"any", newOf[struct{ A any }], "T.A"},
+		{"error", newOf[struct{ E error }], "T.E"},
+		{"interface with methods", newOf[struct{ S fmt.Stringer }], "T.S"},
+		{"named interface", newOf[struct{ I RefusedIface }], "T.I"},
+		{"interface that is a codec", newOf[struct{ B encoding.BinaryMarshaler }], "T.B"},
+		{"any in a slice", newOf[struct{ S []any }], "T.S[]"},
+		{"any in an array", newOf[struct{ S [2]any }], "T.S[]"},
+		{"any in a map", newOf[struct{ M map[string]any }], "T.M[]"},
+		{"any as a key", newOf[struct{ M map[any]int }], "T.M"},
+		{"any behind a pointer", newOf[struct{ P *any }], "T.P"},
+		{"chan in a struct of a map of a slice", newOf[refusedDeep], "refusedDeep.Mid[][].Bad"},
+		{"chan in an embedded struct", newOf[refusedOuter], "refusedOuter.refusedWithChan.C"},
+		{"chan in an anonymous struct", newOf[struct{ In struct{ C chan int } }], "T.In.C"},
+		{"chan in two fields of one type", newOf[struct{ A, B refusedWithChan }], "T.B.C"},
+		{"pointer as a key", newOf[struct{ M map[*int]string }], "T.M"},
+		{"time as a key", newOf[struct{ M map[time.Time]string }], "T.M"},
+		{"struct with a pointer as a key", newOf[struct{ M map[struct{ P *int }]string }], "T.M"},
+		{"unexported field", newOf[struct {
+			N    int
+			lost int
+		}], "T.lost"},
+		{"struct of nothing but unexported fields", newOf[struct{ Mu sync.Mutex }], "T.Mu"},
+		{"atomic", newOf[struct{ N atomic.Int64 }], "T.N"},
+		{"time.Location", newOf[struct{ L *time.Location }], "T.L"},
+		{"embedded pointer", newOf[struct{ *RefusedBase }], "T.RefusedBase"},
+		{"embedded pointer to an unexported struct", newOf[struct{ *refusedBase }], "T.refusedBase"},
+		{"embedded unexported number", newOf[struct{ refusedID }], "T.refusedID"},
+		{"list", newOf[refusedList], "refusedList.Next"},
+		{"tree by a slice", newOf[refusedTree], "refusedTree.Children[]"},
+		{"graph by a map", newOf[refusedGraph], "refusedGraph.Edges[]"},
+		{"cycle of two types", newOf[refusedPing], "refusedPing.Pong.Ping[]"},
+		{"list further in", newOf[refusedHolder], "refusedHolder.Held.Next"},
+		{"cycle through an embedded struct", newOf[refusedMixed], "refusedMixed.refusedMixin.Owner"},
+		{"pointer to itself", newOf[struct{ P refusedP }], "T.P"},
+		{"one name twice", newOf[struct {
+			A int `msgpack:"n"`
+			B int `msgpack:"n"`
+		}], "T.B"},
+		{"name of another field", newOf[struct {
+			A int
+			B int `msgpack:"A"`
+		}], "T.B"},
+		{"alias of another field", newOf[struct {
+			A int
+			B int `msgpack:"b,alias:A"`
+		}], "T.B"},
+		{"name of a promoted field", newOf[struct {
+			RefusedBase
+			N int
+		}], "T.N"},
+		{"promoted field of an earlier name", newOf[struct {
+			N int
+			RefusedBase
+		}], "T.RefusedBase.N"},
+		{"promoted field of two embedded structs", newOf[struct {
+			RefusedBase
+			refusedBase
+		}], "T.refusedBase.N"},
+		{"name of an embedded struct", newOf[struct {
+			RefusedBase
+			X int `msgpack:"RefusedBase"`
+		}], "T.X"},
+		{"option intern", newOf[struct {
+			S string `msgpack:",intern"`
+		}], "T.S"},
+		{"option as_array", newOf[struct {
+			_msgpack struct{} `msgpack:",as_array"` //nolint:unused
+			N        int
+		}], "T._msgpack"},
+		{"only the encoding half of a codec", newOf[struct{ H onlyMarshals }], "T.H"},
+		{"only the decoding half of a codec", newOf[struct{ H onlyUnmarshals }], "T.H"},
+		{"codec of an embedded time beside another field", newOf[struct{ C clockSession }], "T.C"},
+		{"pointer codec as an element of a map", newOf[struct{ M map[string]big.Int }], "T.M"},
+		{"pointer codec in a struct in a map", newOf[struct {
+			M map[string]struct{ I big.Int }
+		}], "T.M"},
+	} {
+		t.Run(tt.name, func(t *testing.T) { refused(t, tt.new(t), tt.path) })
+	}
+}
+
+type upgradeA struct{ A int }
+type upgradeB struct{ B int }
+type upgradeC struct{ C chan int }
+
+func TestNewRefusesAConfigThatCannotWork(t *testing.T) {
+	up := func(version int) sessions.Upgrade {
+		return sessions.From(version, func(a upgradeA) (upgradeA, error) { return a, nil })
+	}
+	last := func(version int) sessions.Upgrade {
+		return sessions.From(version, func(upgradeA) (AppSession, error) { return AppSession{}, nil })
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*config)
+		want   []string
+	}{
+		{"no keys", func(c *config) { c.Keys = nil }, []string{"Config.Keys"}},
+		{"a zero key ring", func(c *config) { c.Keys = new(sessions.Keyring) }, []string{"Config.Keys"}},
+		{"version below 0", func(c *config) { c.Version = -1 }, []string{"Config.Version", "-1"}},
+		{"version above 65535", func(c *config) { c.Version = 65536 }, []string{"Config.Version", "65536"}},
+		{"gap in the upgrades", func(c *config) { c.Version, c.Upgrades = 3, []sessions.Upgrade{up(0), last(2)} }, []string{"Config.Upgrades", "version 1"}},
+		{"gap before the newest version", func(c *config) { c.Version, c.Upgrades = 3, []sessions.Upgrade{up(0), up(1)} }, []string{"Config.Upgrades", "version 2"}},
+		{"two upgrades from one version", func(c *config) { c.Version, c.Upgrades = 1, []sessions.Upgrade{last(0), last(0)} }, []string{"Config.Upgrades", "two", "version 0"}},
+		{"upgrade from the newest version", func(c *config) { c.Version, c.Upgrades = 1, []sessions.Upgrade{last(0), last(1)} }, []string{"Config.Upgrades", "version 1"}},
+		{"upgrade from below 0", func(c *config) { c.Version, c.Upgrades = 1, []sessions.Upgrade{last(0), last(-1)} }, []string{"Config.Upgrades", "version -1"}},
+		{"upgrades that end in another type", func(c *config) { c.Version, c.Upgrades = 1, []sessions.Upgrade{up(0)} }, []string{"Config.Upgrades", "upgradeA", "AppSession"}},
+		{"upgrades whose types do not meet", func(c *config) {
+			c.Version, c.Upgrades = 2, []sessions.Upgrade{last(1), sessions.From(0, func(upgradeB) (upgradeB, error) { return upgradeB{}, nil })}
+		}, []string{"Config.Upgrades", "upgradeB", "upgradeA"}},
+		{"upgrade not made by From", func(c *config) { c.Version, c.Upgrades = 1, []sessions.Upgrade{{}, last(0)} }, []string{"Config.Upgrades", "From"}},
+		{"upgrade from what was never stored", func(c *config) {
+			c.Version, c.Upgrades = 1, []sessions.Upgrade{sessions.From(0, func(upgradeC) (AppSession, error) { return AppSession{}, nil })}
+		}, []string{"Config.Upgrades", "upgradeC.C"}},
+		{"SameSite=None with Insecure", func(c *config) { c.Cookie.SameSite, c.Cookie.Insecure = http.SameSiteNoneMode, true }, []string{"Config.Cookie.SameSite"}},
+		{"SameSite of no meaning", func(c *config) { c.Cookie.SameSite = 77 }, []string{"Config.Cookie.SameSite"}},
+		{"Partitioned with Insecure", func(c *config) { c.Cookie.Partitioned, c.Cookie.Insecure = true, true }, []string{"Config.Cookie.Partitioned"}},
+		{"__Host- with a path", func(c *config) { c.Cookie.Name, c.Cookie.Path = "__Host-a", "/app" }, []string{"Config.Cookie", "/app"}},
+		{"__Host- with a domain", func(c *config) { c.Cookie.Name, c.Cookie.Domain = "__Host-a", "example.com" }, []string{"Config.Cookie", "Domain"}},
+		{"__Host- with Insecure", func(c *config) { c.Cookie.Name, c.Cookie.Insecure = "__Host-a", true }, []string{"Config.Cookie", "Insecure"}},
+		{"__hOsT- in other letters", func(c *config) { c.Cookie.Name, c.Cookie.Path = "__hOsT-a", "/app" }, []string{"Config.Cookie", "/app"}},
+		{"__Secure- with Insecure", func(c *config) { c.Cookie.Name, c.Cookie.Insecure = "__Secure-a", true }, []string{"Config.Cookie", "Insecure"}},
+		{"name with a space", func(c *config) { c.Cookie.Name = "my session" }, []string{"Config.Cookie.Name", "my session"}},
+		{"name with an equals sign", func(c *config) { c.Cookie.Name = "a=b" }, []string{"Config.Cookie.Name"}},
+		{"name with a letter that is not ASCII", func(c *config) { c.Cookie.Name = "séance" }, []string{"Config.Cookie.Name"}},
+		{"path that does not begin with a slash", func(c *config) { c.Cookie.Path = "app" }, []string{"Config.Cookie.Path"}},
+		{"path with a semicolon", func(c *config) { c.Cookie.Path = "/a;b" }, []string{"Config.Cookie.Path"}},
+		{"path with a line break", func(c *config) { c.Cookie.Path = "/a\nb" }, []string{"Config.Cookie.Path"}},
+		{"path that browsers ignore for its length", func(c *config) { c.Cookie.Path = "/" + strings.Repeat("a", 1024) }, []string{"Config.Cookie.Path"}},
+		{"domain with a space", func(c *config) { c.Cookie.Domain = "exam ple.com" }, []string{"Config.Cookie.Domain"}},
+		{"domain with a port", func(c *config) { c.Cookie.Domain = "example.com:8080" }, []string{"Config.Cookie.Domain"}},
+		{"domain of dots", func(c *config) { c.Cookie.Domain = "." }, []string{"Config.Cookie.Domain"}},
+		{"negative lifetime", func(c *config) { c.Lifetime = -time.Second }, []string{"Config.Lifetime"}},
+		{"negative idle timeout", func(c *config) { c.IdleTimeout = -time.Second }, []string{"Config.IdleTimeout"}},
+		{"idle timeout above the lifetime", func(c *config) { c.Lifetime, c.IdleTimeout = time.Hour, 2*time.Hour }, []string{"Config.IdleTimeout", "Config.Lifetime"}},
+		{"idle timeout above the lifetime of a day that zero means", func(c *config) { c.IdleTimeout = 25 * time.Hour }, []string{"Config.IdleTimeout", "Config.Lifetime"}},
+		{"Owner without a Store", func(c *config) { c.Owner = func(*AppSession) string { return "" } }, []string{"Config.Owner", "OwnerStore"}},
+		{"Owner with a Store that has no index", func(c *config) {
+			c.Owner, c.Store = func(*AppSession) string { return "" }, newPlainStore()
+		}, []string{"Config.Owner", "OwnerStore"}},
+		{"Merge without a Store", func(c *config) { c.Merge = func(_, mine, _ AppSession) (AppSession, error) { return mine, nil } }, []string{"Config.Merge", "Store"}},
+		{"Import without ImportCookies", func(c *config) {
+			c.Import = func(*http.Request) (AppSession, bool) { return AppSession{}, false }
+		}, []string{"Config.Import", "ImportCookies"}},
+		{"ImportCookies that cannot be set", func(c *config) {
+			c.Import = func(*http.Request) (AppSession, bool) { return AppSession{}, false }
+			c.ImportCookies = []http.Cookie{{Name: "bad name"}}
+		}, []string{"Config.ImportCookies", "bad name"}},
+		{"ImportCookies with our own cookie", func(c *config) {
+			c.Import = func(*http.Request) (AppSession, bool) { return AppSession{}, false }
+			c.ImportCookies = []http.Cookie{{Name: "__Host-session"}}
+		}, []string{"Config.ImportCookies", "__Host-session"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := config{Keys: newKeys(t)}
+			tt.change(&cfg)
+			_, err := sessions.New(cfg)
+			refused(t, err, tt.want...)
+		})
+	}
+}
+
+func TestNewAcceptsWhatIsJustWithinTheRules(t *testing.T) {
+	chain := func(version int) sessions.Upgrade {
+		return sessions.From(version, func(a upgradeA) (upgradeA, error) { return a, nil })
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*config)
+	}{
+		{"version 65535", func(c *config) { c.Version = 65535 }},
+		{"idle timeout of the whole lifetime", func(c *config) { c.Lifetime, c.IdleTimeout = time.Hour, time.Hour }},
+		{"no upgrades from the oldest versions", func(c *config) {
+			c.Version = 7
+			c.Upgrades = []sessions.Upgrade{sessions.From(6, func(upgradeA) (AppSession, error) { return AppSession{}, nil })}
+		}},
+		{"upgrades in any order", func(c *config) {
+			c.Version = 3
+			c.Upgrades = []sessions.Upgrade{chain(1), sessions.From(2, func(upgradeA) (AppSession, error) { return AppSession{}, nil }), chain(0)}
+		}},
+		{"SameSite=None that is secure", func(c *config) { c.Cookie.SameSite, c.Cookie.Partitioned = http.SameSiteNoneMode, true }},
+		{"a domain with a leading dot", func(c *config) { c.Cookie.Domain = ".example.com" }},
+		{"__Secure- with domain and path", func(c *config) {
+			c.Cookie = sessions.Cookie{Name: "__Secure-a", Domain: "example.com", Path: "/app"}
+		}},
+		{"plain http", func(c *config) { c.Cookie.Insecure = true }},
+		{"Owner with MemoryStore", func(c *config) {
+			c.Owner, c.Store = func(*AppSession) string { return "" }, new(sessions.MemoryStore)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := config{Keys: newKeys(t)}
+			tt.change(&cfg)
+			if _, err := sessions.New(cfg); err != nil {
+				t.Errorf("got %v, want no error", err)
+			}
+		})
+	}
+}
+
+type tenMistakes struct {
+	One   chan int
+	Two   func()
+	Three any
+	four  int
+	*RefusedBase
+	Six1  int    `msgpack:"six"`
+	Six2  int    `msgpack:"six"`
+	Seven string `msgpack:",intern"`
+	Eight map[*int]string
+	Nine  []complex64
+	Ten   onlyMarshals
+	Fine  string
+}
+
+func TestNewReportsAllMistakesAtOnce(t *testing.T) {
+	_ = tenMistakes{four: 4}
+	refused(t, newOf[tenMistakes](t), "tenMistakes.One", "tenMistakes.Two", "tenMistakes.Three", "tenMistakes.four", "tenMistakes.RefusedBase",
+		"tenMistakes.Six2", "tenMistakes.Seven", "tenMistakes.Eight", "tenMistakes.Nine", "tenMistakes.Ten")
+
+	t.Run("those of the Config with them", func(t *testing.T) {
+		_, err := sessions.New(sessions.Config[tenMistakes]{
+			Cookie: sessions.Cookie{Name: "a b", Path: "x", Insecure: true, Partitioned: true}, Lifetime: -1, IdleTimeout: -1,
+			Upgrades: []sessions.Upgrade{{}}, Owner: func(*tenMistakes) string { return "" },
+			Merge:  func(_, m, _ tenMistakes) (tenMistakes, error) { return m, nil },
+			Import: func(*http.Request) (tenMistakes, bool) { return tenMistakes{}, false },
+		})
+		refused(t, err, "tenMistakes.One", "tenMistakes.Ten", "Config.Keys", "Cookie.Name", "Cookie.Path", "Cookie.Partitioned", "Config.Lifetime",
+			"Config.IdleTimeout", "Config.Upgrades", "Config.Owner", "Config.Merge", "Config.Import")
+	})
+	t.Run("those of the validate tags with them", func(t *testing.T) {
+		type both struct {
+			C chan int
+			A int  `validate:"nosuch"`
+			B bool `validate:"gte=1"`
+		}
+		refused(t, newOf[both](t), "both.C", "both.A", "both.B")
+	})
+	t.Run("all validate tags of one field and of several", func(t *testing.T) {
+		type several struct {
+			A int  `validate:"nosuch,gte=abc"`
+			B bool `validate:"gte=1"`
+		}
+		refused(t, newOf[several](t), "several.A", "nosuch", "gte=abc", "several.B")
+	})
+	t.Run("the upgrades beside a version out of range", func(t *testing.T) {
+		_, err := sessions.New(config{Keys: newKeys(t), Version: 70_000, Upgrades: []sessions.Upgrade{{}}})
+		refused(t, err, "Config.Version", "Config.Upgrades")
+	})
+}
+
+func TestZeroConfigIsTheStrictOne(t *testing.T) {
+	mgr, err := sessions.New(config{Keys: newKeys(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	handle := func(r *http.Request, f func(*session)) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(sessions.Get[AppSession](r.Context())) })).ServeHTTP(w, r)
+		return w
+	}
+	var left time.Duration
+	w = handle(httptest.NewRequest("GET", "http://example.com/app", nil), func(s *session) {
+		s.Data.UserID = 1
+		left = s.ExpiresAt().Sub(s.CreatedAt())
+	})
+	lines := w.Result().Header["Set-Cookie"]
+	if len(lines) != 1 {
+		t.Fatalf("got %d cookies, want 1", len(lines))
+	}
+	for _, want := range []string{"__Host-session=", "; Path=/;", "; Max-Age=86", "; HttpOnly", "; Secure", "; SameSite=Lax"} {
+		if !strings.Contains(lines[0], want) {
+			t.Errorf("got cookie %q, want it to have %q", lines[0], want)
+		}
+	}
+	for _, never := range []string{"Domain", "Partitioned", "SameSite=None"} {
+		if strings.Contains(lines[0], never) {
+			t.Errorf("got cookie %q, want it without %q", lines[0], never)
+		}
+	}
+	if left < 24*time.Hour || left > 24*time.Hour+time.Second {
+		t.Errorf("got a lifetime of %v, want 24 hours", left)
+	}
+	t.Run("tags are checked and the error shows no details", func(t *testing.T) {
+		w := handle(httptest.NewRequest("GET", "http://example.com/", nil), func(s *session) { s.Data.Role = "superuser" })
+		if w.Code != http.StatusInternalServerError || w.Header()["Set-Cookie"] != nil {
+			t.Errorf("got status %d and cookies %q, want 500 and none", w.Code, w.Header()["Set-Cookie"])
+		}
+		if body := w.Body.String(); strings.Contains(body, "Role") || strings.Contains(body, "superuser") {
+			t.Errorf("got body %q, want no details", body)
+		}
+	})
+	t.Run("a store's failure is 503 without details", func(t *testing.T) {
+		store := newHookStore(newPlainStore())
+		store.hook(func(string, sessions.ID) error { return errors.New("password of the database") }, nil)
+		mgr, err := sessions.New(config{Keys: newKeys(t), Store: store, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			sessions.Get[AppSession](r.Context()).Data.UserID = 1
+		})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "password") {
+			t.Errorf("got %d %q, want 503 and no details", w.Code, w.Body)
+		}
+	})
+	t.Run("nothing is adopted and nobody owns it", func(t *testing.T) {
+		handle(httptest.NewRequest("GET", "/", nil), func(s *session) {
+			if s.Reason() != sessions.ReasonNoCookie {
+				t.Errorf("got %q, want %q", s.Reason(), sessions.ReasonNoCookie)
+			}
+		})
+		if err := mgr.Revoke(t.Context(), strings.Repeat("0", 64)); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("Revoke without a Store: got %v, want errors.ErrUnsupported", err)
+		}
+	})
+}
+
+// Types that come back as they were.
+type (
+	holds[V any]  struct{ V V }
+	pageOf[I any] struct {
+		Items []I
+		Next  *I
+	}
+	shopItem struct {
+		Name  string `msgpack:"n"`
+		Price int64  `msgpack:"p,omitempty"`
+	}
+	kept struct {
+		At    time.Time
+		Until *time.Time
+	}
+	keptOuter struct {
+		kept
+		shopItem
+		N int
+	}
+	shopRole   string
+	shopBytes  []byte
+	shopByte   uint8
+	shopTable  map[shopRole][]shopItem
+	shopStamp  struct{ time.Time }
+	shopNested struct {
+		Deep struct {
+			Deeper map[int8]struct{ A, B []uint16 }
+		}
+		Skipped chan int `msgpack:"-"`
+		skipped func()   `msgpack:"-"`
+	}
+	shopAlias = pageOf[shopItem]
+	pairCodec struct{ a, b int }
+)
+
+func (p pairCodec) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%d/%d", p.a, p.b), nil }
+func (p *pairCodec) UnmarshalText(b []byte) error {
+	_, err := fmt.Sscanf(string(b), "%d/%d", &p.a, &p.b)
+	return err
+}
+
+// comesBack stores data in a cookie and in a MemoryStore, reads it in the next
+// request, and expects no change from that.
+func comesBack[T any](data T) func(*testing.T) {
+	return comesBackBy(data, func(a, b T) bool { return reflect.DeepEqual(a, b) })
+}
+
+func comesBackBy[T any](data T, equal func(a, b T) bool) func(*testing.T) {
+	return func(t *testing.T) {
+		for _, cfg := range []sessions.Config[T]{{}, {Store: new(sessions.MemoryStore)}, {Encrypt: true, Store: newPlainStore()}} {
+			s := newTypedSite(t, cfg)
+			s.set(data)
+			got, reason := s.get()
+			if reason != sessions.ReasonNone {
+				t.Fatalf("got a new session (%s, %v), want the stored one", reason, s.events.of(sessions.EventRefused))
+			}
+			if !equal(got, data) {
+				t.Errorf("got %+v, want %+v", got, data)
+			}
+			if res := s.do(func(*sessions.Session[T]) {}); len(res.setCookies()) > 0 {
+				t.Errorf("reading it set a cookie, want no change")
+			}
+		}
+	}
+}
+
+func mustURL(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+func TestWhatNewAcceptsComesBack(t *testing.T) {
+	at := time.Unix(1_700_000_000, 123456789)
+	before := time.Unix(-5_000_000_000, 1)
+	far := time.Unix(253402300799, 999_999_999)
+	seven := 7
+	seventh := &seven
+	_ = shopNested{skipped: nil}
+	for name, f := range map[string]func(*testing.T){
+		"bool":                comesBack(holds[bool]{true}),
+		"int64 least":         comesBack(holds[int64]{math.MinInt64}),
+		"uint64 most":         comesBack(holds[uint64]{math.MaxUint64}),
+		"int8 least":          comesBack(holds[int8]{-128}),
+		"uint8 most":          comesBack(holds[uint8]{255}),
+		"float32":             comesBack(holds[float32]{math.SmallestNonzeroFloat32}),
+		"float64 infinity":    comesBack(holds[float64]{math.Inf(-1)}),
+		"string of bad UTF-8": comesBack(holds[string]{"a\xff\x00\r\nb"}),
+		"long string":         comesBack(holds[string]{strings.Repeat("ab", 900)}),
+		"rune":                comesBack(holds[rune]{'ß'}),
+		"bytes":               comesBack(holds[[]byte]{[]byte{0, 1, 255}}),
+		"empty bytes":         comesBack(holds[[]byte]{[]byte{}}),
+		"named bytes":         comesBack(holds[shopBytes]{shopBytes("x")}),
+		"slice of named byte": comesBack(holds[[]shopByte]{[]shopByte{1, 200}}),
+		"byte array":          comesBack(holds[[16]byte]{[16]byte{1, 2, 15: 255}}),
+		"array":               comesBack(holds[[3]int]{[3]int{1, -2, 3}}),
+		"array of structs":    comesBack(holds[[2]shopItem]{[2]shopItem{{"a", 1}, {"b", 0}}}),
+		"time":                comesBack(holds[time.Time]{at}),
+		"time before 1970":    comesBack(holds[time.Time]{before}),
+		"time of year 9999":   comesBack(holds[time.Time]{far}),
+		"zero time":           comesBack(struct{ A, B *time.Time }{B: new(time.Time)}),
+		"pointer to a time":   comesBack(holds[*time.Time]{&at}),
+		"slice of times":      comesBack(holds[[]time.Time]{[]time.Time{at, {}}}),
+		"map of times":        comesBack(holds[map[string]time.Time]{map[string]time.Time{"x": at}}),
+		"struct of a time":    comesBackBy(holds[shopStamp]{shopStamp{at}}, func(a, b holds[shopStamp]) bool { return a.V.Equal(b.V.Time) }),
+		"duration":            comesBack(holds[time.Duration]{-time.Hour}),
+		"month":               comesBack(holds[time.Month]{time.May}),
+		"netip.Addr v4":       comesBack(holds[netip.Addr]{netip.MustParseAddr("192.0.2.1")}),
+		"netip.Addr v6 zone":  comesBack(holds[netip.Addr]{netip.MustParseAddr("fe80::1%eth0")}),
+		"netip.Addr as a key": comesBack(holds[map[netip.Addr]int]{map[netip.Addr]int{netip.MustParseAddr("::1"): 3, {}: 4}}),
+		"netip.Prefix":        comesBack(holds[netip.Prefix]{netip.MustParsePrefix("10.0.0.0/8")}),
+		"net.IP":              comesBack(struct{ A, B net.IP }{A: net.IPv4(1, 2, 3, 4)}),
+		"*big.Int":            comesBack(struct{ A, B *big.Int }{A: new(big.Int).Lsh(big.NewInt(-7), 200)}),
+		"big.Int": comesBackBy(holds[big.Int]{*big.NewInt(-5)}, func(a, b holds[big.Int]) bool {
+			return a.V.Cmp(&b.V) == 0
+		}),
+		"slice of big.Int": comesBackBy(holds[[]big.Int]{[]big.Int{*big.NewInt(1), {}}}, func(a, b holds[[]big.Int]) bool {
+			return len(a.V) == 2 && a.V[0].Cmp(&b.V[0]) == 0
+		}),
+		"map of *big.Int":     comesBack(holds[map[string]*big.Int]{map[string]*big.Int{"a": big.NewInt(9), "b": nil}}),
+		"*url.URL":            comesBack(struct{ A, B *url.URL }{A: mustURL("https://a:b@example.com/x?y=1#z")}),
+		"url.URL":             comesBack(holds[url.URL]{*mustURL("/x?y=1")}),
+		"url.Values":          comesBack(holds[url.Values]{url.Values{"a": {"1", "2"}, "b": nil}}),
+		"regexp":              comesBackBy(holds[*regexp.Regexp]{regexp.MustCompile("a+")}, func(a, b holds[*regexp.Regexp]) bool { return a.V.String() == b.V.String() }),
+		"slog.Level":          comesBack(holds[slog.Level]{slog.LevelWarn}),
+		"sql.NullString":      comesBack(struct{ A, B sql.NullString }{B: sql.NullString{String: "x", Valid: true}}),
+		"sql.NullTime":        comesBack(holds[sql.NullTime]{sql.NullTime{Time: at, Valid: true}}),
+		"sql.Null":            comesBack(holds[sql.Null[shopItem]]{sql.Null[shopItem]{V: shopItem{"x", 1}, Valid: true}}),
+		"own codec":           comesBack(holds[pairCodec]{pairCodec{3, -4}}),
+		"own codec, pointer":  comesBack(struct{ A, B *pairCodec }{A: &pairCodec{1, 2}}),
+		"own codec in a map":  comesBack(holds[map[string]pairCodec]{map[string]pairCodec{"x": {1, 2}}}),
+		"own codec as a key":  comesBack(holds[map[pairCodec]bool]{map[pairCodec]bool{{1, 2}: true}}),
+		"named string":        comesBack(holds[shopRole]{"admin"}),
+		"named map of slices": comesBack(holds[shopTable]{shopTable{"a": {{"x", 1}}, "b": nil, "c": {}}}),
+		"map[int]string":      comesBack(holds[map[int]string]{map[int]string{-1: "a", 1 << 40: "b"}}),
+		"map[bool]int":        comesBack(holds[map[bool]int]{map[bool]int{true: 1, false: 0}}),
+		"map[float64]int":     comesBack(holds[map[float64]int]{map[float64]int{math.Inf(1): 1, -0.5: 2}}),
+		"map[[2]int]string":   comesBack(holds[map[[2]int]string]{map[[2]int]string{{1, 2}: "a", {-1, 0}: "b"}}),
+		"map[[4]byte]string":  comesBack(holds[map[[4]byte]string]{map[[4]byte]string{{1}: "a", {2}: "b"}}),
+		"map by a struct":     comesBack(holds[map[shopItem]int]{map[shopItem]int{{"a", 1}: 1, {"b", 0}: 2}}),
+		"set":                 comesBack(holds[map[string]struct{}]{map[string]struct{}{"a": {}, "b": {}}}),
+		"map of maps":         comesBack(holds[map[string]map[string]int]{map[string]map[string]int{"a": {"b": 1}, "c": nil}}),
+		"map of strings":      comesBack(holds[map[string]string]{map[string]string{"a": "b"}}),
+		"map of bools":        comesBack(holds[map[string]bool]{map[string]bool{"a": true, "b": false}}),
+		"map of pointers":     comesBack(holds[map[string]*shopItem]{map[string]*shopItem{"a": {"x", 1}, "b": nil}}),
+		"map of byte arrays":  comesBack(holds[map[string][4]byte]{map[string][4]byte{"a": {1, 2, 3, 4}}}),
+		"nil slice":           comesBack(struct{ A, B []string }{B: []string{}}),
+		"nil map":             comesBack(struct{ A, B map[string]int }{B: map[string]int{}}),
+		"pointer":             comesBack(struct{ A, B *int }{A: new(int)}),
+		"pointer to pointer":  comesBack(struct{ A, B **int }{A: &seventh}),
+		"pointer to struct":   comesBack(struct{ A, B *shopItem }{A: &shopItem{"x", 1}}),
+		"pointer to slice":    comesBack(struct{ A, B *[]int }{A: &[]int{1}}),
+		"pointer to array":    comesBack(struct{ A, B *[2]bool }{A: &[2]bool{true, false}}),
+		"slice of pointers":   comesBack(holds[[]*int]{[]*int{&seven, nil}}),
+		"slice of slices":     comesBack(holds[[][]string]{[][]string{{"a"}, nil, {}}}),
+		"empty struct":        comesBack(struct{ E struct{} }{}),
+		"generic":             comesBack(pageOf[shopItem]{Items: []shopItem{{"a", 1}}, Next: &shopItem{"b", 2}}),
+		"generic of generic":  comesBack(pageOf[pageOf[time.Duration]]{Items: []pageOf[time.Duration]{{Items: []time.Duration{1}}}}),
+		"alias":               comesBack(shopAlias{Items: []shopItem{{"a", 1}}}),
+		"anonymous structs": comesBack(shopNested{Deep: struct {
+			Deeper map[int8]struct{ A, B []uint16 }
+		}{map[int8]struct{ A, B []uint16 }{-3: {A: []uint16{1}}}}}),
+		"anonymous T":      comesBack(struct{ A, B int }{1, 2}),
+		"no fields at all": comesBackBy(struct{}{}, func(_, _ struct{}) bool { return true }),
+		"embedded structs": comesBack(keptOuter{kept: kept{At: at, Until: &far}, shopItem: shopItem{"a", 1}, N: 3}),
+		"embedded noinline": comesBack(struct {
+			RefusedBase `msgpack:",noinline"`
+			N           int
+		}{RefusedBase{1}, 2}),
+		"more than 64 fields": comesBack(manyFields{A0: 1, C9: 2, G9: "last"}),
+	} {
+		if name == "no fields at all" {
+			continue // it never changes, and so is never stored
+		}
+		t.Run(name, f)
+	}
+	if err := newOf[struct{}](t); err != nil {
+		t.Errorf("a struct without fields: got %v, want no error: it may carry flashes", err)
+	}
+}
+
+type manyFields struct {
+	A0, A1, A2, A3, A4, A5, A6, A7, A8, A9 int
+	B0, B1, B2, B3, B4, B5, B6, B7, B8, B9 int
+	C0, C1, C2, C3, C4, C5, C6, C7, C8, C9 int
+	D0, D1, D2, D3, D4, D5, D6, D7, D8, D9 bool
+	E0, E1, E2, E3, E4, E5, E6, E7, E8, E9 bool
+	F0, F1, F2, F3, F4, F5, F6, F7, F8, F9 *int
+	G0, G1, G2, G3, G4, G5, G6, G7, G8, G9 string
+}
+
+// Validate tags.
+
+type (
+	badTagLeaf struct {
+		X int `validate:"nosuch"`
+	}
+	badTagMid     struct{ badTagLeaf }
+	badTagCodec   struct{ badTagLeaf }
+	goodTagBase   struct{ Password string }
+	goodTagAddr   struct{ City, Street string }
+	badTagElement struct{ C int }
+)
+
+func (badTagCodec) MarshalText() ([]byte, error) { return []byte("x"), nil }
+func (*badTagCodec) UnmarshalText([]byte) error  { return nil }
+
+func TestNewRefusesAValidateTagThatWouldFailSomeDay(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		new  func(*testing.T) error
+		want []string
+	}{
+		{"unknown", newOf[struct {
+			A int `validate:"nosuch"`
+		}], []string{"A", "nosuch"}},
+		{"unknown under omitempty", newOf[struct {
+			A string `validate:"omitempty,nosuch"`
+		}], []string{"A", "nosuch"}},
+		{"unknown behind a nil pointer", newOf[struct{ P *badTagLeaf }], []string{"X", "nosuch"}},
+		{"unknown in an element without dive", newOf[struct{ S []badTagLeaf }], []string{"X", "nosuch"}},
+		{"unknown in an element behind dive", newOf[struct {
+			S []badTagLeaf `validate:"dive"`
+		}], []string{"X", "nosuch"}},
+		{"unknown in an element of a map", newOf[struct {
+			M map[string]*badTagLeaf `validate:"dive"`
+		}], []string{"X", "nosuch"}},
+		{"unknown in a key of a map", newOf[struct {
+			M map[badTagLeaf]string `validate:"dive,keys,required,endkeys"`
+		}], []string{"X", "nosuch"}},
+		{"unknown behind dive", newOf[struct {
+			S []string `validate:"dive,nosuch"`
+		}], []string{"S", "nosuch"}},
+		{"unknown behind two dives", newOf[struct {
+			S [][]string `validate:"omitempty,dive,min=1,dive,nosuch"`
+		}], []string{"S", "nosuch"}},
+		{"unknown for keys", newOf[struct {
+			M map[string]int `validate:"dive,keys,nosuch,endkeys,required"`
+		}], []string{"M", "nosuch"}},
+		{"unknown as an alternative", newOf[struct {
+			S string `validate:"email|nosuch"`
+		}], []string{"S", "nosuch"}},
+		{"unknown in an embedded struct", newOf[badTagMid], []string{"X", "nosuch"}},
+		{"unknown in a struct embedded in an embedded struct", newOf[struct{ badTagMid }], []string{"X", "nosuch"}},
+		{"unknown in a struct with a codec of its own", newOf[struct {
+			A int `validate:"gte=0"`
+			C badTagCodec
+		}], []string{"X", "nosuch"}},
+		{"a number that is none", newOf[struct {
+			A int `validate:"gte=abc"`
+		}], []string{"A", "gte=abc"}},
+		{"a number that is none, hidden behind a rule that fails first", newOf[struct {
+			A string `validate:"len=5,gte=abc"`
+		}], []string{"A", "gte=abc"}},
+		{"a number that is too large", newOf[struct {
+			A int `validate:"gte=99999999999999999999"`
+		}], []string{"A", "gte=9"}},
+		{"gte on a bool", newOf[struct {
+			A bool `validate:"omitempty,gte=1"`
+		}], []string{"A", "gte=1"}},
+		{"oneof on a float", newOf[struct {
+			A float64 `validate:"omitempty,oneof=1 2"`
+		}], []string{"A", "oneof"}},
+		{"email on a number is refused or never right", newOf[struct {
+			A int `validate:"min="`
+		}], []string{"A", "min="}},
+		{"dive on a string", newOf[struct {
+			A string `validate:"dive,required"`
+		}], []string{"A", "dive"}},
+		{"dive on a nil pointer to a string", newOf[struct {
+			A *string `validate:"dive,required"`
+		}], []string{"A", "dive"}},
+		{"keys without dive", newOf[struct {
+			M map[string]int `validate:"keys,alpha,endkeys"`
+		}], []string{"M", "keys"}},
+		{"endkeys without keys", newOf[struct {
+			M map[string]int `validate:"dive,endkeys,required"`
+		}], []string{"M", "keys"}},
+		{"a comma too many", newOf[struct {
+			A int `validate:"required,"`
+		}], []string{"A", "required,"}},
+		{"two commas", newOf[struct {
+			A int `validate:"required,,gte=1"`
+		}], []string{"A"}},
+		{"a bar too many", newOf[struct {
+			A string `validate:"email|"`
+		}], []string{"A"}},
+		{"omitempty as an alternative", newOf[struct {
+			A string `validate:"omitempty|email"`
+		}], []string{"A", "omitempty"}},
+		{"a blank in front", newOf[struct {
+			A int `validate:"required, gte=1"`
+		}], []string{"A", "gte=1"}},
+		{"unique elements that cannot be compared", newOf[struct {
+			A []map[string]int `validate:"unique"`
+		}], []string{"A", "unique"}},
+		{"unique by a field that does not exist", newOf[struct {
+			A []badTagElement `validate:"unique=Missing"`
+		}], []string{"A", "unique"}},
+		{"required_if with an odd number of words", newOf[struct {
+			A string `validate:"required_if=B"`
+			B string
+		}], []string{"A", "required_if=B"}},
+		{"required_if with a field that does not exist", newOf[struct {
+			A string `validate:"required_if=Missing x"`
+		}], []string{"A", "Missing"}},
+		{"required_if with a field further in that does not exist", newOf[struct {
+			A string `validate:"required_if=B.Missing x"`
+			B goodTagAddr
+		}], []string{"A", "Missing"}},
+		{"required_if with a second field that does not exist", newOf[struct {
+			A string `validate:"required_if=B x Missing y"`
+			B string
+		}], []string{"A", "Missing"}},
+		{"required_if with a value that is no number", newOf[struct {
+			A string `validate:"required_if=B abc"`
+			B int
+		}], []string{"A", "required_if=B abc"}},
+		{"required_if with a bad value behind a pair that does not match", newOf[struct {
+			A string `validate:"required_if=B admin C abc"`
+			B string
+			C int
+		}], []string{"A", "required_if"}},
+		{"required_with a field that does not exist", newOf[struct {
+			A string `validate:"required_with=Missing"`
+		}], []string{"A", "Missing"}},
+		{"required_without a second field that does not exist", newOf[struct {
+			A string `validate:"required_without=B Missing"`
+			B string
+		}], []string{"A", "Missing"}},
+		{"eqfield without a field", newOf[struct {
+			A string `validate:"eqfield"`
+		}], []string{"A", "eqfield"}},
+		{"eqfield of a field that does not exist", newOf[struct {
+			A string `validate:"eqfield=Missing"`
+		}], []string{"A", "Missing"}},
+		{"eqcsfield of a field that does not exist", newOf[struct {
+			A string `validate:"eqcsfield=B.Missing"`
+			B goodTagAddr
+		}], []string{"A", "Missing"}},
+		{"gt on a pointer to a type with a codec", newOf[struct {
+			A *big.Int `validate:"omitempty,gt=0"`
+		}], []string{"A", "gt=0"}},
+		{"gt on a type with a codec", newOf[struct {
+			A big.Int `validate:"omitempty,gt=0"`
+		}], []string{"A", "gt=0"}},
+		{"len on elements with a codec", newOf[struct {
+			A []*url.URL `validate:"dive,len=3"`
+		}], []string{"A", "len=3"}},
+		{"datetime on a number", newOf[struct {
+			A int `validate:"datetime=2006"`
+		}], []string{"A", "datetime"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.new(t)
+			refused(t, err, tt.want...)
+		})
+	}
+}
+
+func TestNewNamesThePathToABadValidateTag(t *testing.T) {
+	type order struct {
+		Items []struct {
+			N int `validate:"nosuch"`
+		}
+	}
+	refused(t, newOf[order](t), "order.Items", "N")
+	refused(t, newOf[struct {
+		A int `validate:"nosuch"`
+	}](t), "T.A")
+}
+
+// stores expects that New takes T and that data can be stored in it, so that its
+// tags are not only accepted but right.
+func stores[T any](data T) func(*testing.T) {
+	return func(t *testing.T) {
+		if err := newOf[T](t); err != nil {
+			t.Fatalf("got %v, want no error", err)
+		}
+		s := newTypedSite(t, sessions.Config[T]{})
+		s.set(data)
+		if got, reason := s.get(); reason != sessions.ReasonNone {
+			t.Errorf("got %+v, %q, want the stored session", got, reason)
+		}
+	}
+}
+
+func TestNewAcceptsValidateTagsThatAreRight(t *testing.T) {
+	one := 1
+	for name, f := range map[string]func(*testing.T){
+		"required": stores(struct {
+			A int `validate:"required"`
+		}{1}),
+		"email": stores(struct {
+			A string `validate:"required,email"`
+		}{"a@example.com"}),
+		"omitempty,email": stores(struct {
+			A string `validate:"omitempty,email"`
+			B int
+		}{"", 1}),
+		"uuid": stores(struct {
+			A string `validate:"uuid"`
+		}{"123e4567-e89b-42d3-a456-426614174000"}),
+		"uuid4|ulid": stores(struct {
+			A string `validate:"uuid4|ulid"`
+		}{"123e4567-e89b-42d3-a456-426614174000"}),
+		"oneof": stores(struct {
+			A string `validate:"oneof=admin user 'super user'"`
+		}{"super user"}),
+		"oneof of numbers": stores(struct {
+			A int `validate:"oneof=1 2 3"`
+		}{2}),
+		"unique": stores(struct {
+			A []string `validate:"unique"`
+		}{[]string{"a", "b"}}),
+		"unique by field": stores(struct {
+			A []goodTagAddr `validate:"unique=City"`
+		}{[]goodTagAddr{{City: "a"}, {City: "b"}}}),
+		"unique in a map": stores(struct {
+			A map[string]int `validate:"unique"`
+		}{map[string]int{"a": 1, "b": 2}}),
+		"datetime": stores(struct {
+			A string `validate:"datetime=2006-01-02"`
+		}{"2026-11-23"}),
+		"min and max of a slice, dive": stores(struct {
+			A []string `validate:"min=1,max=3,dive,required,max=5"`
+		}{[]string{"a"}}),
+		"dive into dive": stores(struct {
+			A [][]int `validate:"dive,len=2,dive,gte=1"`
+		}{[][]int{{1, 2}}}),
+		"keys and values": stores(struct {
+			A map[string]int `validate:"omitempty,dive,keys,alpha,max=3,endkeys,gte=1"`
+		}{map[string]int{"a": 1}}),
+		"keys that are arrays": stores(struct {
+			A map[[2]int]string `validate:"dive,keys,dive,gte=0,endkeys,required"`
+		}{map[[2]int]string{{1, 2}: "x"}}),
+		"keys, then values that are slices": stores(struct {
+			A map[string][]string `validate:"dive,keys,alpha,endkeys,min=1,dive,required"`
+		}{map[string][]string{"a": {"x"}}}),
+		"dive into structs": stores(struct {
+			A []struct {
+				N int `validate:"gt=0"`
+			} `validate:"dive"`
+		}{[]struct {
+			N int `validate:"gt=0"`
+		}{{1}}}),
+		"or with parameters": stores(struct {
+			A string `validate:"len=3|len=5|eq=none"`
+		}{"abcde"}),
+		"alias iscolor": stores(struct {
+			A string `validate:"iscolor"`
+		}{"#ff0000"}),
+		"alias country_code": stores(struct {
+			A string `validate:"country_code"`
+		}{"FR"}),
+		"required_with": stores(struct {
+			A string `validate:"required_with=B"`
+			B string
+		}{"a", "b"}),
+		"required_without_all": stores(struct {
+			A    string `validate:"required_without_all=B C"`
+			B, C string
+		}{"", "b", ""}),
+		"required_if": stores(struct {
+			A string `validate:"required_if=B admin C 1"`
+			B string
+			C int
+		}{"a", "admin", 1}),
+		"required_if with a value in quotes": stores(struct {
+			A string `validate:"required_if=B 'super admin'"`
+			B string
+		}{"a", "super admin"}),
+		"required_if further in": stores(struct {
+			A string `validate:"required_if=B.City Bonn"`
+			B goodTagAddr
+		}{"a", goodTagAddr{City: "Bonn"}}),
+		"required_unless": stores(struct {
+			A string `validate:"required_unless=B x"`
+			B string
+		}{"", "x"}),
+		"excluded_unless": stores(struct {
+			A string `validate:"excluded_unless=B x"`
+			B string
+		}{"a", "x"}),
+		"excluded_with": stores(struct {
+			A string `validate:"excluded_with=B"`
+			B string
+		}{"a", ""}),
+		"skip_unless": stores(struct {
+			A string `validate:"skip_unless=B x,email"`
+			B string
+		}{"no address", "y"}),
+		"eqfield": stores(struct {
+			A string `validate:"eqfield=B"`
+			B string
+		}{"a", "a"}),
+		"eqfield of a promoted field": stores(struct {
+			goodTagBase
+			Again string `validate:"eqfield=Password"`
+		}{goodTagBase{"x"}, "x"}),
+		"required_with a promoted field": stores(struct {
+			goodTagBase
+			Again string `validate:"required_with=Password"`
+		}{goodTagBase{"x"}, "x"}),
+		"gtfield of times": stores(struct {
+			A time.Time
+			B time.Time `validate:"gtfield=A"`
+		}{time.Unix(1, 0), time.Unix(2, 0)}),
+		"eqcsfield": stores(struct {
+			A string `validate:"eqcsfield=B.City"`
+			B goodTagAddr
+		}{"x", goodTagAddr{City: "x"}}),
+		"nefield of pointers": stores(struct {
+			A *int `validate:"omitnil,nefield=B"`
+			B *int
+		}{&one, nil}),
+		"pointer": stores(struct {
+			A *int `validate:"omitnil,gte=1"`
+		}{&one}),
+		"pointer to a struct": stores(struct {
+			A *goodTagAddr `validate:"required"`
+		}{&goodTagAddr{}}),
+		"duration": stores(struct {
+			A time.Duration `validate:"min=1s,max=1h"`
+		}{time.Minute}),
+		"time in the past": stores(struct {
+			A time.Time `validate:"lte"`
+		}{time.Unix(1, 0)}),
+		"structonly": stores(struct {
+			A goodTagAddr `validate:"structonly"`
+			B int
+		}{goodTagAddr{}, 1}),
+		"comma in a parameter": stores(struct {
+			A string `validate:"excludesall=0x2C0x7C"`
+		}{"a"}),
+		"netip as a string": stores(struct {
+			A string `validate:"ip|cidr|hostname_rfc1123"`
+		}{"::1"}),
+		"required on a codec": stores(struct {
+			A *url.URL   `validate:"required"`
+			B netip.Addr `validate:"required"`
+		}{mustURL("/"), netip.MustParseAddr("::1")}),
+		"omitempty on a codec": stores(struct {
+			A *url.URL `validate:"omitempty"`
+			B int
+		}{nil, 1}),
+		"isdefault": stores(struct {
+			A int `validate:"isdefault|gt=10"`
+		}{11}),
+		"bool": stores(struct {
+			A bool `validate:"eq=true"`
+		}{true}),
+		"byte array": stores(struct {
+			A [4]byte `validate:"required"`
+		}{[4]byte{1}}),
+	} {
+		t.Run(name, f)
+	}
+}
+
+func TestFieldsThatAreNotStoredAreNotLookedAt(t *testing.T) {
+	type unseen struct {
+		N    int
+		Ch   chan int     `msgpack:"-"`
+		Any  any          `msgpack:"-"`
+		mu   sync.Mutex   `msgpack:"-"`
+		Self *refusedList `msgpack:"-"`
+		Name string       `msgpack:"-" validate:"required"`
+		Twin string       `msgpack:"-"`
+	}
+	u := newTypedSite(t, sessions.Config[unseen]{})
+	u.do(func(x *sessions.Session[unseen]) {
+		x.Data.mu.Lock()
+		x.Data.mu.Unlock()
+		x.Data.N, x.Data.Name, x.Data.Any = 1, "here", 2
+	})
+	if got, reason := u.get(); reason != sessions.ReasonNone || got.N != 1 {
+		t.Errorf("got N=%d, %q (%v), want what was stored: a rule of a field that is never stored cannot be broken by its absence", got.N, reason, u.events.of(sessions.EventRefused))
+	}
+	if res := u.do(func(x *sessions.Session[unseen]) { x.Data.Any, x.Data.Ch = 3, make(chan int) }); len(res.setCookies()) > 0 {
+		t.Error("a field that is not stored counted as a change")
+	}
+}
