@@ -27,8 +27,8 @@ type Info[T any] struct {
 // Sessions yields the live sessions of an owner, in no particular order. A
 // session that cannot be read, because a newer program stored it or because its
 // data no longer fits T, is yielded as an error together with an Info that has
-// its ID only, and the iteration goes on, so that it can be revoked; after an
-// error of the Store the iteration ends.
+// its ID only, and the iteration goes on, so that it can be revoked; an error of
+// the Store comes with a zero Info and ends the iteration.
 //
 // Without a Store that is an OwnerStore the error is errors.ErrUnsupported.
 func (m *Manager[T]) Sessions(ctx context.Context, owner string) iter.Seq2[Info[T], error] {
@@ -47,11 +47,11 @@ func (m *Manager[T]) Sessions(ctx context.Context, owner string) iter.Seq2[Info[
 			if errors.Is(err, ErrNotFound) || err == nil && rec.Owner != owner {
 				continue // the index may lag
 			}
-			info := Info[T]{ID: id.String()}
 			if err != nil {
-				yield(info, fmt.Errorf("sessions: %w", &storeError{"load", id, err}))
+				yield(Info[T]{}, fmt.Errorf("sessions: %w", &storeError{"load", id, err}))
 				return
 			}
+			info := Info[T]{ID: id.String()}
 			snap, reason, err := c.read(id, rec, &info.Data, time.Now())
 			switch reason {
 			case ReasonNone:

@@ -342,3 +342,40 @@ type ctx = interface {
 }
 
 var sink any
+
+// BenchmarkLayers measures what a request is made of.
+func BenchmarkLayers(b *testing.B) {
+	m := newBench(b, nil).core
+	s := m.signing()
+	data := benchData()
+	encoded, err := m.codec.encode(nil, &data)
+	if err != nil {
+		b.Fatal(err)
+	}
+	body := append(make([]byte, headerSize+1), encoded...)
+	signed := s.appendMAC(append(s.appendPrefix(nil, formatSigned), body...))
+	sealed := s.appendSealed(s.appendPrefix(nil, formatSealed), body, nil)
+	buf := make([]byte, 0, 1024)
+	for _, layer := range []struct {
+		name string
+		run  func()
+	}{
+		{"sign", func() { s.appendMAC(append(s.appendPrefix(buf[:0], formatSigned), body...)) }},
+		{"open signed", func() { s.verify(signed) }},
+		{"seal", func() { s.appendSealed(s.appendPrefix(buf[:0], formatSealed), body, nil) }},
+		{"open sealed", func() { s.open(sealed, nil) }},
+		{"check", func() { _ = m.codec.shape.Check(encoded) }},
+		{"decode", func() { _ = m.codec.decode(new(benchSession), encoded, true) }},
+		{"encode", func() { _, _ = m.codec.append(buf[:0], &data) }},
+		{"hash", func() { m.codec.hash(&data) }},
+		{"validate", func() { _ = m.codec.check(&data, encoded) }},
+		{"cookie line", func() { _, _ = m.cookie.line(signed, 86400, false) }},
+	} {
+		b.Run(layer.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				layer.run()
+			}
+		})
+	}
+}

@@ -53,12 +53,12 @@ func NewKeyring(secrets ...[]byte) (*Keyring, error) {
 }
 
 // ParseKeyring makes a ring of a comma-separated list of secrets in base64, the
-// newest first, as sessionctl keygen prints them and as fits an environment
-// variable. Both alphabets of base64 are understood, padded or not, with blanks
+// newest first, as fits an environment variable; "openssl rand -base64 32" prints
+// one. Both alphabets of base64 are understood, padded or not, with blanks
 // around the commas. Its errors are those of [NewKeyring]; none shows a secret.
 func ParseKeyring(s string) (*Keyring, error) {
 	if strings.TrimSpace(s) == "" {
-		return nil, errors.New("sessions: the list of secrets is empty; sessionctl keygen makes a secret")
+		return nil, errors.New("sessions: the list of secrets is empty; \"openssl rand -base64 32\" makes one")
 	}
 	var secrets [][]byte
 	for i, part := range strings.Split(s, ",") {
@@ -162,7 +162,7 @@ func newRing(secrets [][]byte) (*ring, error) {
 			}
 		}
 		if variety < minVariety {
-			return nil, fmt.Errorf("secret %d has only %d different bytes, which no random one has; make it with NewSecret or sessionctl keygen", i+1, variety)
+			return nil, fmt.Errorf("secret %d has only %d different bytes, which no random one has; make it with NewSecret or \"openssl rand -base64 32\"", i+1, variety)
 		}
 		for j := range i {
 			if bytes.Equal(secret, secrets[j]) {

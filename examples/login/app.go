@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,14 +18,18 @@ import (
 type AppSession struct {
 	User   string         `msgpack:"user" validate:"max=32"` // "" until he signs in
 	Device string         `msgpack:"device" validate:"max=64"`
-	SeenAt time.Time      `msgpack:"seen"` // to five minutes
+	SeenAt time.Time      `msgpack:"seen"` // to seenEvery
 	Cart   map[string]int `msgpack:"cart" validate:"max=50,dive,keys,max=32,endkeys,min=1,max=99"`
 }
 
+// seenEvery is how exactly SeenAt is kept: each note of it is a write to the
+// store. Info.LastUsedAt would cost less, but follows an IdleTimeout, and here
+// there is none: it would end a sign-in that is to be remembered for 30 days.
+const seenEvery = 5 * time.Minute
+
 const (
 	rememberFor = 30 * 24 * time.Hour
-	seenEvery   = 5 * time.Minute // each note of it is a write to the store
-	maxForm     = 16 << 10        // bytes
+	maxForm     = 16 << 10 // bytes
 )
 
 type app struct {
@@ -194,6 +199,8 @@ type place struct {
 	Current bool
 }
 
+func (p place) Device() string { return cmp.Or(p.Data.Device, "Unknown device") }
+
 func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	places, err := a.places(r.Context(), sess)
@@ -213,9 +220,10 @@ func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 func (a *app) places(ctx context.Context, sess *sessions.Session[AppSession]) ([]place, error) {
 	var places []place
 	for info, err := range a.sessions.Sessions(ctx, sess.Data.User) {
-		if err != nil {
+		if err != nil && info.ID == "" {
 			return nil, err
 		}
+		// One that a newer release stored has an id and an error: enough to revoke it.
 		places = append(places, place{info, info.ID == sess.ID()})
 	}
 	slices.SortFunc(places, func(a, b place) int {
@@ -254,7 +262,7 @@ func (a *app) revokeSession(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err)
 		return
 	}
-	sess.Flash("info", "Signed out: "+places[i].Data.Device)
+	sess.Flash("info", "Signed out: "+places[i].Device())
 	seeOther(w, r, "/sessions")
 }
 

@@ -132,14 +132,22 @@ func TestRememberMeKeepsTheCookieForThirtyDays(t *testing.T) {
 		if cookie == nil {
 			t.Fatal("got no cookie")
 		}
-		got, want := time.Duration(cookie.MaxAge)*time.Second, 30*24*time.Hour
-		if got > want || got < want-time.Minute {
-			t.Errorf("got a Max-Age of %v, want %v", got, want)
+		wantThirtyDays(t, cookie)
+		if cookie = b.post("/cart/add", "item", "field").cookie; cookie != nil { // a store needs no new one
+			wantThirtyDays(t, cookie)
 		}
 		if cookie = b.post("/logout").cookie; cookie == nil || cookie.MaxAge > 0 {
 			t.Errorf("after signing out: got %v, want a cookie that goes with the browser", cookie)
 		}
 	})
+}
+
+func wantThirtyDays(t *testing.T, cookie *http.Cookie) {
+	t.Helper()
+	got, want := time.Duration(cookie.MaxAge)*time.Second, 30*24*time.Hour
+	if got > want || got < want-time.Minute {
+		t.Errorf("got a Max-Age of %v, want %v", got, want)
+	}
 }
 
 func TestCartSurvivesSigningIn(t *testing.T) {
@@ -231,6 +239,35 @@ func TestRevokingAnotherSessionSignsItOut(t *testing.T) {
 	phone.get("/sessions").wantText("Signed out: Firefox on Linux")
 	linux.get("/dashboard").wantRedirect("/login")
 	phone.get("/dashboard").wantStatus(http.StatusOK)
+}
+
+func TestSessionOfANewerReleaseCanBeRevoked(t *testing.T) {
+	s := newSite(t, "memory")
+	newer, err := sessions.New(sessions.Config[AppSession]{
+		Keys:     s.keys,
+		Store:    s.store,
+		Owner:    func(data *AppSession) string { return data.User },
+		Version:  1,
+		Upgrades: []sessions.Upgrade{sessions.From(0, func(old AppSession) (AppSession, error) { return old, nil })},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Data.User = "ada"
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+
+	b := s.browser(t, onLinux)
+	b.signIn("ada")
+	ids := b.get("/sessions").wantText("Unknown device", "cannot read").sessionIDs()
+	if len(ids) != 2 {
+		t.Fatalf("got %d sessions, want 2", len(ids))
+	}
+	b.post("/sessions/revoke", "id", ids[1]).wantRedirect("/sessions")
+	b.get("/sessions").wantText("Signed out: Unknown device")
+	if ids = b.get("/sessions").sessionIDs(); len(ids) != 1 {
+		t.Errorf("got %d sessions, want 1", len(ids))
+	}
 }
 
 func TestRevokingThisSessionIsSigningOut(t *testing.T) {
@@ -386,7 +423,11 @@ func TestProgramStopsWhenItIsTold(t *testing.T) {
 
 // A site is the application on a server, and one more page that flashes what
 // it is told.
-type site struct{ url *url.URL }
+type site struct {
+	url   *url.URL
+	keys  *sessions.Keyring
+	store sessions.Store
+}
 
 func newSite(t *testing.T, storeName string) *site {
 	t.Parallel()
@@ -417,7 +458,7 @@ func newSite(t *testing.T, storeName string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{base}
+	return &site{base, keys, store}
 }
 
 func everyStore(t *testing.T, test func(*testing.T, *site)) {

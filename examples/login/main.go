@@ -16,7 +16,7 @@
 // Sessions travel in a signed cookie, or stay in a store with -store. To keep
 // people signed in over a restart, give the program keys of your own:
 //
-//	export SESSION_KEYS=$(go run ./cmd/sessionctl keygen)
+//	export SESSION_KEYS=$(openssl rand -base64 32)
 //
 // The flag -secure is for serving behind TLS, as everything but a local
 // experiment should be.
@@ -82,7 +82,7 @@ func run(ctx context.Context, addr, storeName string, secure bool) error {
 	return serve(ctx, ln, a.routes())
 }
 
-// loadKeys reads the key ring that sessionctl prints. Without one it makes a
+// loadKeys reads the key ring from SESSION_KEYS. Without one it makes a
 // key that nobody else has, and that is gone when the program ends.
 func loadKeys(env string) (*sessions.Keyring, error) {
 	if env != "" {

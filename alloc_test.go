@@ -1,0 +1,67 @@
+//go:build !race
+
+package sessions
+
+import (
+	"net/http"
+	"testing"
+)
+
+// wantAllocs fails if a run of f allocates more than want times. It must not run
+// beside parallel tests.
+func wantAllocs(t *testing.T, want float64, f func()) {
+	t.Helper()
+	f() // fill the pools
+	if got := testing.AllocsPerRun(200, f); got > want {
+		t.Errorf("got %v allocations, want at most %v", got, want)
+	}
+}
+
+func TestRequestsThatNeedNoSessionAllocateTwice(t *testing.T) {
+	m := newBench(t, nil)
+	cookie := cookieOf(t, m, func(s *Session[benchSession]) { s.Data = benchData() })
+	for name, cookie := range map[string]string{"N, no cookie": "", "U, a cookie that nobody asks for": cookie} {
+		t.Run(name, func(t *testing.T) {
+			w, r := &benchWriter{header: http.Header{}}, request(cookie)
+			h := m.Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			wantAllocs(t, 2, func() { h.ServeHTTP(w, r) }) // the exchange, and the copy of the request
+		})
+	}
+}
+
+func TestAForgedCookieAllocatesNoMoreThanANewSession(t *testing.T) {
+	m := newBench(t, nil)
+	cookie := forged(cookieOf(t, m, func(s *Session[benchSession]) { s.Data = benchData() }))
+	w, r := &benchWriter{header: http.Header{}}, request(cookie)
+	h := m.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { Get[benchSession](r.Context()) }))
+	// The exchange, the copy of the request, the session, its state, and Vary.
+	wantAllocs(t, 5, func() { clear(w.header); h.ServeHTTP(w, r) })
+}
+
+func TestSigningAndOpeningAllocateNothing(t *testing.T) {
+	s := newBench(t, nil).core.signing()
+	buf := make([]byte, 0, 1024)
+	body := make([]byte, 200)
+	var signed []byte
+	sign := func() { signed = s.appendMAC(append(s.appendPrefix(buf[:0], formatSigned), body...)) }
+	t.Run("sign", func(t *testing.T) { wantAllocs(t, 0, sign) })
+	t.Run("open", func(t *testing.T) {
+		wantAllocs(t, 0, func() {
+			if _, _, ok := s.verify(signed); !ok {
+				t.Fatal("not authentic")
+			}
+		})
+	})
+}
+
+func TestFindingTheCookieAllocatesNothing(t *testing.T) {
+	m := newBench(t, nil).core
+	h := request(cookieOf(t, newBench(t, nil), func(s *Session[benchSession]) { s.Data = benchData() })).Header
+	wantAllocs(t, 0, func() {
+		found := 0
+		m.cookie.values(h, func(string) bool { found++; return true })
+		if found != 1 {
+			t.Fatal("not found")
+		}
+	})
+}

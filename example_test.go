@@ -1,0 +1,856 @@
+package sessions_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// exampleKeys are what SESSION_KEYS would hold.
+var exampleKeys, _ = sessions.NewKeyring(testSecret)
+
+// visitor returns a function that sends requests as one browser does: with the
+// cookies that it was given, following redirects. It returns the body.
+func visitor(h http.Handler) func(target string) string {
+	jar, _ := cookiejar.New(nil)
+	return func(target string) string {
+		method := "GET"
+		if verb, path, ok := strings.Cut(target, " "); ok {
+			method, target = verb, path
+		}
+		for {
+			r := httptest.NewRequest(method, "https://example.com"+target, nil)
+			for _, c := range jar.Cookies(r.URL) {
+				r.AddCookie(c)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			jar.SetCookies(r.URL, w.Result().Cookies())
+			if w.Code != http.StatusSeeOther {
+				return w.Body.String()
+			}
+			method, target = "GET", w.Header().Get("Location")
+		}
+	}
+}
+
+// The whole program.
+func Example() {
+	_ = os.Setenv("SESSION_KEYS", "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY")
+	authenticate := func(r *http.Request) (userID int, ok bool) { return 42, r.FormValue("password") == "1815" }
+
+	// README begin
+	type AppSession struct {
+		UserID int    `msgpack:"uid" validate:"gte=0"`
+		Role   string `msgpack:"role" validate:"omitempty,oneof=admin user"`
+	}
+
+	keys, err := sessions.ParseKeyring(os.Getenv("SESSION_KEYS")) // openssl rand -base64 32 prints one
+	if err != nil {
+		log.Fatal(err)
+	}
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: keys})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		userID, ok := authenticate(r)
+		if !ok {
+			sess.Flash("error", "Invalid username or password")
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
+		sess.RegenerateID()
+		sess.Data.UserID = userID // checked by the compiler; saved by the middleware
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
+	mux.HandleFunc("POST /logout", func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		sess.Reset()
+		sess.Flash("info", "You have signed out")
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		for _, flash := range sess.Flashes() {
+			fmt.Fprintf(w, "%s: %s\n", flash.Kind, flash.Message)
+		}
+		fmt.Fprintf(w, "You are user %d\n", sess.Data.UserID)
+	})
+	server := &http.Server{Addr: ":8080", Handler: mgr.Middleware(mux)} // and then server.ListenAndServe()
+	// README end
+
+	visit := visitor(server.Handler)
+	fmt.Println(visit("POST /login?password=wrong"))
+	fmt.Println(visit("POST /login?password=1815"))
+	fmt.Println(visit("/"))
+	fmt.Println(visit("POST /logout"))
+	// Output:
+	// error: Invalid username or password
+	// You are user 0
+	//
+	// You are user 42
+	//
+	// You are user 42
+	//
+	// info: You have signed out
+	// You are user 0
+}
+
+func TestREADMEShowsTheProgramThatIsCompiled(t *testing.T) {
+	source, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, begun := strings.Cut(string(source), "\t// README begin\n")
+	program, _, ended := strings.Cut(rest, "\t// README end\n")
+	if !begun || !ended {
+		t.Fatal("example_test.go has no program between its markers")
+	}
+	lines := strings.Split(program, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimPrefix(line, "\t")
+	}
+	program = strings.TrimSpace(strings.Join(lines, "\n"))
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatalf("got %v, want a README.md with the program of Example", err)
+	}
+	if !strings.Contains(string(readme), "```go\n"+program+"\n```") {
+		t.Errorf("README.md does not show, as one block of go, the program between the markers of example_test.go:\n%s", program)
+	}
+}
+
+// New refuses a struct that could not come back as it was stored, and says why.
+func ExampleNew() {
+	type Session struct {
+		UserID  int
+		Notify  chan string
+		secret  string
+		Country string `validate:"iso3166_1_alpha9"`
+	}
+	_, err := sessions.New(sessions.Config[Session]{Keys: exampleKeys})
+	fmt.Println(err)
+	// Output:
+}
+
+func ExampleGet() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		sess.Data.N++
+		fmt.Fprintf(w, "visit %d", sess.Data.N)
+	})))
+
+	fmt.Println(visit("/"))
+	fmt.Println(visit("/"))
+	// Output:
+	// visit 1
+	// visit 2
+}
+
+// Lookup is for code that also runs without the middleware.
+func ExampleLookup() {
+	name := func(ctx context.Context) string {
+		if sess, ok := sessions.Lookup[AppSession](ctx); ok && sess.Data.Name != "" {
+			return sess.Data.Name
+		}
+		return "somebody"
+	}
+	fmt.Println(name(context.Background()))
+	// Output:
+	// somebody
+}
+
+func ExampleManager_Middleware() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pages := http.NewServeMux()
+	pages.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "new: %t", sessions.Get[AppSession](r.Context()).IsNew())
+	})
+
+	root := http.NewServeMux()
+	root.Handle("/static/", http.FileServer(http.Dir("static"))) // needs no session
+	root.Handle("/", mgr.Middleware(pages))
+	fmt.Println(visitor(root)("/"))
+	// Output:
+	// new: true
+}
+
+func ExampleSession_Flash() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /save", func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		sess.Flash("info", "Your changes are saved")
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, sessions.Get[AppSession](r.Context()).Flashes())
+	})
+	visit := visitor(mgr.Middleware(mux))
+
+	fmt.Println(visit("POST /save"))
+	fmt.Println(visit("/"))
+	// Output:
+	// [{info Your changes are saved}]
+	// []
+}
+
+// A page may take some kinds only, the others wait.
+func ExampleSession_Flashes() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		switch r.URL.Path {
+		case "/order":
+			sess.Flash("error", "The card was refused")
+			sess.Flash("info", "The order waits in your cart")
+		case "/errors":
+			fmt.Fprint(w, sess.Flashes("error"))
+		case "/all":
+			fmt.Fprint(w, sess.Flashes())
+		}
+	})))
+
+	visit("/order")
+	fmt.Println(visit("/errors"))
+	fmt.Println(visit("/all"))
+	// Output:
+	// [{error The card was refused}]
+	// [{info The order waits in your cart}]
+}
+
+// Of parallel requests that count, none is lost.
+func ExampleSession_Update() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Store: new(sessions.MemoryStore)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		sess.Update(func(data *AppSession) { data.N++ })
+		fmt.Fprint(w, sess.Data.N)
+	})))
+
+	visit("/")
+	fmt.Println(visit("/"))
+	// Output:
+	// 2
+}
+
+// Whoever knew the id before must not be signed in after.
+func ExampleSession_RegenerateID() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Store: new(sessions.MemoryStore)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		before := sess.ID()
+		sess.RegenerateID()
+		sess.Data.UserID = 42
+		fmt.Fprintf(w, "another id: %t", sess.ID() != before)
+	})))
+
+	fmt.Println(visit("/login"))
+	// Output:
+	// another id: true
+}
+
+// Destroy ends a session, and Reset is for an end with a message.
+func ExampleSession_Destroy() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		switch r.URL.Path {
+		case "/login":
+			sess.Data.UserID = 42
+		case "/close-account":
+			sess.Destroy()
+		}
+		fmt.Fprintf(w, "user %d", sess.Data.UserID)
+	})))
+
+	fmt.Println(visit("/login"))
+	fmt.Println(visit("/close-account"))
+	fmt.Println(visit("/"))
+	// Output:
+	// user 42
+	// user 0
+	// user 0
+}
+
+func ExampleSession_Reset() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		switch r.URL.Path {
+		case "/login":
+			sess.Data.UserID = 42
+		case "/logout":
+			sess.Reset()
+			sess.Flash("info", "You have signed out")
+		default:
+			fmt.Fprint(w, "user ", sess.Data.UserID, ": ", sess.Flashes())
+		}
+	})))
+
+	visit("/login")
+	visit("/logout")
+	fmt.Println(visit("/"))
+	// Output:
+	// user 0: [{info You have signed out}]
+}
+
+func ExampleSession_SetLifetime() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Lifetime: 8 * time.Hour})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		sess.Data.UserID = 42
+		if r.FormValue("remember") == "me" {
+			sess.SetLifetime(30 * 24 * time.Hour)
+		}
+		fmt.Fprint(w, sess.ExpiresAt().Sub(sess.CreatedAt()).Round(time.Hour))
+	})))
+
+	fmt.Println(visit("/login"))
+	fmt.Println(visit("/login?remember=me"))
+	// Output:
+	// 8h0m0s
+	// 720h0m0s
+}
+
+// A handler that streams stores the session itself, as often as it likes.
+func ExampleSession_Save() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Store: new(sessions.MemoryStore)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if r.URL.Path == "/login" {
+			sess.Data.UserID = 42
+			return
+		}
+		for part := range 3 {
+			fmt.Fprintf(w, "part %d, ", part)
+			sess.Data.N = part
+			if err := sess.Save(r.Context()); err != nil {
+				return // the visitor has signed out, or the store fails
+			}
+		}
+		fmt.Fprint(w, "the end")
+	})))
+
+	visit("/login")
+	fmt.Println(visit("/stream"))
+	// Output:
+	// part 0, part 1, part 2, the end
+}
+
+// The public id is safe to log, and finds the session for Revoke and Edit.
+func ExampleSession_ID() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Store: new(sessions.MemoryStore)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		sess.Data.UserID = 42
+		cookie, err := r.Cookie("__Host-session")
+		fmt.Fprintf(w, "%d digits, in the cookie: %t", len(sess.ID()), err == nil && strings.Contains(cookie.Value, sess.ID()))
+	})))
+
+	visit("/")
+	fmt.Println(visit("/"))
+	// Output:
+	// 64 digits, in the cookie: false
+}
+
+func ExampleSession_IsNew() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if sess.IsNew() {
+			sess.Data.Name = "guest"
+			fmt.Fprint(w, "Welcome")
+			return
+		}
+		fmt.Fprint(w, "Welcome back")
+	})))
+
+	fmt.Println(visit("/"))
+	fmt.Println(visit("/"))
+	// Output:
+	// Welcome
+	// Welcome back
+}
+
+// Reason tells a visitor whose session has ended from one who never had one.
+func ExampleSession_Reason() {
+	store := new(sessions.MemoryStore)
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Store: store})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		switch sess.Reason() {
+		case sessions.ReasonNone, sessions.ReasonNoCookie:
+			fmt.Fprint(w, "Hello")
+		case sessions.ReasonExpired, sessions.ReasonIdle, sessions.ReasonUnknown:
+			fmt.Fprint(w, "Your session has ended, please sign in again")
+		}
+		sess.Data.UserID = 42
+		if r.URL.Path == "/revoked" {
+			_ = mgr.Revoke(r.Context(), sess.ID())
+		}
+	})))
+
+	fmt.Println(visit("/"))
+	fmt.Println(visit("/revoked"))
+	fmt.Println(visit("/"))
+	// Output:
+	// Hello
+	// Hello
+	// Your session has ended, please sign in again
+}
+
+func ExampleSession_CreatedAt() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if time.Since(sess.CreatedAt()) > time.Hour {
+			http.Redirect(w, r, "/login", http.StatusSeeOther) // before something that matters
+			return
+		}
+		fmt.Fprint(w, "Your password is changed")
+	})))
+
+	fmt.Println(visit("/change-password"))
+	// Output:
+	// Your password is changed
+}
+
+func ExampleSession_ExpiresAt() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Lifetime: 8 * time.Hour})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		fmt.Fprintf(w, "You stay signed in for %.0f hours", time.Until(sess.ExpiresAt()).Hours())
+	})))
+
+	fmt.Println(visit("/"))
+	// Output:
+	// You stay signed in for 8 hours
+}
+
+func ExampleNewSecret() {
+	fmt.Println(len(sessions.NewSecret()), "bytes")
+	// Output:
+	// 32 bytes
+}
+
+func ExampleNewKeyring() {
+	secret := sessions.NewSecret() // keep it where every process finds the same
+	_, err := sessions.NewKeyring(secret)
+	fmt.Println(err)
+	_, err = sessions.NewKeyring([]byte("s3cr3t"))
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// sessions: secret 0 has 6 bytes, need at least 32
+}
+
+func ExampleParseKeyring() {
+	// SESSION_KEYS=newest,older
+	keys, err := sessions.ParseKeyring("MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY, QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=")
+	fmt.Println(keys, err) // prints the ids of the keys only
+	// Output:
+}
+
+// The secret is replaced while the program runs; nobody is signed out.
+func ExampleKeyring_Replace() {
+	first, second := sessions.NewSecret(), sessions.NewSecret()
+	keys, err := sessions.NewKeyring(first)
+	if err != nil {
+		log.Fatal(err)
+	}
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: keys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		sess.Data.N++
+		fmt.Fprintf(w, "visit %d", sess.Data.N)
+	})))
+
+	fmt.Println(visit("/"))
+	if err := keys.Replace(second, first); err != nil { // the newest first
+		log.Fatal(err)
+	}
+	fmt.Println(visit("/"))
+	if err := keys.Replace(second); err != nil { // once all old cookies have expired
+		log.Fatal(err)
+	}
+	fmt.Println(visit("/"))
+	// Output:
+	// visit 1
+	// visit 2
+	// visit 3
+}
+
+// Sessions that were stored by an older version of the program are carried over.
+func ExampleFrom() {
+	type Session1 struct{ Name string }
+	type Session2 struct{ FirstName, LastName string }
+
+	before, err := sessions.New(sessions.Config[Session1]{Keys: exampleKeys, Version: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	after, err := sessions.New(sessions.Config[Session2]{
+		Keys:    exampleKeys,
+		Version: 2,
+		Upgrades: []sessions.Upgrade{sessions.From(1, func(old Session1) (Session2, error) {
+			first, last, _ := strings.Cut(old.Name, " ")
+			return Session2{first, last}, nil
+		})},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	versions := http.NewServeMux()
+	versions.Handle("/before", before.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[Session1](r.Context()).Data.Name = "Ada Lovelace"
+	})))
+	versions.Handle("/after", after.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%+v", sessions.Get[Session2](r.Context()).Data)
+	})))
+	visit := visitor(versions)
+	visit("/before")
+	fmt.Println(visit("/after"))
+	// Output:
+	// {FirstName:Ada LastName:Lovelace}
+}
+
+// The page "where you are signed in".
+func ExampleManager_Sessions() {
+	mgr := managerWithOwners()
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if r.URL.Path == "/login" {
+			sess.Data.UserID, sess.Data.Name = 42, "Ada's laptop"
+			return
+		}
+		for info, err := range mgr.Sessions(r.Context(), strconv.Itoa(sess.Data.UserID)) {
+			if err != nil {
+				fmt.Fprintln(w, err)
+				continue // it cannot be read, but its info.ID can be revoked
+			}
+			fmt.Fprintf(w, "%s, this one: %t\n", info.Data.Name, info.ID == sess.ID())
+		}
+	})))
+
+	visit("/login")
+	fmt.Println(visit("/devices"))
+	// Output:
+	// Ada's laptop, this one: true
+}
+
+// A role is taken away, at once, in every session that the user has.
+func ExampleManager_Edit() {
+	mgr := managerWithOwners()
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if r.URL.Path == "/login" {
+			sess.Data.UserID, sess.Data.Role = 42, "admin"
+		}
+		fmt.Fprint(w, sess.Data.Role)
+	})))
+	fmt.Println(visit("/login"))
+
+	ctx := context.Background()
+	for info, err := range mgr.Sessions(ctx, "42") {
+		if err == nil {
+			err = mgr.Edit(ctx, info.ID, func(data *AppSession) { data.Role = "user" })
+		}
+		if err != nil && !errors.Is(err, sessions.ErrNotFound) { // it may have ended meanwhile
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(visit("/"))
+	// Output:
+	// admin
+	// user
+}
+
+func ExampleManager_Revoke() {
+	mgr := managerWithOwners()
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if r.URL.Path == "/login" {
+			sess.Data.UserID = 42
+			fmt.Fprint(w, sess.ID())
+			return
+		}
+		fmt.Fprintf(w, "user %d", sess.Data.UserID)
+	})))
+
+	id := visit("/login") // from the log, or from Manager.Sessions
+	fmt.Println(visit("/"))
+	fmt.Println(mgr.Revoke(context.Background(), id))
+	fmt.Println(visit("/"))
+	// Output:
+	// user 42
+	// <nil>
+	// user 0
+}
+
+// After a change of the password, all other sessions end.
+func ExampleManager_RevokeOwner() {
+	mgr := managerWithOwners()
+	site := mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		switch r.URL.Path {
+		case "/login":
+			sess.Data.UserID = 42
+		case "/change-password":
+			ended, err := mgr.RevokeOwner(r.Context(), strconv.Itoa(sess.Data.UserID), sess.ID())
+			fmt.Fprintf(w, "%d other sessions ended, %v", ended, err)
+		default:
+			fmt.Fprintf(w, "user %d", sess.Data.UserID)
+		}
+	}))
+	laptop, phone := visitor(site), visitor(site)
+
+	laptop("/login")
+	phone("/login")
+	fmt.Println(laptop("/change-password"))
+	fmt.Println("laptop:", laptop("/"))
+	fmt.Println("phone:", phone("/"))
+	// Output:
+	// 1 other sessions ended, <nil>
+	// laptop: user 42
+	// phone: user 0
+}
+
+// managerWithOwners makes the Manager of the examples that list and revoke.
+func managerWithOwners() *sessions.Manager[AppSession] {
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:  exampleKeys,
+		Store: new(sessions.MemoryStore),
+		Owner: ownerOfUser,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return mgr
+}
+
+func ownerOfUser(data *AppSession) string {
+	if data.UserID == 0 {
+		return ""
+	}
+	return strconv.Itoa(data.UserID)
+}
+
+// Owner indexes sessions by user, so that they can be listed and revoked.
+func ExampleConfig_owner() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:  exampleKeys,
+		Store: new(sessions.MemoryStore),
+		Owner: func(data *AppSession) string {
+			if data.UserID == 0 {
+				return "" // nobody signed in: not indexed
+			}
+			return strconv.Itoa(data.UserID)
+		},
+	})
+	fmt.Println(mgr, err)
+	// Output:
+	// Manager(sessions_test.AppSession, cookie __Host-session) <nil>
+}
+
+// Who is signed in by another library stays signed in.
+func ExampleConfig_import() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys: exampleKeys,
+		Import: func(r *http.Request) (data AppSession, ok bool) {
+			cookie, err := r.Cookie("sid")
+			if err != nil {
+				return data, false
+			}
+			data.UserID, ok = legacySession(cookie.Value) // which must verify it
+			return data, ok
+		},
+		ImportCookies: []http.Cookie{{Name: "sid", Path: "/"}}, // are expired then
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	handler := mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		fmt.Fprintf(w, "user %d, %s", sess.Data.UserID, sess.Reason())
+	}))
+
+	r := httptest.NewRequest("GET", "https://example.com/", nil)
+	r.AddCookie(&http.Cookie{Name: "sid", Value: "the old library's"})
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	fmt.Println(w.Body)
+	for _, cookie := range w.Result().Cookies() {
+		fmt.Println(cookie.Name, "deleted:", cookie.MaxAge < 0)
+	}
+	// Output:
+}
+
+func legacySession(value string) (userID int, ok bool) { return 42, value == "the old library's" }
+
+// Validate checks what the tags of the struct cannot.
+func ExampleConfig_validate() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys: exampleKeys,
+		Validate: func(data *AppSession) error {
+			if data.Role == "admin" && data.UserID == 0 {
+				return errors.New("an admin who did not sign in")
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Data.Role = "admin"
+	})))
+
+	fmt.Println(visit("/"))
+	// Output:
+}
+
+// Merge decides what becomes of changes that two parallel requests made.
+func ExampleConfig_merge() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:  exampleKeys,
+		Store: new(sessions.MemoryStore),
+		Merge: func(base, mine, theirs AppSession) (AppSession, error) {
+			merged := theirs
+			merged.N = theirs.N + mine.N - base.N // both counts
+			if mine.Name != base.Name {
+				merged.Name = mine.Name
+			}
+			return merged, nil
+		},
+	})
+	fmt.Println(mgr, err)
+	// Output:
+	// Manager(sessions_test.AppSession, cookie __Host-session) <nil>
+}
+
+// OnEvent hears what happens to sessions, for logs and metrics.
+func ExampleConfig_onEvent() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:   exampleKeys,
+		Logger: slog.New(slog.DiscardHandler),
+		OnEvent: func(_ context.Context, e sessions.Event) {
+			fmt.Println(e.Kind, "because of:", e.Reason)
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	handler := mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Data.N++
+	}))
+
+	r := httptest.NewRequest("GET", "https://example.com/", nil)
+	r.AddCookie(&http.Cookie{Name: "__Host-session", Value: base64.RawURLEncoding.EncodeToString(make([]byte, 120))})
+	handler.ServeHTTP(httptest.NewRecorder(), r)
+	// Output:
+	// refused because of: forged
+	// started because of: forged
+}
+
+// On a developer's machine, without https.
+func ExampleCookie() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:   exampleKeys,
+		Cookie: sessions.Cookie{Insecure: true, SameSite: http.SameSiteStrictMode, BrowserSession: true},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Data.N++
+	})).ServeHTTP(w, httptest.NewRequest("GET", "http://localhost:8080/", nil))
+
+	_, attributes, _ := strings.Cut(w.Header().Get("Set-Cookie"), ";")
+	fmt.Println(w.Result().Cookies()[0].Name, attributes)
+	// Output:
+}
+
+// At most a million sessions; visitors who did not sign in go first.
+func ExampleMemoryStore() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:        exampleKeys,
+		Store:       &sessions.MemoryStore{Max: 1_000_000},
+		IdleTimeout: 30 * time.Minute,
+		Owner:       ownerOfUser,
+	})
+	fmt.Println(mgr, err)
+	// Output:
+	// Manager(sessions_test.AppSession, cookie __Host-session) <nil>
+}
