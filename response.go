@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -129,4 +130,106 @@ func (w *writer) writeString(s string) (int, error) {
 	}
 	w.wrote = true
 	return io.WriteString(w.inner, s)
+}
+
+// place makes line the one Set-Cookie of ours in the header, "" for none. It
+// knows its own line only: a cookie that the handler set stays.
+func (x *exchange) place(h http.Header, line string) {
+	if x.line != "" {
+		x.remove(h)
+	}
+	x.line = line
+	if line != "" {
+		h["Set-Cookie"] = append(h["Set-Cookie"], line)
+		keepPrivate(h)
+	}
+}
+
+func (x *exchange) remove(h http.Header) {
+	lines := slices.DeleteFunc(h["Set-Cookie"], func(l string) bool { return l == x.line })
+	if len(lines) == 0 {
+		delete(h, "Set-Cookie")
+	} else {
+		h["Set-Cookie"] = lines
+	}
+}
+
+// placeAgain makes sure, when the headers leave, of a line that a Save placed
+// before.
+func (x *exchange) placeAgain(h http.Header) {
+	if x.line != "" {
+		x.place(h, x.line)
+	}
+}
+
+// withoutCookie calls f, which sends an informational response: the cookie
+// belongs into the final one.
+func (x *exchange) withoutCookie(f func()) {
+	if x.line == "" {
+		f()
+		return
+	}
+	h := x.writer.inner.Header()
+	x.remove(h)
+	f()
+	x.placeAgain(h)
+}
+
+// expireImports expires the cookies of the library that came before, if the
+// request brought them.
+func (x *exchange) expireImports(h http.Header) {
+	if x.imported {
+		return
+	}
+	x.imported = true
+	for _, c := range x.m.importGone {
+		if _, err := x.req.Cookie(c.Name); err == nil {
+			h.Add("Set-Cookie", c.String())
+			keepPrivate(h)
+		}
+	}
+}
+
+// addVary tells caches that the response depends on the cookie.
+func addVary(h http.Header) {
+	for _, line := range h["Vary"] {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = strings.TrimSpace(name); name == "*" || strings.EqualFold(name, "Cookie") {
+				return
+			}
+		}
+	}
+	h["Vary"] = append(h["Vary"], "Cookie")
+}
+
+// keepPrivate keeps shared caches away from a response with Set-Cookie, which by
+// itself does not (RFC 9111, section 7.3). What the handler said stays, but for
+// what would hand one visitor's cookie to another.
+func keepPrivate(h http.Header) {
+	lines := h["Cache-Control"]
+	if len(lines) == 0 {
+		h["Cache-Control"] = []string{"private"}
+		return
+	}
+	var kept []string
+	done := false
+	for _, line := range lines {
+		for directive := range strings.SplitSeq(line, ",") {
+			directive = strings.TrimSpace(directive)
+			name, _, _ := strings.Cut(directive, "=")
+			switch strings.ToLower(name) {
+			case "", "public", "s-maxage":
+				continue
+			case "no-store":
+				done = true
+			case "private":
+				done = done || directive == name // private="X" is about one header
+			}
+			kept = append(kept, directive)
+		}
+	}
+	if !done {
+		kept = append(kept, "private")
+	}
+	h["Cache-Control"] = []string{strings.Join(kept, ", ")}
 }

@@ -1,0 +1,214 @@
+package shape
+
+import (
+	"encoding"
+	"reflect"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// What msgpack looks for, in its order: the method that encodes and the one
+// that must stand beside it.
+var codecs = []struct {
+	enc, dec         string
+	encType, decType reflect.Type
+}{
+	{"EncodeMsgpack", "DecodeMsgpack", reflect.TypeFor[msgpack.CustomEncoder](), reflect.TypeFor[msgpack.CustomDecoder]()},
+	{"MarshalMsgpack", "UnmarshalMsgpack", reflect.TypeFor[msgpack.Marshaler](), reflect.TypeFor[msgpack.Unmarshaler]()},
+	{"MarshalBinary", "UnmarshalBinary", reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler]()},
+	{"MarshalText", "UnmarshalText", reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler]()},
+}
+
+var codecPairs = map[string]string{"": "", "EncodeMsgpack": "DecodeMsgpack", "MarshalMsgpack": "UnmarshalMsgpack", "MarshalBinary": "UnmarshalBinary", "MarshalText": "UnmarshalText"}
+
+func codecHalf(dec string) string {
+	for enc, d := range codecPairs {
+		if d == dec {
+			return enc
+		}
+	}
+	return ""
+}
+
+// codecOf names the methods by which msgpack encodes and decodes t, "" for none.
+func codecOf(t reflect.Type) (enc, dec string) {
+	if t.Kind() == reflect.Pointer && !implementsAny(t) {
+		return "", ""
+	}
+	if t.Kind() == reflect.Pointer && t.Elem() == timeType {
+		return "", "" // registered by msgpack itself
+	}
+	for _, pick := range []func(reflect.Type) reflect.Type{func(t reflect.Type) reflect.Type { return t }, reflect.PointerTo} {
+		at := pick(t)
+		if t.Kind() == reflect.Pointer && at != t {
+			break
+		}
+		for _, c := range codecs {
+			if enc == "" && at.Implements(c.encType) {
+				enc = c.enc
+			}
+			if dec == "" && at.Implements(c.decType) {
+				dec = c.dec
+			}
+		}
+	}
+	return enc, dec
+}
+
+func implementsAny(t reflect.Type) bool {
+	for _, c := range codecs {
+		if t.Implements(c.encType) || t.Implements(c.decType) {
+			return true
+		}
+	}
+	return false
+}
+
+func hasCodec(t reflect.Type) bool {
+	enc, dec := codecOf(t)
+	return enc != "" || dec != ""
+}
+
+// needsAddress says whether encoding t calls a method of *t: msgpack can do
+// that in a field, but not in a map, whose elements have no address.
+func needsAddress(t reflect.Type, depth int) bool {
+	if t == timeType || depth > 32 {
+		return false
+	}
+	if hasCodec(t) {
+		for _, c := range codecs {
+			if t.Implements(c.encType) {
+				return false
+			}
+		}
+		return true
+	}
+	switch t.Kind() {
+	case reflect.Array:
+		return needsAddress(t.Elem(), depth+1)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if f := t.Field(i); f.IsExported() && f.Tag.Get("msgpack") != "-" && needsAddress(f.Type, depth+1) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func holdsPointer(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Chan, reflect.UnsafePointer:
+		return true
+	case reflect.Array:
+		return holdsPointer(t.Elem())
+	case reflect.Struct:
+		if t == timeType {
+			return true // its zone is a pointer: the same instant would be two keys
+		}
+		if hasCodec(t) {
+			return false // netip.Addr: what it means by equal is its own affair
+		}
+		for i := range t.NumField() {
+			if holdsPointer(t.Field(i).Type) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lostBeside names a field of t that its codec, when it is only promoted from
+// an embedded field, would not store.
+func lostBeside(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return ""
+	}
+	promoted := false
+	for i := range t.NumField() {
+		f := t.Field(i)
+		promoted = promoted || f.Anonymous && (hasCodec(f.Type) || f.Type == timeType || implementsAny(reflect.PointerTo(f.Type)))
+	}
+	if !promoted {
+		return ""
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if !f.Anonymous && f.IsExported() && f.Tag.Get("msgpack") != "-" && !survives(t, i) {
+			return f.Name
+		}
+	}
+	return ""
+}
+
+// survives stores a value of t with its i-th field set and looks whether the
+// field comes back.
+func survives(t reflect.Type, i int) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	in, out := reflect.New(t), reflect.New(t)
+	Fill(in.Elem().Field(i))
+	b, err := msgpack.Marshal(in.Interface())
+	if err != nil || msgpack.Unmarshal(b, out.Interface()) != nil {
+		return false
+	}
+	return !out.Elem().Field(i).IsZero()
+}
+
+// Fill sets v to a value in which nothing is zero that can be otherwise:
+// pointers point, slices and maps have an element, numbers are 1, strings "x".
+// Types with codecs of their own stay zero, since only they know their rules.
+func Fill(v reflect.Value) { fill(v, 0) }
+
+func fill(v reflect.Value, depth int) {
+	if depth > 32 { // a type that contains itself, about to be refused
+		return
+	}
+	if !v.CanSet() || v.Type() == timeType || hasCodec(v.Type()) {
+		if v.CanSet() && v.Type() == timeType {
+			v.Set(reflect.ValueOf(time.Unix(1, 0).UTC()))
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(1)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(1)
+	case reflect.Float32, reflect.Float64:
+		v.SetFloat(1)
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), depth+1)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0), depth+1)
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), depth+1)
+		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		key, elem := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key, depth+1)
+		fill(elem, depth+1)
+		v.SetMapIndex(key, elem)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.Tag.Get("msgpack") != "-" && f.Tag.Get("msg") != "-" {
+				fill(v.Field(i), depth+1)
+			}
+		}
+	}
+}

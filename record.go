@@ -1,0 +1,260 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+// storeRecord stores a version in the Store: by Create for a new session, by
+// Update for one that has a record, and by both for one whose id is new.
+func (s *state) storeRecord(ctx context.Context, h http.Header, c *change, v *version) error {
+	var snap snapshot
+	var err error
+	switch {
+	case !c.stored:
+		snap, err = s.create(ctx, c, v)
+	case c.moved:
+		snap, v, err = s.move(ctx, c, v)
+	default:
+		snap, v, err = s.replace(ctx, c, v)
+	}
+	if err != nil {
+		return err
+	}
+	if h != nil && (!c.stored || c.moved || c.prolonged || s.oldKey) {
+		s.placeID(h, c.id, v.life, time.Now())
+	}
+	s.settle(h, c, v, snap)
+	return nil
+}
+
+// recordOf makes what the Store keeps of a version.
+func (m *core) recordOf(id identity, v *version, now time.Time) (rec Record, snap snapshot, err error) {
+	rec.Expires = m.recordEnd(v.life.expires, now)
+	if rec.Owner, err = m.ownerOf(v.data); err != nil {
+		return rec, snap, err
+	}
+	snap = snapshot{header: m.headerOf(id, v.life, now), ID: id.id, ends: rec.Expires, data: v.encoded, flashes: v.flashes}
+	rec.Data = m.sealRecord(id.id, v, snap.header)
+	return rec, snap, nil
+}
+
+// sealRecord puts a body into the envelope of a record.
+func (m *core) sealRecord(id ID, v *version, h header) []byte {
+	if !m.encrypt {
+		b := make([]byte, 0, 1+headerSize+3+len(v.encoded)+v.flashSize())
+		return v.appendBody(append(b, formatRecord), h)
+	}
+	keys := m.signing()
+	return keys.appendSealed(keys.appendPrefix(nil, formatSealedRecord), v.appendBody(nil, h), id[:])
+}
+
+func (m *core) ownerOf(data any) (owner string, err error) {
+	if m.owner == nil {
+		return "", nil
+	}
+	defer caught(&err, "Config.Owner")
+	return m.owner(data), nil
+}
+
+// maxDraws bounds the ids that are drawn for one session: a store that has the
+// first already is not believed for ever.
+const maxDraws = 3
+
+// create stores a record under c.id, and under another id if that is taken.
+func (s *state) create(ctx context.Context, c *change, v *version) (snapshot, error) {
+	for draws := 1; ; draws++ {
+		rec, snap, err := s.m.recordOf(c.id, v, time.Now())
+		if err != nil {
+			return snap, err
+		}
+		snap.version, err = s.m.store.Create(ctx, c.id.id, rec)
+		switch {
+		case err == nil:
+			return snap, nil
+		case errors.Is(err, ErrExists) && draws < maxDraws:
+			c.id = newIdentity()
+			continue
+		case !errors.Is(err, ErrExists):
+			s.undo(ctx, c.id.id) // it may have been stored all the same
+		}
+		return snap, &storeError{"create", c.id.id, err}
+	}
+}
+
+// undo deletes a record that must not stay, as far as that is possible.
+func (s *state) undo(ctx context.Context, id ID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	_ = s.m.store.Delete(ctx, id, 0) // the error that led here is the one to report
+}
+
+// undoTimeout comes on top of storeTimeout, which may be over by then.
+const undoTimeout = time.Second
+
+// replace updates the record, on the newest state if another request was faster.
+func (s *state) replace(ctx context.Context, c *change, v *version) (snapshot, *version, error) {
+	id, expected := c.base.ID, c.base.version
+	for try := 0; ; try++ {
+		rec, snap, err := s.m.recordOf(c.id, v, time.Now())
+		if err != nil {
+			return snap, v, err
+		}
+		rec.Version = expected
+		snap.version, err = s.m.store.Update(ctx, id, rec)
+		switch {
+		case err == nil:
+			return snap, v, nil
+		case errors.Is(err, ErrNotFound):
+			return snap, v, s.discard(c, ReasonUnknown, err)
+		case !errors.Is(err, ErrConflict):
+			return snap, v, &storeError{"update", id, err}
+		}
+		if err := backOff(ctx, try); err != nil {
+			return snap, v, &storeError{"update", id, fmt.Errorf("%w: %w", ErrConflict, err)}
+		}
+		if v, expected, err = s.rebase(ctx, c, id); err != nil {
+			return snap, v, err
+		}
+	}
+}
+
+// move stores the session under its new id and deletes the old record at the
+// version that it knows, so that of two requests that move it one succeeds and
+// a logout is never outlived. There are never two records that stay.
+func (s *state) move(ctx context.Context, c *change, v *version) (snapshot, *version, error) {
+	snap, err := s.create(ctx, c, v)
+	if err != nil {
+		return snap, v, err
+	}
+	old, expected := c.base.ID, c.base.version
+	for try := 0; ; try++ {
+		err := s.m.store.Delete(ctx, old, expected)
+		if err == nil {
+			return snap, v, nil
+		}
+		if errors.Is(err, ErrConflict) {
+			if err = backOff(ctx, try); err == nil {
+				v, expected, err = s.rebase(ctx, c, old)
+			} else {
+				err = &storeError{"delete", old, fmt.Errorf("%w: %w", ErrConflict, err)}
+			}
+			if err == nil {
+				snap, err = s.overwrite(ctx, c, v, snap.version)
+			}
+			if err == nil {
+				continue
+			}
+		} else if errors.Is(err, ErrNotFound) {
+			err = s.discard(c, ReasonUnknown, err)
+		} else {
+			err = &storeError{"delete", old, err}
+		}
+		s.undo(ctx, c.id.id)
+		return snap, v, err
+	}
+}
+
+// overwrite brings a merged version to the new record, which nobody else has a
+// cookie for; if it was revoked already, the session is gone.
+func (s *state) overwrite(ctx context.Context, c *change, v *version, expected uint64) (snapshot, error) {
+	id := c.id
+	rec, snap, err := s.m.recordOf(id, v, time.Now())
+	if err != nil {
+		return snap, err
+	}
+	rec.Version = expected
+	snap.version, err = s.m.store.Update(ctx, id.id, rec)
+	switch {
+	case err == nil:
+		return snap, nil
+	case errors.Is(err, ErrNotFound):
+		return snap, s.discard(c, ReasonUnknown, err)
+	}
+	return snap, &storeError{"update", id.id, err}
+}
+
+// rebase loads what another request stored and replays this one's changes on
+// it, always from this one's own beginning.
+func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64, error) {
+	rec, err := s.m.store.Load(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, 0, s.discard(c, ReasonUnknown, err)
+	}
+	if err != nil {
+		return nil, 0, &storeError{"load", id, err}
+	}
+	theirs, reason, err := s.m.read(id, rec, s.m.codec.new(), time.Now())
+	if reason != ReasonNone {
+		return nil, 0, s.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%s): %v", ErrConflict, reason, err))
+	}
+	v, err := s.replay(c, &theirs)
+	if err != nil {
+		return nil, 0, err
+	}
+	s.queue(Event{Kind: EventMerged})
+	return v, rec.Version, nil
+}
+
+func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
+	codec := &s.m.codec
+	cur, err := codec.onto(s.data, theirs.data)
+	if err != nil {
+		return nil, err
+	}
+	from := c.base.data
+	for _, step := range c.steps {
+		if err := codec.mergeInto(cur, from, step.before); err != nil {
+			return nil, err
+		}
+		if err := repeat(step.f, cur); err != nil {
+			return nil, err
+		}
+		from = step.after
+	}
+	if err := codec.mergeInto(cur, from, c.mine); err != nil {
+		return nil, err
+	}
+	v := &version{data: cur, life: s.lifeAfter(c, theirs)}
+	if v.encoded, err = codec.encode(nil, cur); err != nil {
+		return nil, fmt.Errorf("merged with a parallel change: %w", err)
+	}
+	v.flashes, v.dropped = mergeFlashes(theirs.flashes, c.consumed, c.added)
+	return v, nil
+}
+
+func repeat(f func(any), data any) (err error) {
+	defer caught(&err, "the function of an Update, repeated after a conflict,")
+	f(data)
+	return nil
+}
+
+// lifeAfter is the newest record's, but for what this request asked for.
+func (s *state) lifeAfter(c *change, theirs *snapshot) life {
+	l := life{created: theirs.created, expires: theirs.expires, lifetime: theirs.lifetime}
+	if c.moved {
+		l.created = c.life.created
+		l.expires = endOf(time.Unix(c.life.created, 0), s.m.lengthOf(theirs.lifetime))
+	}
+	if c.prolonged {
+		l.expires, l.lifetime = c.life.expires, c.life.lifetime
+	}
+	return l
+}
+
+// backOff waits a little before the next try, so that requests that conflict
+// find a gap: up to 1 ms at first, up to 32 ms later.
+func backOff(ctx context.Context, try int) error {
+	t := time.NewTimer(rand.N(time.Millisecond << min(try, 5)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
