@@ -192,7 +192,7 @@ func (f *floorBuffer) WriteByte(c byte) error      { *f = append(*f, c); return 
 const floorFixed = prefixSize + headerSize + 1
 
 func newFloor(sealed bool) *floor {
-	f := &floor{name: "__Host-session", sealed: sealed, validate: newValidator(), mac: hmac.New(sha256.New, make([]byte, 32))}
+	f := &floor{name: "__Host-session", sealed: sealed, validate: validator.New(validator.WithRequiredStructEnabled()), mac: hmac.New(sha256.New, make([]byte, 32))}
 	f.enc, f.in = msgpack.NewEncoder(&f.out), strings.NewReader("")
 	f.dec = msgpack.NewDecoder(f.in)
 	f.block, _ = aes.NewCipher(make([]byte, 32))

@@ -205,16 +205,8 @@ func (p *plan) new() any { return reflect.New(p.typ).Interface() }
 
 func value(data any) reflect.Value { return reflect.ValueOf(data).Elem() }
 
-// hash is that of what is stored of data. A type whose own codec panics gets
-// one that no other value has, so that the save finds out.
-func (p *plan) hash(data any) (h uint64) {
-	defer func() {
-		if recover() != nil {
-			h = uint64(time.Now().UnixNano())
-		}
-	}()
-	return p.shape.Hash(value(data))
-}
+// hash is that of what is stored of data.
+func (p *plan) hash(data any) uint64 { return p.shape.Hash(value(data)) }
 
 // encode appends the encoding of data if it is valid.
 func (c *codec) encode(b []byte, data any) ([]byte, error) {
@@ -227,11 +219,21 @@ func (c *codec) encode(b []byte, data any) ([]byte, error) {
 }
 
 // check validates data, whose encoding is b. What encodes as T{} is always
-// valid: a visitor of whom nothing is known.
-func (c *codec) check(data any, b []byte) (err error) {
+// valid: a visitor of whom nothing is known. b may be an older spelling of that.
+func (c *codec) check(data any, b []byte) error {
 	if bytes.Equal(b, c.zero) {
 		return nil
 	}
+	err := c.validated(data)
+	if err != nil && c.hash(data) == c.zeroHash {
+		if again, failed := c.append(nil, data); failed == nil && bytes.Equal(again, c.zero) {
+			return nil
+		}
+	}
+	return err
+}
+
+func (c *codec) validated(data any) (err error) {
 	defer caught(&err, "validation")
 	if c.tags != nil {
 		if err := c.tags.Struct(data); err != nil {
@@ -312,7 +314,7 @@ func From[Old, New any](version int, f func(Old) (New, error)) Upgrade {
 // setUpgrades checks the chain and puts it in order.
 func (c *codec) setUpgrades(upgrades []Upgrade) (errs []error) {
 	if c.version < 0 || c.version > math.MaxUint16 {
-		return []error{fmt.Errorf("Config.Version: %d, need 0 to %d", c.version, math.MaxUint16)}
+		errs = append(errs, fmt.Errorf("Config.Version: %d, need 0 to %d", c.version, math.MaxUint16))
 	}
 	refuse := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("Config.Upgrades: "+format, args...))
@@ -322,10 +324,10 @@ func (c *codec) setUpgrades(upgrades []Upgrade) (errs []error) {
 	for _, u := range upgrades {
 		switch _, twice := byVersion[u.version]; {
 		case u.apply == nil:
-			refuse("one was not made by From")
+			refuse("one was not made by From; use From")
 			continue
 		case twice:
-			refuse("two from version %d", u.version)
+			refuse("two from version %d; remove one", u.version)
 			continue
 		case u.version < 0 || u.version >= c.version:
 			refuse("one from version %d, need 0 to %d, below Config.Version", u.version, c.version-1)
@@ -340,10 +342,10 @@ func (c *codec) setUpgrades(upgrades []Upgrade) (errs []error) {
 		byVersion[u.version] = u
 		c.first = min(c.first, u.version)
 	}
-	for v := c.first; v < c.version; v++ {
+	for v := c.first; v < min(c.version, math.MaxUint16); v++ {
 		u, ok := byVersion[v]
 		if !ok {
-			refuse("none from version %d, between %d and Config.Version %d", v, c.first, c.version)
+			refuse("none from version %d, though one from version %d must lead to Config.Version %d; add one", v, c.first, c.version)
 			continue
 		}
 		want := c.typ
@@ -351,7 +353,7 @@ func (c *codec) setUpgrades(upgrades []Upgrade) (errs []error) {
 			want = next.old.typ
 		}
 		if u.next != want {
-			refuse("that from version %d gives %v, need %v of version %d", v, u.next, want, v+1)
+			refuse("that from version %d gives %v, need %v, the type of version %d", v, u.next, want, v+1)
 		}
 		c.upgrades = append(c.upgrades, u)
 	}

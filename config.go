@@ -214,15 +214,15 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 	}
 	switch {
 	case m.lifetime < 0:
-		refuse(fmt.Errorf("Config.Lifetime: %v is negative", m.lifetime))
+		refuse(fmt.Errorf("Config.Lifetime: %v is negative; leave it zero for 24 hours", m.lifetime))
 	case m.lifetime == 0:
 		m.lifetime = defaultLifetime
 	}
 	if m.idle < 0 {
-		refuse(fmt.Errorf("Config.IdleTimeout: %v is negative", m.idle))
+		refuse(fmt.Errorf("Config.IdleTimeout: %v is negative; leave it zero for no limit", m.idle))
 	}
 	if m.lifetime > 0 && m.idle > m.lifetime {
-		refuse(fmt.Errorf("Config.IdleTimeout: %v is above Config.Lifetime, %v", m.idle, m.lifetime))
+		refuse(fmt.Errorf("Config.IdleTimeout: %v is above Config.Lifetime, %v, which would come first; shorten it", m.idle, m.lifetime))
 	}
 	if m.store != nil {
 		m.mode = "store"
@@ -244,15 +244,14 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 // learn walks T and makes sure that a zero and a filled value of it come back
 // as they were.
 func (c *codec) learn() error {
+	rules := rulesOf(c.typ)
+	errs := rules.probe()
 	s, err := shape.Of(c.typ)
 	if err != nil {
-		return err
+		return errors.Join(append([]error{err}, errs...)...)
 	}
 	c.shape = s
-	tagged, errs := probeTags(s)
-	if tagged {
-		c.tags = newValidator()
-	}
+	c.tags = rules.validator()
 	zero, filled := c.new(), c.new()
 	shape.Fill(value(filled))
 	if c.zero, err = c.append(nil, zero); err != nil {

@@ -101,7 +101,7 @@ func (c Cookie) spec() (cookieSpec, error) {
 	case http.SameSiteNoneMode:
 		s.flags += "; SameSite=None"
 	default:
-		refuse("SameSite: %d is none of net/http's modes", c.SameSite)
+		refuse("SameSite: %d is none of net/http's modes; leave it zero for Lax", c.SameSite)
 	}
 	if c.Partitioned {
 		s.flags += "; Partitioned"

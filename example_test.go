@@ -144,9 +144,11 @@ func ExampleNew() {
 		Notify chan string
 		Cart   []struct{ Price any }
 	}
-	_, err := sessions.New(sessions.Config[Session]{IdleTimeout: -time.Hour})
+	_, err := sessions.New(sessions.Config[Session]{Keys: exampleKeys})
 	fmt.Println(err)
 	// Output:
+	// sessions: New[sessions_test.Session]: Session.Notify: chan string cannot be stored; leave it out with `msgpack:"-"`, or store what it is made from
+	// Session.Cart[].Price: interface {} cannot come back as the type that was stored in it; use a concrete type
 }
 
 func ExampleGet() {

@@ -1,12 +1,14 @@
 package sessions
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-playground/validator/v10"
 	"github.com/typedsessions/sessions/internal/shape"
@@ -25,127 +27,239 @@ func invalid(err error) error {
 		if f.Param() != "" {
 			rule += "=" + f.Param()
 		}
-		broken = append(broken, fmt.Sprintf("%s breaks the rule %s", indexes.ReplaceAllString(f.Namespace(), "[]"), rule))
+		broken = append(broken, fmt.Sprintf("%s breaks the rule %s", pathOf(f), rule))
 	}
 	return fmt.Errorf("%w: %s", ErrInvalid, strings.Join(broken, ", "))
 }
 
-var indexes = regexp.MustCompile(`\[[^\]]*\]`)
+// pathOf is the path to a field in Go's names. From the first index on, the
+// namespace holds keys of maps, in which anything may stand, so that only the
+// field at its end can be told.
+func pathOf(f validator.FieldError) string {
+	path, _, indexed := strings.Cut(f.StructNamespace(), "[")
+	if !indexed {
+		return path
+	}
+	path += "[]"
+	// That of an element ends with a bracket, and may be cut at its beginning.
+	if last := f.StructField(); !strings.ContainsAny(last, "[]") {
+		path += "." + last
+	}
+	return path
+}
 
-func newValidator() *validator.Validate { return validator.New(validator.WithRequiredStructEnabled()) }
+// tagRules are the validate tags of a session type.
+type tagRules struct {
+	fields   []taggedField
+	unstored map[reflect.Type]map[string]string // for [validator.Validate.RegisterStructValidationMapRules]
+}
 
-// probeTags finds the validate tags of t, and of every struct type it reaches,
-// that would panic some day. validator finds a bad tag only when a value comes
-// to it, and a tag hides behind every one before it that fails; so each is tried
-// alone, on a field that is not zero. It says whether there are tags at all.
-func probeTags(s *shape.Shape) (tagged bool, errs []error) {
-	for _, t := range s.Types() {
+type taggedField struct {
+	path  string
+	typ   reflect.Type // the struct
+	index int
+	tag   string
+}
+
+// rulesOf collects the tags of t and of every struct that it reaches.
+func rulesOf(t reflect.Type) *tagRules {
+	r := &tagRules{unstored: map[reflect.Type]map[string]string{}}
+	r.visit(t, cmp.Or(t.Name(), "T"), map[reflect.Type]bool{})
+	return r
+}
+
+func (r *tagRules) visit(t reflect.Type, path string, seen map[reflect.Type]bool) {
+	if seen[t] {
+		return
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer:
+		r.visit(t.Elem(), path, seen)
+	case reflect.Slice, reflect.Array:
+		r.visit(t.Elem(), path+"[]", seen)
+	case reflect.Map:
+		r.visit(t.Key(), path+"[key]", seen)
+		r.visit(t.Elem(), path+"[]", seen)
+	case reflect.Struct:
+		if t.ConvertibleTo(reflect.TypeFor[time.Time]()) {
+			return
+		}
 		for i := range t.NumField() {
 			f := t.Field(i)
-			rules := f.Tag.Get("validate")
-			if rules == "" || rules == "-" || !f.IsExported() {
-				continue
-			}
-			tagged = true
-			for _, rule := range singleRules(rules) {
-				if err := probe(t, i, rule); err != nil {
-					errs = append(errs, fmt.Errorf("%s.%s: the validate tag %q %w", t.Name(), f.Name, rule, err))
+			tag := f.Tag.Get("validate")
+			switch {
+			case !f.IsExported() && !f.Anonymous, tag == "-":
+			case f.Tag.Get("msgpack") == "-" || f.Tag.Get("msg") == "-":
+				// What is not stored is zero in every loaded session, which
+				// must not break a rule.
+				if r.unstored[t] == nil {
+					r.unstored[t] = map[string]string{}
 				}
+				r.unstored[t][f.Name] = "-"
+			default:
+				if tag != "" {
+					r.fields = append(r.fields, taggedField{path + "." + f.Name, t, i, tag})
+				}
+				r.visit(f.Type, path+"."+f.Name, seen)
 			}
 		}
 	}
-	return tagged, errs
 }
 
-// singleRules splits a tag into its rules, each with the dives that lead to it.
-func singleRules(tag string) (rules []string) {
-	lead, keys := "", ""
-	for _, part := range strings.Split(tag, ",") {
-		switch part {
-		case "dive":
-			lead += "dive,"
-			rules = append(rules, strings.TrimSuffix(lead, ","))
-		case "keys":
-			keys = lead + "keys,"
-		case "endkeys":
-			keys = ""
-		default:
-			for _, alternative := range strings.Split(part, "|") {
-				switch {
-				case keys != "":
-					rules = append(rules, keys+alternative+",endkeys")
-				default:
-					rules = append(rules, lead+alternative)
-				}
-			}
-		}
+// validator returns what checks the tags, nil if there are none.
+func (r *tagRules) validator() *validator.Validate {
+	if len(r.fields) == 0 {
+		return nil
 	}
-	return slices.Compact(rules)
+	v := validator.New(validator.WithRequiredStructEnabled())
+	for t, rules := range r.unstored {
+		v.RegisterStructValidationMapRules(rules, reflect.Zero(t).Interface())
+	}
+	return v
 }
 
-// probe runs one rule on the i-th field of t, with the other fields beside it
-// for rules that look at them.
-func probe(t reflect.Type, i int, rule string) (err error) {
-	fields := make([]reflect.StructField, 0, t.NumField())
-	for j := range t.NumField() {
-		f := t.Field(j)
-		if !f.IsExported() {
-			continue
+// probe finds the tags that would panic some day, or never apply. validator
+// finds a bad rule only when a value comes to it, and a rule hides behind every
+// one before it that fails; so each is tried alone, on a field that is not zero.
+func (r *tagRules) probe() (errs []error) {
+	for _, f := range r.fields {
+		err := f.probe(f.tag)
+		for _, rule := range singleRules(f.tag) {
+			if err != nil {
+				break
+			}
+			if err = fieldsExist(rule, f.typ); err == nil {
+				err = f.probe(rule)
+			}
 		}
-		f = reflect.StructField{Name: f.Name, Type: f.Type}
-		if j == i {
-			f.Tag = reflect.StructTag(fmt.Sprintf("validate:%q", rule))
-		} else {
-			f.Tag = `validate:"-"`
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: the validate tag %w; correct the tag", f.path, err))
 		}
-		fields = append(fields, f)
 	}
-	v := reflect.New(reflect.StructOf(fields))
-	shape.Fill(v.Elem())
-	if err := fieldsExist(rule, fields); err != nil {
-		return err
+	return errs
+}
+
+// probe runs a rule on a filled value of the field's struct, in which no other
+// field has one.
+func (f taggedField) probe(rule string) (err error) {
+	if keys, end := strings.Count(rule, "keys"), strings.Count(rule, "endkeys"); keys != 2*end {
+		return fmt.Errorf("%q has keys without endkeys, or endkeys without keys", rule)
 	}
+	rules := map[string]string{}
+	for i := range f.typ.NumField() {
+		rules[f.typ.Field(i).Name] = "-"
+	}
+	rules[f.typ.Field(f.index).Name] = rule
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterStructValidationMapRules(rules, reflect.Zero(f.typ).Interface())
+	data := reflect.New(f.typ)
+	shape.FillAll(data.Elem())
 	defer func() {
 		if p := recover(); p != nil {
 			// The panic's text is about the tag: the values are ours.
-			err = fmt.Errorf("does not exist or does not fit a %v (%v)", t.Field(i).Type, p)
+			err = fmt.Errorf("%q does not exist or does not fit a %v (%v)", rule, f.typ.Field(f.index).Type, p)
 		}
 	}()
-	_ = newValidator().Struct(v.Interface()) // whether the values pass is of no interest
+	_ = v.Struct(data.Interface()) // whether the values pass is of no interest
 	return nil
+}
+
+// singleRules splits a tag into its rules, each with what leads to it.
+func singleRules(tag string) (rules []string) {
+	before, after, outside := "", "", ""
+	for _, part := range strings.Split(tag, ",") {
+		switch part {
+		case "dive":
+			rules = append(rules, before+"dive"+after)
+			before += "dive,"
+		case "keys":
+			outside, before, after = before, before+"keys,", ",endkeys"
+		case "endkeys":
+			before, after = outside, ""
+		default:
+			for _, alternative := range strings.Split(part, "|") {
+				for _, rule := range singlePairs(alternative) {
+					rules = append(rules, before+rule+after)
+				}
+			}
+		}
+	}
+	return rules
+}
+
+// singlePairs splits a rule of several fields and values, of which the second
+// is looked at only if the first one matches.
+func singlePairs(rule string) (rules []string) {
+	name, param, _ := strings.Cut(rule, "=")
+	words := params.FindAllString(param, -1)
+	if !slices.Contains(namesPairs, name) || len(words)%2 != 0 {
+		return []string{rule}
+	}
+	for pair := range slices.Chunk(words, 2) {
+		rules = append(rules, name+"="+strings.Join(pair, " "))
+	}
+	return rules
 }
 
 // Rules that name other fields of the struct; of a missing one, validator says
 // nothing and never applies the rule.
 var (
-	oneField   = []string{"eqfield", "nefield", "gtfield", "gtefield", "ltfield", "ltefield", "fieldcontains", "fieldexcludes"}
-	fieldList  = []string{"required_with", "required_with_all", "required_without", "required_without_all", "excluded_with", "excluded_with_all", "excluded_without", "excluded_without_all"}
-	fieldPairs = []string{"required_if", "required_unless", "excluded_if", "excluded_unless", "skip_unless"}
+	namesField = []string{
+		"eqfield", "nefield", "gtfield", "gtefield", "ltfield", "ltefield", "fieldcontains", "fieldexcludes",
+		"eqcsfield", "necsfield", "gtcsfield", "gtecsfield", "ltcsfield", "ltecsfield",
+		"required_with", "required_with_all", "required_without", "required_without_all",
+		"excluded_with", "excluded_with_all", "excluded_without", "excluded_without_all",
+	}
+	namesPairs = []string{"required_if", "required_unless", "excluded_if", "excluded_unless", "skip_unless"}
+	// params is how validator splits a parameter into words.
+	params = regexp.MustCompile(`'[^']*'|\S+`)
 )
 
-func fieldsExist(rule string, fields []reflect.StructField) error {
+func fieldsExist(rule string, t reflect.Type) error {
+	rule = strings.TrimSuffix(rule, ",endkeys")
 	name, param, _ := strings.Cut(rule[strings.LastIndex(rule, ",")+1:], "=")
-	words := strings.Fields(param)
+	words := params.FindAllString(param, -1)
+	step := 1
 	switch {
-	case slices.Contains(oneField, name), slices.Contains(fieldList, name):
-	case slices.Contains(fieldPairs, name):
-		if len(words)%2 != 0 || len(words) == 0 {
-			return errors.New("needs pairs of a field and a value")
-		}
-		for i := 1; i <= len(words)/2; i++ {
-			words = slices.Delete(words, i, i+1)
-		}
+	case slices.Contains(namesField, name):
+	case slices.Contains(namesPairs, name):
+		step = 2
 	default:
 		return nil
 	}
-	if len(words) == 0 {
-		return errors.New("needs the name of a field")
+	if len(words) == 0 || len(words)%step != 0 {
+		return fmt.Errorf("%q needs the name of a field, or pairs of a name and a value", rule)
 	}
-	for _, w := range words {
-		first, _, _ := strings.Cut(w, ".")
-		if !slices.ContainsFunc(fields, func(f reflect.StructField) bool { return f.Name == first }) {
-			return fmt.Errorf("names %s, which is no field beside it", first)
+	for i := 0; i < len(words); i += step {
+		if !hasField(t, words[i]) {
+			return fmt.Errorf("%q names %s, which is no field of %v", rule, words[i], t)
 		}
 	}
 	return nil
+}
+
+// hasField follows a path of field names, as far as types tell.
+func hasField(t reflect.Type, path string) bool {
+	for part := range strings.SplitSeq(path, ".") {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.Kind() != reflect.Struct {
+			return false
+		}
+		name, _, indexed := strings.Cut(part, "[")
+		f, ok := t.FieldByName(name)
+		if !ok {
+			return false
+		}
+		t = f.Type
+		if indexed {
+			if k := t.Kind(); k != reflect.Slice && k != reflect.Array && k != reflect.Map {
+				return false
+			}
+			t = t.Elem()
+		}
+	}
+	return true
 }

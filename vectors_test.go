@@ -189,6 +189,48 @@ func TestAnotherLanguageReadsEveryVector(t *testing.T) {
 	}
 }
 
+func TestTheOtherLanguageNoticesADifference(t *testing.T) {
+	t.Parallel()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("node is missing; install the package nodejs")
+		}
+		t.Skip("node is missing; install the package nodejs")
+	}
+	program, err := os.ReadFile("testdata/vectors/verify.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(v *vector){
+		"another result": func(v *vector) { v.Result, v.Holds = "expired", nil },
+		"another user":   func(v *vector) { v.Holds.Data.UserID++ },
+		"another end":    func(v *vector) { v.Holds.Expires++ },
+		"another value":  func(v *vector) { v.Value = strings.ToLower(v.Value) },
+		"another secret": func(v *vector) { v.Secrets = ringSecrets(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, err := readVectorFile(newestVectors)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Vectors = f.Vectors[:1]
+			change(&f.Vectors[0])
+			dir := t.TempDir()
+			if err := errors.Join(
+				os.WriteFile(filepath.Join(dir, "verify.mjs"), program, 0o666),
+				os.WriteFile(filepath.Join(dir, "v1.json"), []byte(asJSON(t, f)), 0o666),
+			); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(node, filepath.Join(dir, "verify.mjs")).CombinedOutput(); err == nil {
+				t.Errorf("got %q and no error, want one", out)
+			}
+		})
+	}
+}
+
 // readVectors returns the vectors of all versions; that there are none is
 // a failure.
 func readVectors(t testing.TB) map[string][]vector {

@@ -154,7 +154,7 @@ func survives(t reflect.Type, i int) (ok bool) {
 		}
 	}()
 	in, out := reflect.New(t), reflect.New(t)
-	Fill(in.Elem().Field(i))
+	FillAll(in.Elem().Field(i))
 	b, err := msgpack.Marshal(in.Interface())
 	if err != nil || msgpack.Unmarshal(b, out.Interface()) != nil {
 		return false
@@ -165,17 +165,31 @@ func survives(t reflect.Type, i int) (ok bool) {
 // Fill sets v to a value in which nothing is zero that can be otherwise:
 // pointers point, slices and maps have an element, numbers are 1, strings "x".
 // Types with codecs of their own stay zero, since only they know their rules.
-func Fill(v reflect.Value) { fill(v, 0) }
+func Fill(v reflect.Value) { filler{}.fill(v) }
 
-func fill(v reflect.Value, depth int) {
-	if depth > 32 { // a type that contains itself, about to be refused
+// FillAll also fills types with codecs of their own, as far as their fields are
+// exported: good enough for a validator, not for an encoder.
+func FillAll(v reflect.Value) { filler{opaque: true, open: map[reflect.Type]bool{}}.fill(v) }
+
+type filler struct {
+	opaque bool
+	open   map[reflect.Type]bool // types on the way here: one that contains itself must end
+}
+
+func (f filler) fill(v reflect.Value) {
+	t := v.Type()
+	switch {
+	case !v.CanSet():
+		return
+	case t == timeType:
+		v.Set(reflect.ValueOf(time.Unix(1, 0).UTC()))
+		return
+	case !f.opaque && hasCodec(t), f.open[t]:
 		return
 	}
-	if !v.CanSet() || v.Type() == timeType || hasCodec(v.Type()) {
-		if v.CanSet() && v.Type() == timeType {
-			v.Set(reflect.ValueOf(time.Unix(1, 0).UTC()))
-		}
-		return
+	if f.open != nil {
+		f.open[t] = true
+		defer delete(f.open, t)
 	}
 	switch v.Kind() {
 	case reflect.Bool:
@@ -189,25 +203,29 @@ func fill(v reflect.Value, depth int) {
 	case reflect.String:
 		v.SetString("x")
 	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		fill(v.Elem(), depth+1)
+		if !f.open[t.Elem()] {
+			v.Set(reflect.New(t.Elem()))
+			f.fill(v.Elem())
+		}
 	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fill(v.Index(0), depth+1)
+		v.Set(reflect.MakeSlice(t, 1, 1))
+		f.fill(v.Index(0))
 	case reflect.Array:
 		for i := range v.Len() {
-			fill(v.Index(i), depth+1)
+			f.fill(v.Index(i))
 		}
 	case reflect.Map:
-		v.Set(reflect.MakeMap(v.Type()))
-		key, elem := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-		fill(key, depth+1)
-		fill(elem, depth+1)
-		v.SetMapIndex(key, elem)
+		key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
+		f.fill(key)
+		f.fill(elem)
+		v.Set(reflect.MakeMap(t))
+		if t.Key().Comparable() && key.Comparable() {
+			v.SetMapIndex(key, elem)
+		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if f := v.Type().Field(i); f.Tag.Get("msgpack") != "-" && f.Tag.Get("msg") != "-" {
-				fill(v.Field(i), depth+1)
+			if tag := t.Field(i).Tag; tag.Get("msgpack") != "-" && tag.Get("msg") != "-" {
+				f.fill(v.Field(i))
 			}
 		}
 	}

@@ -84,8 +84,14 @@ func hash(n *node, v reflect.Value, h uint64) uint64 {
 }
 
 // encodedHash is for types with codecs of their own: only those know what of a
-// value is stored.
-func encodedHash(v reflect.Value) uint64 {
+// value is stored. A value that cannot be encoded is like every other such one:
+// if it was there before, it is no change, and if it is new, the save says so.
+func encodedHash(v reflect.Value) (sum uint64) {
+	defer func() {
+		if recover() != nil {
+			sum = k0
+		}
+	}()
 	if v.Kind() != reflect.Pointer {
 		if !v.CanAddr() {
 			// An element of a map: msgpack calls its method by value, see needsAddress.
@@ -98,8 +104,7 @@ func encodedHash(v reflect.Value) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	if err := msgpack.NewEncoder(&h).EncodeValue(v); err != nil {
-		// The save will say so; until then it is a value like no other.
-		return maphash.String(seed, err.Error())
+		return k0
 	}
 	return h.Sum64()
 }

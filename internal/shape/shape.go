@@ -111,34 +111,6 @@ func (s *Shape) HasMaps() bool { return s.hasMaps && !s.msgp }
 // IsMsgp says whether the type brings msgp's generated methods.
 func (s *Shape) IsMsgp() bool { return s.msgp }
 
-// Types lists every struct type that is reached, the outermost first.
-func (s *Shape) Types() []reflect.Type {
-	var types []reflect.Type
-	var visit func(n *node)
-	visit = func(n *node) {
-		if n == nil {
-			return
-		}
-		if n.kind == record && !slices.Contains(types, n.typ) {
-			types = append(types, n.typ)
-			for i := range n.typ.NumField() {
-				// An embedded struct's own tags are checked with it, though its
-				// fields are stored as those of the outer one.
-				if f := n.typ.Field(i); f.Anonymous && f.Type.Kind() == reflect.Struct && !slices.Contains(types, f.Type) {
-					types = append(types, f.Type)
-				}
-			}
-		}
-		visit(n.key)
-		visit(n.elem)
-		for i := range n.fields {
-			visit(n.fields[i].node)
-		}
-	}
-	visit(s.root)
-	return types
-}
-
 type walker struct {
 	shape    *Shape
 	done     map[reflect.Type]*node
@@ -232,10 +204,8 @@ func (w *walker) customNode(n *node, enc, dec, path string) *node {
 		w.refuse(path, "%v has %s but not the other half (%s); it needs both, or neither", n.typ, cmp.Or(enc, dec), cmp.Or(codecPairs[enc], codecHalf(dec)))
 		return nil
 	}
-	switch n.typ.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice:
-		n.nilOK = true
-	case reflect.Interface:
+	n.nilOK = true // some encode their zero value so
+	if n.typ.Kind() == reflect.Interface {
 		w.refuse(path, "%v cannot come back as the type that was stored in it; use a concrete type", n.typ)
 		return nil
 	}

@@ -21,6 +21,11 @@ func Budget(b []byte) int64 { return 1<<20 + 64*int64(len(b)) }
 // at a few million.
 const maxDepth = 100
 
+// maxCustom bounds what a type with a codec of its own may be made of, since
+// nobody knows what that does: parsing a number of 64,000 digits takes 11 MB
+// (math/big), one of half as many a quarter.
+const maxCustom = 32 << 10
+
 // Check says whether b may be handed to a decoder for the shape: one value,
 // nothing after it, every length within b, every number within its field,
 // no nil where a decoder would panic, no field twice, no extension in front of
@@ -103,7 +108,11 @@ func (r *reader) value(n *node) error {
 			return r.charge(int64(l))
 		}
 	case instant:
-		err = r.instant()
+		if r.lenient {
+			err = r.skip() // msgp's own extension, or the standard one
+		} else {
+			err = r.instant()
+		}
 	case list, array:
 		err = r.list(n)
 	case mapping:
@@ -115,8 +124,12 @@ func (r *reader) value(n *node) error {
 	case record:
 		err = r.record(n)
 	case custom:
+		start := r.i
 		if err = r.charge(n.cost); err == nil {
 			err = r.skip()
+		}
+		if r.i-start > maxCustom {
+			err = ErrCost
 		}
 	}
 	if err != nil {
