@@ -45,8 +45,10 @@ type Config[T any] struct {
 	Lifetime time.Duration
 
 	// IdleTimeout ends a session that was not used for this long, give or take
-	// a tenth: use is written down at most once in a tenth of it. Zero: no limit.
-	// NIST SP 800-63B-4 asks for an hour at most at AAL2.
+	// a tenth: use is written down at most once in a tenth of it. Without a Store
+	// it is counted in seconds, and may end a second early. Zero: no limit. It
+	// holds for every session, also for one that SetLifetime made last. NIST SP
+	// 800-63B-4 asks for an hour at most at AAL2.
 	IdleTimeout time.Duration
 
 	// Version is the schema version of T, 0 to 65535. Raise it when a change of T
@@ -220,6 +222,9 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 	}
 	if m.idle < 0 {
 		refuse(fmt.Errorf("Config.IdleTimeout: %v is negative; leave it zero for no limit", m.idle))
+	}
+	if m.store == nil && m.idle > 0 && m.idle < time.Second {
+		refuse(fmt.Errorf("Config.IdleTimeout: %v, need at least 1s without a Config.Store: a cookie counts whole seconds", m.idle))
 	}
 	if m.lifetime > 0 && m.idle > m.lifetime {
 		refuse(fmt.Errorf("Config.IdleTimeout: %v is above Config.Lifetime, %v, which would come first; shorten it", m.idle, m.lifetime))

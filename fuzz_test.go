@@ -456,7 +456,7 @@ func pickKeys[V any](base, mine, theirs map[string]V) map[string]V {
 	return merged
 }
 
-// mergedPlainly is the merge of DESIGN.md, written for one type: structs by
+// mergedPlainly is the merge that the library promises, written for one type: structs by
 // field, maps by key, everything else whole; mine where both changed.
 func mergedPlainly(base, mine, theirs fuzzSession) fuzzSession {
 	return fuzzSession{

@@ -17,14 +17,14 @@ const maxCandidates = 16
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // candidates calls visit for each cookie of our name that may be authentic: of
-// the right format, of at least least bytes and with the id of a key that we
-// have. It returns whether there was any cookie of the name.
-func (m *core) candidates(h http.Header, format byte, least int, visit func(token []byte, value string)) (came bool) {
+// the right format, of least to most bytes and with the id of a key that we have.
+// It returns whether there was any cookie of the name.
+func (m *core) candidates(h http.Header, format byte, least, most int, visit func(token []byte, value string)) (came bool) {
 	keys := m.signing()
 	tried := 0
 	m.cookie.values(h, func(value string) bool {
 		came = true
-		if len(value) < canonical.EncodedLen(least) || len(value) > maxCookieSize {
+		if len(value) < canonical.EncodedLen(least) || len(value) > canonical.EncodedLen(most) {
 			return true
 		}
 		var start [6]byte // a whole number of base64's groups, with the prefix in it
@@ -72,10 +72,7 @@ func (x *exchange) load() error {
 	m := x.m
 	var claims []idCookie
 	keys := m.signing()
-	came := m.candidates(x.req.Header, formatID, idSize, func(token []byte, _ string) {
-		if len(token) != idSize {
-			return
-		}
+	came := m.candidates(x.req.Header, formatID, idSize, idSize, func(token []byte, _ string) {
 		body, old, ok := keys.verify(token)
 		if !ok {
 			return
@@ -268,7 +265,7 @@ func (s *state) openCookie() (Reason, error) {
 	var best snapshot
 	var bestValue string
 	ambiguous := false
-	s.came = m.candidates(s.x.req.Header, format, least, func(token []byte, value string) {
+	s.came = m.candidates(s.x.req.Header, format, least, maxCookieSize, func(token []byte, value string) {
 		var body []byte
 		var old, ok bool
 		if m.encrypt {

@@ -560,10 +560,10 @@ func (r *reader) sorted(out []byte, n *node) []byte {
 		for range l {
 			at := r.i
 			size, _ := r.blob()
-			name := string(r.b[r.i : r.i+size])
+			k := n.names[string(r.b[r.i:r.i+size])]
 			r.i += size
 			out = append(out, r.b[at:r.i]...)
-			out = r.sorted(out, n.fields[n.names[name]].node)
+			out = r.sorted(out, n.fields[k].node)
 		}
 		return out
 	case mapping:
