@@ -179,6 +179,9 @@ func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...st
 			return 0, err
 		}
 	}
+	if x, ok := ctx.Value(c.key).(*exchange); ok {
+		spared = append(spared, x.sparedWith(spared)...)
+	}
 	revoked := 0
 	for try := 0; ; try++ {
 		n, again, err := c.revokePass(ctx, owner, spared)
@@ -195,6 +198,21 @@ func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...st
 			}
 		}
 	}
+}
+
+// sparedWith returns the id that the request's session is still stored under, if
+// that which RegenerateID gave it is among those that are spared.
+func (x *exchange) sparedWith(spared []ID) []ID {
+	s := x.sess.Load()
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.moved && slices.Contains(spared, s.id.id) {
+		return []ID{s.base.ID}
+	}
+	return nil
 }
 
 // revokePass deletes what the index lists, each record at the version whose

@@ -57,9 +57,9 @@ func (s *state) save(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
-	case s.m.store == nil && x.writer.phase == open:
+	case s.m.store == nil && !x.sent.Load():
 		err = s.rehearse()
-	case x.writer.phase == open:
+	case !x.sent.Load():
 		h := x.writer.inner.Header()
 		addVary(h)
 		err = s.flush(ctx, h, false)
@@ -193,8 +193,12 @@ func (s *state) own(c *change) (*version, error) {
 // cookie: a user must see that he is still signed in if that failed.
 func (s *state) bury(ctx context.Context, h http.Header) error {
 	s.mu.Lock()
-	ending, doomed := s.ending, s.doomed
+	ending, doomed, orphans := s.ending, s.doomed, s.orphans
+	s.orphans = nil
 	s.mu.Unlock()
+	for _, id := range orphans {
+		_ = s.m.store.Delete(ctx, id, 0) // nobody has a cookie for it
+	}
 	if !ending {
 		return nil
 	}
@@ -262,16 +266,17 @@ func (s *state) refresh(ctx context.Context, h http.Header, now time.Time) {
 	if !reissue && ends.Equal(base.ends) {
 		return
 	}
-	switch err := s.m.store.Touch(ctx, base.ID, ends); {
+	err := s.m.store.Touch(ctx, base.ID, ends)
+	s.mu.Lock()
+	s.base.ends = ends // also if that failed: once in a request is enough
+	s.oldKey = oldKey && !reissue
+	s.mu.Unlock()
+	switch {
 	case errors.Is(err, ErrNotFound):
 		_ = s.discard(nil, ReasonUnknown, err)
 	case err != nil:
 		s.queue(Event{Kind: EventFailed, Err: &storeError{"touch", base.ID, err}})
 	default:
-		s.mu.Lock()
-		s.base.ends = ends
-		s.oldKey = oldKey && !reissue
-		s.mu.Unlock()
 		if reissue {
 			s.placeID(h, id, life{created: base.created, expires: base.expires, lifetime: base.lifetime}, now)
 		}

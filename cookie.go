@@ -106,6 +106,9 @@ func (c Cookie) spec() (cookieSpec, error) {
 	if c.Partitioned {
 		s.flags += "; Partitioned"
 	}
+	if size := len(name) + 1 + canonical.EncodedLen(idSize) + len(s.path) + len("; Max-Age=34560000") + len(s.flags); size > maxCookieSize {
+		refuse("Name, Path and Domain leave no room: even the cookie of an id takes %d bytes, browsers take %d; shorten them", size, maxCookieSize)
+	}
 	return s, errors.Join(errs...)
 }
 

@@ -788,7 +788,7 @@ func ExampleConfig_validate() {
 
 	fmt.Println(visit("/"))
 	// Output:
-	// invalid: Config.Validate: an admin who did not sign in
+	// sessions: invalid: Config.Validate: an admin who did not sign in
 }
 
 // Merge decides what becomes of changes that two parallel requests made.

@@ -49,6 +49,9 @@ func (s *state) flash(f Flash) {
 }
 
 func (s *state) flashes(kinds []string) []Flash {
+	if s.tooLateFor("Flashes") {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.destroyed || len(s.visible) == 0 {

@@ -146,7 +146,7 @@ func (x *exchange) known() []ID {
 // holds, or a new one. The gate is held.
 func (x *exchange) open() *state {
 	m := x.m
-	s := &state{x: x, m: m}
+	s := &state{x: x, m: m, sent: x.sent.Load(), ended: x.ended.Load()}
 	s.self, s.data = m.newSession(s)
 	s.base.hash = m.codec.zeroHash
 	var err error

@@ -49,6 +49,7 @@ type memoryRecord struct {
 	data    []byte
 	version uint64
 	expires int64 // Unix milliseconds
+	due     int64 // the same, or earlier: what the heap goes by
 	owner   string
 	index   int // in its heap
 }
@@ -96,7 +97,9 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 	if s.records == nil {
 		s.records = make(map[ID]*memoryRecord)
 	}
-	r := &memoryRecord{id: id, data: bytes.Clone(rec.Data), version: m.versions.Add(1), expires: rec.Expires.UnixMilli(), owner: rec.Owner}
+	r := &memoryRecord{id: id, data: bytes.Clone(rec.Data), version: m.versions.Add(1), owner: rec.Owner}
+	r.expires = rec.Expires.UnixMilli()
+	r.due = r.expires
 	s.records[id] = r
 	heap.Push(s.heapOf(r), r)
 	m.owners.add(r.owner, id)
@@ -119,14 +122,16 @@ func (m *MemoryStore) Update(ctx context.Context, id ID, rec Record) (uint64, er
 	case r.version != rec.Version:
 		return 0, ErrConflict
 	}
-	heap.Remove(s.heapOf(r), r.index)
 	if r.owner != rec.Owner {
+		heap.Remove(s.heapOf(r), r.index)
 		m.owners.remove(r.owner, id)
-		m.owners.add(rec.Owner, id)
+		r.owner = rec.Owner
+		m.owners.add(r.owner, id)
+		heap.Push(s.heapOf(r), r)
 	}
 	// A new slice: readers of the old record keep theirs.
-	r.data, r.version, r.expires, r.owner = bytes.Clone(rec.Data), m.versions.Add(1), rec.Expires.UnixMilli(), rec.Owner
-	heap.Push(s.heapOf(r), r)
+	r.data, r.version = bytes.Clone(rec.Data), m.versions.Add(1)
+	s.expire(r, rec.Expires.UnixMilli())
 	return r.version, nil
 }
 
@@ -142,10 +147,7 @@ func (m *MemoryStore) Touch(ctx context.Context, id ID, expires time.Time) error
 	if r == nil {
 		return ErrNotFound
 	}
-	if end := expires.UnixMilli(); end > r.expires {
-		r.expires = end
-		heap.Fix(s.heapOf(r), r.index)
-	}
+	s.expire(r, max(r.expires, expires.UnixMilli()))
 	return nil
 }
 
@@ -202,8 +204,10 @@ func (m *MemoryStore) live(s *memoryShard, id ID) *memoryRecord {
 		r = nil
 	}
 	for _, h := range []*expiryHeap{&s.anonymous, &s.owned} {
-		for i := 0; i < sweepStep && len(*h) > 0 && (*h)[0].expires <= now; i++ {
-			m.remove(s, (*h)[0])
+		for i := 0; i < sweepStep && len(*h) > 0 && (*h)[0].due <= now; i++ {
+			if r := h.first(); r.expires <= now {
+				m.remove(s, r)
+			}
 		}
 	}
 	return r
@@ -236,11 +240,11 @@ func (m *MemoryStore) evict() {
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
-		for class, h := range []expiryHeap{s.anonymous, s.owned} {
-			if len(h) == 0 {
+		for class, h := range []*expiryHeap{&s.anonymous, &s.owned} {
+			if len(*h) == 0 {
 				continue
 			}
-			c := candidate{class + 1, h[0].expires, i}
+			c := candidate{class + 1, h.first().expires, i}
 			if c.expires <= now {
 				c.class = 0
 			}
@@ -271,11 +275,34 @@ func (s *memoryShard) heapOf(r *memoryRecord) *expiryHeap {
 	return &s.owned
 }
 
+// expire sets the expiry of r. A later one leaves the heap alone until r is its
+// first: most sessions are used often before they expire, and each move in
+// a heap of millions misses the cache a dozen times.
+func (s *memoryShard) expire(r *memoryRecord, at int64) {
+	r.expires = at
+	if at < r.due {
+		r.due = at
+		heap.Fix(s.heapOf(r), r.index)
+	}
+}
+
 // An expiryHeap is a container/heap whose records know their place.
 type expiryHeap []*memoryRecord
 
+// first returns the record nearest to its expiry. The heap is not empty.
+func (h *expiryHeap) first() *memoryRecord {
+	for {
+		r := (*h)[0]
+		if r.due == r.expires {
+			return r
+		}
+		r.due = r.expires
+		heap.Fix(h, 0)
+	}
+}
+
 func (h expiryHeap) Len() int           { return len(h) }
-func (h expiryHeap) Less(i, j int) bool { return h[i].expires < h[j].expires }
+func (h expiryHeap) Less(i, j int) bool { return h[i].due < h[j].due }
 func (h expiryHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j

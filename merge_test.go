@@ -12,9 +12,9 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// overlap lets two requests of one session overlap: both load it, then theirs is
+// overlapping lets two requests of one session overlapping: both load it, then theirs is
 // stored, then mine.
-func overlap[T any](s *typedSite[T], mine, theirs func(*sessions.Session[T])) (*reply, *sessions.Session[T]) {
+func overlapping[T any](s *typedSite[T], mine, theirs func(*sessions.Session[T])) (*reply, *sessions.Session[T]) {
 	s.t.Helper()
 	loaded, stored, done := make(chan struct{}), make(chan struct{}), make(chan *reply)
 	other := &typedSite[T]{t: s.t, mgr: s.mgr, store: s.store, events: s.events, cookies: map[string]string{}}
@@ -133,7 +133,7 @@ func TestParallelEditsMergeByField(t *testing.T) {
 			for _, store := range []sessions.Store{new(sessions.MemoryStore), newPlainStore()} {
 				s := newTypedSite(t, sessions.Config[mergeAll]{Store: store})
 				s.set(base())
-				res, x := overlap(s, func(x *sessions.Session[mergeAll]) { tt.mine(&x.Data); x.Data.Local = "mine" }, func(x *sessions.Session[mergeAll]) { tt.theirs(&x.Data); x.Data.Local = "theirs" })
+				res, x := overlapping(s, func(x *sessions.Session[mergeAll]) { tt.mine(&x.Data); x.Data.Local = "mine" }, func(x *sessions.Session[mergeAll]) { tt.theirs(&x.Data); x.Data.Local = "theirs" })
 				if res.StatusCode != http.StatusOK {
 					t.Fatalf("got status %d (%v), want 200", res.StatusCode, s.err)
 				}
@@ -158,7 +158,7 @@ func TestParallelEditsMergeByField(t *testing.T) {
 func TestParallelFlashesMergeAsLists(t *testing.T) {
 	s := newTypedSite(t, sessions.Config[mergeAll]{Store: new(sessions.MemoryStore)})
 	s.do(func(x *sessions.Session[mergeAll]) { x.Data.A = 1; x.Flash("mine", "read by me"); x.Flash("k", "kept") })
-	overlap(s, func(x *sessions.Session[mergeAll]) {
+	overlapping(s, func(x *sessions.Session[mergeAll]) {
 		x.Data.A = 2
 		x.Flash("k", "mine")
 		x.Flashes("mine")
@@ -177,7 +177,7 @@ func TestParallelFlashesMergeAsLists(t *testing.T) {
 func TestUpdatesReplayInOrderBetweenTheEdits(t *testing.T) {
 	s := newTypedSite(t, sessions.Config[mergeAll]{Store: new(sessions.MemoryStore)})
 	s.set(mergeAll{A: 1, B: 1})
-	overlap(s, func(x *sessions.Session[mergeAll]) {
+	overlapping(s, func(x *sessions.Session[mergeAll]) {
 		x.Data.Role = "first"
 		x.Update(func(d *mergeAll) { d.A++; d.Role += "+" })
 		x.Data.List = append(x.Data.List, x.Data.Role)
@@ -203,7 +203,7 @@ func TestMergeOfTheConfigGetsTheThreeValues(t *testing.T) {
 		},
 	})
 	s.set(mergeAll{A: 1, B: 1, Counts: map[string]int{"a": 1}})
-	_, x := overlap(s, func(x *sessions.Session[mergeAll]) { x.Data.A = 11; x.Data.Local = "mine" }, func(x *sessions.Session[mergeAll]) { x.Data.A = 101; x.Data.Counts["o"] = 2 })
+	_, x := overlapping(s, func(x *sessions.Session[mergeAll]) { x.Data.A = 11; x.Data.Local = "mine" }, func(x *sessions.Session[mergeAll]) { x.Data.A = 101; x.Data.Counts["o"] = 2 })
 	if calls != 1 {
 		t.Fatalf("Merge was called %d times, want once", calls)
 	}
@@ -217,7 +217,7 @@ func TestMergeOfTheConfigGetsTheThreeValues(t *testing.T) {
 	if x.Data.A != 111 || x.Data.Local != "mine" {
 		t.Errorf("after the commit Data is %+v, want what was stored, and its own Local", x.Data)
 	}
-	if res, _ := overlap(s, func(*sessions.Session[mergeAll]) {}, func(x *sessions.Session[mergeAll]) { x.Data.B = 7 }); res.StatusCode != http.StatusOK || calls != 1 {
+	if res, _ := overlapping(s, func(*sessions.Session[mergeAll]) {}, func(x *sessions.Session[mergeAll]) { x.Data.B = 7 }); res.StatusCode != http.StatusOK || calls != 1 {
 		t.Errorf("Merge was called for a request that changed nothing")
 	}
 }
@@ -254,7 +254,7 @@ func TestAMergeThatFailsStoresNothing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newTypedSite(t, sessions.Config[mergeAll]{Store: newPlainStore(), Merge: tt.merge, Validate: tt.valid})
 			s.set(mergeAll{A: 1, B: 1})
-			res, _ := overlap(s, func(x *sessions.Session[mergeAll]) { x.Data.A = 2 }, func(x *sessions.Session[mergeAll]) { x.Data.B = 3 })
+			res, _ := overlapping(s, func(x *sessions.Session[mergeAll]) { x.Data.A = 2 }, func(x *sessions.Session[mergeAll]) { x.Data.B = 3 })
 			if res.StatusCode != http.StatusInternalServerError || len(res.setCookies()) > 0 {
 				t.Errorf("got status %d, cookies %q, want 500 and none", res.StatusCode, res.setCookies())
 			}
@@ -272,7 +272,7 @@ func TestAMergeThatFailsStoresNothing(t *testing.T) {
 	t.Run("but a Destroy happens", func(t *testing.T) {
 		s := newTypedSite(t, sessions.Config[mergeAll]{Store: newPlainStore(), Merge: func(_, _, _ mergeAll) (mergeAll, error) { panic("hunter2") }})
 		s.set(mergeAll{A: 1})
-		overlap(s, func(x *sessions.Session[mergeAll]) {
+		overlapping(s, func(x *sessions.Session[mergeAll]) {
 			x.Data.A = 2
 			if err := x.Save(t.Context()); err == nil {
 				t.Error("Save: got no error, want that of Merge")
@@ -288,7 +288,7 @@ func TestAMergeThatFailsStoresNothing(t *testing.T) {
 func TestAMergeThatBecomesTheZeroDataIsValid(t *testing.T) {
 	s := newTypedSite(t, sessions.Config[needy]{Store: newPlainStore()})
 	s.set(needy{UserID: 1, Name: "Ada"})
-	res, _ := overlap(s, func(x *sessions.Session[needy]) { x.Data = needy{} }, func(x *sessions.Session[needy]) { x.Flash("a", "b") })
+	res, _ := overlapping(s, func(x *sessions.Session[needy]) { x.Data = needy{} }, func(x *sessions.Session[needy]) { x.Flash("a", "b") })
 	if res.StatusCode != http.StatusOK {
 		t.Errorf("got status %d (%v), want 200", res.StatusCode, s.err)
 	}
@@ -308,7 +308,7 @@ func TestLifetimesAreThoseOfTheNewest(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newTypedSite(t, sessions.Config[mergeAll]{Store: newPlainStore()})
 			s.set(mergeAll{A: 1, B: 1})
-			if res, _ := overlap(s, tt.mine, tt.theirs); res.StatusCode != http.StatusOK {
+			if res, _ := overlapping(s, tt.mine, tt.theirs); res.StatusCode != http.StatusOK {
 				t.Fatalf("got status %d (%v), want 200", res.StatusCode, s.err)
 			}
 			s.do(func(x *sessions.Session[mergeAll]) {

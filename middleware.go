@@ -100,10 +100,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x := &exchange{Context: r.Context(), m: h.m, outer: outer, req: r}
 	x.writer = writer{x: x, inner: w}
+	x.writer.outside = contentOf(w.Header())
 	if h.m.store != nil {
 		if err := x.load(); err != nil {
+			err = fmt.Errorf("sessions: %w", err)
 			x.emit(Event{Kind: EventFailed, Err: err})
-			x.writer.phase = sent
 			x.writer.fail(err)
 			return
 		}
@@ -136,12 +137,21 @@ type exchange struct {
 	req     *http.Request
 	inside  *http.Request // req with this context
 	sess    atomic.Pointer[state]
+	sent    atomic.Bool // the headers are leaving
+	ended   atomic.Bool
 	gate    gate     // held while the session is opened, stored, or changed by an Update
 	arrived *arrival // store mode, with a cookie of our name
 
-	line     string // the Set-Cookie that we have placed in the header
-	imported bool   // ImportCookies are expired
+	line    string   // the Set-Cookie of the session that we have placed in the header
+	imports []string // and those that expire ImportCookies
 }
+
+// Format prints no more than whose context it is, under every verb: the line
+// above is a credential.
+func (x *exchange) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, x.String()) }
+
+// String is what package context prints of a parent.
+func (x *exchange) String() string { return "sessions.Context(" + x.m.name + ")" }
 
 // Value finds the session, or what the outer context has.
 func (x *exchange) Value(key any) any {
@@ -187,6 +197,7 @@ func (x *exchange) session() *state {
 // commit stores the session before the headers leave. hijack, and a deadline
 // that has passed, mean that no new id can reach the browser any more.
 func (x *exchange) commit(hijack bool) error {
+	x.sent.Store(true)
 	s := x.sess.Load()
 	if s == nil {
 		return nil
@@ -198,7 +209,7 @@ func (x *exchange) commit(hijack bool) error {
 
 	x.gate.enter()
 	s.mu.Lock()
-	s.sent = true
+	s.sent, s.failedAt = true, s.epoch
 	s.mu.Unlock()
 	pinned := hijack || errors.Is(x.Err(), context.DeadlineExceeded)
 	err := s.flush(ctx, h, pinned)
@@ -234,6 +245,7 @@ func (s *state) outcome(err error) error {
 		s.mu.Unlock()
 		return nil
 	}
+	err = fmt.Errorf("sessions: %w", err)
 	s.queue(Event{Kind: EventFailed, Err: err})
 	return err
 }
@@ -248,11 +260,23 @@ func (x *exchange) finish(returned bool) {
 	case x.writer.phase == sent:
 		x.late()
 	}
+	if s := x.sess.Load(); x.writer.phase == failed && s != nil && s.destroyedSince() {
+		x.abort()
+	}
+	x.ended.Store(true)
 	if s := x.sess.Load(); s != nil {
 		s.mu.Lock()
 		s.ended = true
 		s.mu.Unlock()
 	}
+}
+
+// destroyedSince says whether Destroy or Reset was called after the commit
+// failed: one before it has failed with it, and the visitor was told.
+func (s *state) destroyedSince() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending && s.epoch != s.failedAt
 }
 
 // late stores what the handler changed after the headers had left, or says that

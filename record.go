@@ -86,15 +86,16 @@ func (s *state) create(ctx context.Context, c *change, v *version) (snapshot, er
 	}
 }
 
-// undo deletes a record that must not stay, as far as that is possible.
+// undo deletes a record that must not stay, as far as the time allows; one that
+// a Save had no time for, the commit deletes. What is left after all is of no
+// use to anybody, since no cookie with its id was sent, and expires.
 func (s *state) undo(ctx context.Context, id ID) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-	defer cancel()
-	_ = s.m.store.Delete(ctx, id, 0) // the error that led here is the one to report
+	if s.m.store.Delete(ctx, id, 0) != nil {
+		s.mu.Lock()
+		s.orphans = append(s.orphans, id)
+		s.mu.Unlock()
+	}
 }
-
-// undoTimeout comes on top of storeTimeout, which may be over by then.
-const undoTimeout = time.Second
 
 // replace updates the record, on the newest state if another request was faster.
 func (s *state) replace(ctx context.Context, c *change, v *version) (snapshot, *version, error) {

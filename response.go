@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -25,10 +27,11 @@ const (
 // A writer commits the session before the first byte of the final response
 // passes through it. It buffers nothing.
 type writer struct {
-	x     *exchange
-	inner http.ResponseWriter
-	phase uint8
-	wrote bool // a final header, while answering
+	x       *exchange
+	inner   http.ResponseWriter
+	outside http.Header // what a handler further out said of the content
+	phase   uint8
+	wrote   bool // a final header, while answering
 }
 
 // ready commits what is to be committed, and says whether the caller's bytes
@@ -52,20 +55,43 @@ func (w *writer) ready(hijack bool) error {
 func (w *writer) fail(err error) {
 	h := w.inner.Header()
 	for name := range h {
-		if strings.HasPrefix(name, "Content-") && !strings.HasPrefix(name, "Content-Security-Policy") || strings.HasPrefix(name, http.TrailerPrefix) {
+		if aboutContent(name) {
 			delete(h, name)
 		}
 	}
-	for _, name := range []string{"Etag", "Last-Modified", "Accept-Ranges", "Location", "Refresh", "Trailer", "Expires"} {
-		h.Del(name)
-	}
-	h.Set("Cache-Control", "no-store")
+	maps.Copy(h, w.outside)
+	h["Cache-Control"] = []string{"no-store"}
 	w.phase = answering
 	defer func() { w.phase = failed }()
 	w.x.m.errorHandler(w.x.wrapped(), w.x.request(), err)
 	if !w.wrote {
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 	}
+}
+
+// aboutContent says whether a header is about the page that a handler sends,
+// and must not stand on another one. A policy is not.
+func aboutContent(name string) bool {
+	switch name {
+	case "Etag", "Last-Modified", "Accept-Ranges", "Location", "Refresh", "Trailer", "Expires":
+		return true
+	case "Content-Security-Policy", "Content-Security-Policy-Report-Only":
+		return false
+	}
+	return strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, http.TrailerPrefix)
+}
+
+// contentOf returns what h says of the content, nil if nothing.
+func contentOf(h http.Header) (content http.Header) {
+	for name, lines := range h {
+		if aboutContent(name) {
+			if content == nil {
+				content = http.Header{}
+			}
+			content[name] = slices.Clone(lines)
+		}
+	}
+	return content
 }
 
 func (w *writer) Header() http.Header { return w.inner.Header() }
@@ -132,45 +158,32 @@ func (w *writer) writeString(s string) (int, error) {
 	return io.WriteString(w.inner, s)
 }
 
-// place makes line the one Set-Cookie of ours in the header, "" for none. It
-// knows its own line only: a cookie that the handler set stays.
+// place makes line the one Set-Cookie of the session in the header, "" for none.
+// It knows its own line only: a cookie that the handler set stays.
 func (x *exchange) place(h http.Header, line string) {
-	if x.line != "" {
-		x.remove(h)
-	}
+	remove(h, x.line)
 	x.line = line
-	if line != "" {
-		h["Set-Cookie"] = append(h["Set-Cookie"], line)
-		keepPrivate(h)
-	}
+	add(h, line)
 }
 
-func (x *exchange) remove(h http.Header) {
-	lines := slices.DeleteFunc(h["Set-Cookie"], func(l string) bool { return l == x.line })
-	if len(lines) == 0 {
-		delete(h, "Set-Cookie")
-	} else {
-		h["Set-Cookie"] = lines
-	}
-}
-
-// placeAgain makes sure, when the headers leave, of a line that a Save placed
-// before.
+// placeAgain makes sure, when the headers leave, of what a Save placed before.
 func (x *exchange) placeAgain(h http.Header) {
-	if x.line != "" {
-		x.place(h, x.line)
+	for _, line := range x.imports {
+		remove(h, line)
+		add(h, line)
 	}
+	remove(h, x.line)
+	add(h, x.line)
 }
 
-// withoutCookie calls f, which sends an informational response: the cookie
-// belongs into the final one.
+// withoutCookie calls f, which sends an informational response: our cookies
+// belong into the final one.
 func (x *exchange) withoutCookie(f func()) {
-	if x.line == "" {
-		f()
-		return
-	}
 	h := x.writer.inner.Header()
-	x.remove(h)
+	for _, line := range x.imports {
+		remove(h, line)
+	}
+	remove(h, x.line)
 	f()
 	x.placeAgain(h)
 }
@@ -178,15 +191,33 @@ func (x *exchange) withoutCookie(f func()) {
 // expireImports expires the cookies of the library that came before, if the
 // request brought them.
 func (x *exchange) expireImports(h http.Header) {
-	if x.imported {
+	if x.imports != nil {
 		return
 	}
-	x.imported = true
 	for _, c := range x.m.importGone {
 		if _, err := x.req.Cookie(c.Name); err == nil {
-			h.Add("Set-Cookie", c.String())
-			keepPrivate(h)
+			x.imports = append(x.imports, c.String())
+			add(h, c.String())
 		}
+	}
+}
+
+func add(h http.Header, line string) {
+	if line != "" {
+		h["Set-Cookie"] = append(h["Set-Cookie"], line)
+		keepPrivate(h)
+	}
+}
+
+func remove(h http.Header, line string) {
+	if line == "" {
+		return
+	}
+	lines := slices.DeleteFunc(h["Set-Cookie"], func(l string) bool { return l == line })
+	if len(lines) == 0 {
+		delete(h, "Set-Cookie")
+	} else {
+		h["Set-Cookie"] = lines
 	}
 }
 
@@ -214,10 +245,9 @@ func keepPrivate(h http.Header) {
 	var kept []string
 	done := false
 	for _, line := range lines {
-		for directive := range strings.SplitSeq(line, ",") {
-			directive = strings.TrimSpace(directive)
+		for directive := range directives(line) {
 			name, _, _ := strings.Cut(directive, "=")
-			switch strings.ToLower(name) {
+			switch strings.ToLower(strings.TrimSpace(name)) {
 			case "", "public", "s-maxage":
 				continue
 			case "no-store":
@@ -232,4 +262,24 @@ func keepPrivate(h http.Header) {
 		kept = append(kept, "private")
 	}
 	h["Cache-Control"] = []string{strings.Join(kept, ", ")}
+}
+
+// directives splits a Cache-Control at the commas that stand outside of quotes.
+func directives(line string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		start, quoted := 0, false
+		for i := 0; i <= len(line); i++ {
+			switch {
+			case i < len(line) && quoted && line[i] == '\\':
+				i++
+			case i < len(line) && line[i] == '"':
+				quoted = !quoted
+			case i >= len(line) || line[i] == ',' && !quoted:
+				if !yield(strings.TrimSpace(line[start:min(i, len(line))])) {
+					return
+				}
+				start = i + 1
+			}
+		}
+	}
 }

@@ -155,6 +155,8 @@ type state struct {
 	destroyed       bool
 	ending          bool // Destroy or Reset, not carried out yet
 	doomed          []ID // that these delete
+	orphans         []ID // records that an unfinished Save has left
+	failedAt        int  // epoch of a commit that failed
 	epoch           int  // counts what makes a running commit stale: verbs, Destroy, Reset
 
 	updating bool // an Update's function runs

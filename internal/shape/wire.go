@@ -280,9 +280,7 @@ func (r *reader) list(n *node) error {
 		if l > n.typ.Len() {
 			return errRange
 		}
-	} else if err := r.charge(3 * int64(l) * n.elem.cost); err != nil {
-		// msgpack makes a slice beside the one that it appends to, whose
-		// capacity is rounded up.
+	} else if err := r.charge(listCost(int64(l), n.elem.cost)); err != nil {
 		return err
 	}
 	for range l {
@@ -298,9 +296,7 @@ func (r *reader) mapping(n *node) error {
 	if err != nil {
 		return err
 	}
-	// Tables are at most 7/8 and at least 7/16 full, and msgpack allocates
-	// each key and each value once more.
-	if err := r.charge(int64(l) * (4*(n.key.cost+n.elem.cost) + 16)); err != nil {
+	if err := r.charge(mapCost(int64(l), n.key.cost, n.elem.cost)); err != nil {
 		return err
 	}
 	for range l {
@@ -312,6 +308,32 @@ func (r *reader) mapping(n *node) error {
 		}
 	}
 	return nil
+}
+
+// listCost is the memory of a slice of l elements: msgpack makes one beside the
+// one that it appends to, whose capacity is rounded up, and a header of each.
+func listCost(l, elem int64) int64 { return 64 + 3*l*elem }
+
+// mapCost is the memory of a map of l entries: groups of eight slots, at most
+// 7/8 and at least 7/16 of them full, with what is above 128 bytes behind
+// a pointer; each key and each value once more, since msgpack makes it outside
+// first; and an eighth on top, since the allocator rounds up.
+func mapCost(l, key, elem int64) int64 {
+	slot, boxes := int64(0), int64(0)
+	for _, size := range []int64{key, elem} {
+		size = (size + 7) &^ 7
+		boxes += size + 8
+		if size > 128 {
+			boxes += size
+			size = 8
+		}
+		slot += size
+	}
+	slots := 3 * l
+	if l > 0 && l <= 8 {
+		slots = 8
+	}
+	return 96 + slots*(slot+1)*9/8 + l*boxes
 }
 
 func (r *reader) record(n *node) error {
