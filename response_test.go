@@ -1621,9 +1621,9 @@ func TestClientThatHungUpDoesNotStopTheCommit(t *testing.T) {
 						t.Fatal(err)
 					}
 					req.AddCookie(&http.Cookie{Name: "__Host-session", Value: b.cookie()})
+					// Whether the client still sees an answer is a race of its own.
 					if res, err := b.client.Do(req); err == nil {
 						_ = res.Body.Close()
-						t.Error("got a response, want the client's own cancellation")
 					}
 					<-done
 					if data, reason := b.peek(); !tt.want(data, reason) {
