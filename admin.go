@@ -52,11 +52,12 @@ func (m *Manager[T]) Sessions(ctx context.Context, owner string) iter.Seq2[Info[
 				return
 			}
 			info := Info[T]{ID: id.String()}
-			snap, reason, err := c.read(id, rec, &info.Data, time.Now())
+			now := time.Now()
+			snap, reason, err := c.read(id, rec, &info.Data, now)
 			switch reason {
 			case ReasonNone:
 				info.CreatedAt, info.ExpiresAt = time.Unix(snap.created, 0), time.Unix(snap.expires, 0)
-				info.LastUsedAt = c.lastUse(snap)
+				info.LastUsedAt = c.lastUse(snap, now)
 			case ReasonExpired:
 				continue
 			default:
@@ -71,10 +72,12 @@ func (m *Manager[T]) Sessions(ctx context.Context, owner string) iter.Seq2[Info[
 }
 
 // lastUse is the later of the last write and of what the idle end says.
-func (m *core) lastUse(snap snapshot) time.Time {
+// It is not later than now: a record from before an IdleTimeout was set has its
+// absolute end in that place.
+func (m *core) lastUse(snap snapshot, now time.Time) time.Time {
 	used := time.Unix(snap.used, 0)
 	if m.idle > 0 {
-		if touched := snap.ends.Add(-m.idle); touched.After(used) {
+		if touched := snap.ends.Add(-m.idle); touched.After(used) && !touched.After(now) {
 			return touched
 		}
 	}
@@ -107,6 +110,7 @@ func (m *Manager[T]) Edit(ctx context.Context, id string, f func(*T)) error {
 }
 
 func (m *core) edit(ctx context.Context, id ID, f func(any)) error {
+	began := time.Now()
 	for try := 0; ; try++ {
 		rec, err := m.store.Load(ctx, id)
 		if err != nil {
@@ -135,7 +139,7 @@ func (m *core) edit(ctx context.Context, id ID, f func(any)) error {
 		if _, err = m.store.Update(ctx, id, rec); !errors.Is(err, ErrConflict) {
 			return err
 		}
-		if err := backOff(ctx, try); err != nil {
+		if err := backOff(ctx, try, began); err != nil {
 			return fmt.Errorf("%w: %w", ErrConflict, err)
 		}
 	}
@@ -193,7 +197,7 @@ func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...st
 			return revoked, nil
 		}
 		if n == 0 {
-			if err := backOff(ctx, try); err != nil {
+			if err := backOff(ctx, try, time.Now()); err != nil {
 				return revoked, fmt.Errorf("sessions: revoke sessions: %w", err)
 			}
 		}

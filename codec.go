@@ -142,6 +142,7 @@ func (p *plan) append(b []byte, data any) (_ []byte, err error) {
 		}
 		e.msgpack.Reset(e)
 		e.msgpack.UseCompactInts(true)
+		e.msgpack.SetSortMapKeys(p.shape.HasCodecs()) // Sort does not reach into those
 		err = e.msgpack.Encode(data)
 	}
 	if err != nil {

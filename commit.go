@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 )
@@ -46,32 +45,32 @@ func (d *discarded) Unwrap() error { return d.err }
 
 // save is Session.Save.
 func (s *state) save(ctx context.Context) error {
-	if s.tooLateFor("Save") {
-		return fmt.Errorf("sessions: save session %s: %w: the request has ended", s.publicID(), ErrTooLate)
-	}
 	ctx, cancel := s.m.bounded(ctx)
 	defer cancel()
-	x := s.x
-	x.gate.enter()
-	var err error
-	switch {
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	case s.m.store == nil && !x.sent.Load():
-		err = s.rehearse()
-	case !x.sent.Load():
-		h := x.writer.inner.Header()
-		addVary(h)
-		err = s.flush(ctx, h, false)
-	default:
-		err = s.flush(ctx, nil, true)
-	}
-	x.gate.leave()
+	err := s.saveBefore(ctx)
 	s.emit()
 	if err != nil {
 		return fmt.Errorf("sessions: save session %s: %w", s.publicID(), err)
 	}
 	return nil
+}
+
+func (s *state) saveBefore(ctx context.Context) error {
+	if s.tooLateFor("Save") {
+		return fmt.Errorf("%w: the request has ended", ErrTooLate)
+	}
+	if err := s.x.gate.enterBefore(ctx); err != nil {
+		return err
+	}
+	defer s.x.gate.leave()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	sendable := !s.x.sent.Load() && !s.x.timedOut()
+	if s.m.store == nil && sendable {
+		return s.rehearse()
+	}
+	return s.flush(ctx, flushing{sendable: sendable, pinned: !sendable, proof: true})
 }
 
 // rehearse reports what a commit in cookie mode would.
@@ -95,54 +94,62 @@ func (s *state) over() bool {
 	return s.destroyed
 }
 
-// flush brings the session to where it is kept. h is the response's header, nil
-// once that has left; pinned says that a new id could not reach the browser.
-// The gate is held.
-func (s *state) flush(ctx context.Context, h http.Header, pinned bool) error {
+// flushing says how a flush may go about it.
+type flushing struct {
+	sendable bool // a cookie can still go with the headers
+	pinned   bool // but no new id would reach the browser
+	proof    bool // an unchanged session is asked for in the store
+}
+
+// flush brings the session to where it is kept, and readies its cookie. The gate
+// is held.
+func (s *state) flush(ctx context.Context, how flushing) error {
 	now := time.Now()
-	if err := s.bury(ctx, h); err != nil || s.over() {
+	s.mu.Lock()
+	s.seen = s.acts
+	s.mu.Unlock()
+	if err := s.bury(ctx, how.sendable); err != nil || s.over() {
 		return err
 	}
 	if s.untouched() {
-		s.refresh(ctx, h, now)
-		return nil
+		return s.refresh(ctx, how, now)
 	}
 	c := s.change(now)
 	s.mu.Lock()
-	gone, lateProlonged := s.gone, s.lateProlonged
-	if c.moved && pinned {
-		s.lateMove = true
-	}
-	lateMove := s.lateMove
+	s.lateMove = s.lateMove || c.moved && how.pinned
+	gone, lateMove, lateProlonged := s.gone, s.lateMove, s.lateProlonged
 	s.mu.Unlock()
 	switch {
-	case lateMove:
-		return fmt.Errorf("%w: RegenerateID when the new id cannot reach the browser; what the request changed is not stored", ErrTooLate)
 	case gone && c.dirty():
 		return s.discard(c, ReasonUnknown, ErrNotFound)
 	case gone:
 		return &discarded{ErrNotFound}
+	case lateMove:
+		return fmt.Errorf("%w: RegenerateID when the new id cannot reach the browser; what the request changed is not stored", ErrTooLate)
 	case !c.dirty():
-	case h == nil && (s.m.store == nil || !c.stored):
-		return fmt.Errorf("%w: the session was changed after the headers had left", ErrTooLate)
+	case !how.sendable && (s.m.store == nil || !c.stored || c.prolonged):
+		return fmt.Errorf("%w: the session was changed when its cookie could not be sent any more", ErrTooLate)
 	default:
-		v, err := s.own(c)
-		if err != nil {
-			return err
-		}
-		if s.m.store == nil {
-			err = s.storeInCookie(h, c, v, now)
-		} else {
-			err = s.storeRecord(ctx, h, c, v)
-		}
-		if err != nil {
+		if err := s.write(ctx, c, now); err != nil {
 			return err
 		}
 	}
 	if lateProlonged {
 		return fmt.Errorf("%w: SetLifetime after the headers had left", ErrTooLate)
 	}
-	return nil
+	// A function of an Update, repeated after a conflict, may have ended it.
+	return s.bury(ctx, how.sendable)
+}
+
+func (s *state) write(ctx context.Context, c *change, now time.Time) error {
+	v, err := s.own(c)
+	if err != nil {
+		return err
+	}
+	if s.m.store == nil {
+		return s.storeInCookie(c, v, now)
+	}
+	return s.storeRecord(ctx, c, v)
 }
 
 // untouched says that a request did nothing to the session, as most do not.
@@ -154,24 +161,32 @@ func (s *state) untouched() bool {
 	return !acted && s.m.codec.hash(s.data) == hash
 }
 
-// change takes down what there is to store.
+// change takes down what there is to store, all of it as of one moment: Data is
+// read before, and again if another goroutine's verb came in between.
 func (s *state) change(now time.Time) *change {
-	s.mu.Lock()
-	c := &change{
-		epoch: s.epoch, moved: s.moved, prolonged: s.prolonged && s.stored, imported: s.imported,
-		added: slices.Clip(s.added), consumed: slices.Clip(s.consumed), steps: slices.Clip(s.steps),
-		base: s.base, stored: s.stored,
-	}
-	s.mu.Unlock()
-	c.hash = s.m.codec.hash(s.data)
-	if c.dirty() {
+	for {
 		s.mu.Lock()
-		s.draw()
-		s.begin(now)
-		c.id, c.life = s.id, s.life
+		epoch := s.epoch
 		s.mu.Unlock()
+		hash := s.m.codec.hash(s.data)
+		s.mu.Lock()
+		if s.epoch != epoch {
+			s.mu.Unlock()
+			continue
+		}
+		c := &change{
+			epoch: epoch, moved: s.moved, prolonged: s.prolonged && s.stored, imported: s.imported,
+			added: slices.Clip(s.added), consumed: slices.Clip(s.consumed), steps: slices.Clip(s.steps),
+			base: s.base, stored: s.stored, hash: hash,
+		}
+		if c.dirty() {
+			s.draw()
+			s.begin(now)
+			c.id, c.life = s.id, s.life
+		}
+		s.mu.Unlock()
+		return c
 	}
-	return c
 }
 
 func (c *change) dirty() bool {
@@ -191,7 +206,7 @@ func (s *state) own(c *change) (*version, error) {
 
 // bury deletes the records that Destroy and Reset ended, and then expires the
 // cookie: a user must see that he is still signed in if that failed.
-func (s *state) bury(ctx context.Context, h http.Header) error {
+func (s *state) bury(ctx context.Context, sendable bool) error {
 	s.mu.Lock()
 	ending, doomed, orphans := s.ending, s.doomed, s.orphans
 	s.orphans = nil
@@ -202,7 +217,7 @@ func (s *state) bury(ctx context.Context, h http.Header) error {
 	if !ending {
 		return nil
 	}
-	if s.m.store == nil && h == nil {
+	if s.m.store == nil && !sendable {
 		s.buried(0)
 		return fmt.Errorf("%w: Destroy or Reset after the headers had left", ErrTooLate)
 	}
@@ -212,14 +227,11 @@ func (s *state) bury(ctx context.Context, h http.Header) error {
 		}
 	}
 	s.buried(len(doomed))
-	if h != nil {
-		line := ""
-		if s.came {
-			line = s.m.cookie.expire()
-		}
-		s.x.place(h, line)
-		s.x.expireImports(h)
+	s.x.line = ""
+	if s.came {
+		s.x.line = s.m.cookie.expire()
 	}
+	s.x.importsEnd = true
 	return nil
 }
 
@@ -233,38 +245,27 @@ func (s *state) buried(n int) {
 // refresh notes the use of an unchanged session, at most once in a tenth of the
 // idle timeout, and re-issues a cookie that an older key signed. What fails here
 // is an event, and no new cookie.
-func (s *state) refresh(ctx context.Context, h http.Header, now time.Time) {
+func (s *state) refresh(ctx context.Context, how flushing, now time.Time) error {
 	idle := s.m.idle
 	s.mu.Lock()
-	if !s.stored || idle == 0 && !s.oldKey {
+	if !s.stored || idle == 0 && !s.oldKey && !how.proof {
 		s.mu.Unlock()
-		return
+		return nil
 	}
 	base, oldKey, id := s.base, s.oldKey, s.id
 	s.mu.Unlock()
 	if s.m.store == nil {
-		if h == nil || !oldKey && now.Sub(time.Unix(base.used, 0)) < idle/10 || base.body == nil {
-			return
-		}
-		body := slices.Clone(base.body)
-		appendTime(body[5:5], now.Unix())
-		line, err := s.m.dataCookie(body, &base.header, now)
-		if err != nil {
-			s.queue(Event{Kind: EventFailed, Err: err})
-			return
-		}
-		s.x.place(h, line)
-		return
+		return s.reissue(base, oldKey, how, now)
 	}
-	reissue := oldKey && h != nil
+	reissue := oldKey && how.sendable
 	ends := base.ends
 	if last := ends.Add(-idle); idle > 0 && now.Sub(last) >= idle/10 {
 		if later := s.m.recordEnd(base.expires, now); later.After(ends) {
 			ends = later
 		}
 	}
-	if !reissue && ends.Equal(base.ends) {
-		return
+	if !reissue && !how.proof && ends.Equal(base.ends) {
+		return nil
 	}
 	err := s.m.store.Touch(ctx, base.ID, ends)
 	s.mu.Lock()
@@ -273,14 +274,32 @@ func (s *state) refresh(ctx context.Context, h http.Header, now time.Time) {
 	s.mu.Unlock()
 	switch {
 	case errors.Is(err, ErrNotFound):
-		_ = s.discard(nil, ReasonUnknown, err)
+		return s.discard(nil, ReasonUnknown, err)
+	case err != nil && how.proof:
+		return &storeError{"touch", base.ID, err}
 	case err != nil:
 		s.queue(Event{Kind: EventFailed, Err: &storeError{"touch", base.ID, err}})
-	default:
-		if reissue {
-			s.placeID(h, id, life{created: base.created, expires: base.expires, lifetime: base.lifetime}, now)
-		}
+	case reissue:
+		return s.readyID(id, life{created: base.created, expires: base.expires, lifetime: base.lifetime}, now)
 	}
+	return nil
+}
+
+// reissue renews a cookie that holds the session.
+func (s *state) reissue(base snapshot, oldKey bool, how flushing, now time.Time) error {
+	due := s.m.idle > 0 && now.Sub(time.Unix(base.used, 0)) >= s.m.idle/10
+	if !how.sendable || !oldKey && !due || base.body == nil {
+		return nil
+	}
+	body := slices.Clone(base.body)
+	appendTime(body[5:5], now.Unix())
+	line, err := s.m.dataCookie(body, &base.header, now)
+	if err != nil {
+		s.queue(Event{Kind: EventFailed, Err: err})
+		return nil
+	}
+	s.x.line = line
+	return nil
 }
 
 // recordEnd is Record.Expires: the absolute end, or the idle end if that is
@@ -357,29 +376,27 @@ func (s *state) cookieOf(c *change, v *version, now time.Time) (string, error) {
 	return s.m.dataCookie(*buf, &h, now)
 }
 
-func (s *state) storeInCookie(h http.Header, c *change, v *version, now time.Time) error {
+func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
 	line, err := s.cookieOf(c, v, now)
 	if err != nil {
 		return err
 	}
-	s.x.place(h, line)
-	s.settle(h, c, v, snapshot{header: s.m.headerOf(c.id, v.life, now), data: v.encoded, flashes: v.flashes})
+	s.x.line = line
+	s.settle(c, v, snapshot{header: s.m.headerOf(c.id, v.life, now), data: v.encoded, flashes: v.flashes})
 	return nil
 }
 
-// placeID puts the cookie with the id into the header.
-func (s *state) placeID(h http.Header, id identity, l life, now time.Time) {
-	// An id does not grow, so that New has seen all that could be too large.
+// readyID readies the cookie with the id.
+func (s *state) readyID(id identity, l life, now time.Time) error {
 	line, err := s.m.idCookie(id, l, now)
-	if err != nil {
-		s.queue(Event{Kind: EventFailed, Err: err})
-		return
+	if err == nil {
+		s.x.line = line
 	}
-	s.x.place(h, line)
+	return err
 }
 
 // settle notes that a version was stored.
-func (s *state) settle(h http.Header, c *change, v *version, snap snapshot) {
+func (s *state) settle(c *change, v *version, snap snapshot) {
 	merged := v.data != s.data
 	if merged {
 		value(s.data).Set(value(v.data))
@@ -397,13 +414,11 @@ func (s *state) settle(h http.Header, c *change, v *version, snap snapshot) {
 		s.doomed = append(s.doomed, snap.ID)
 		return
 	}
-	if c.imported && h != nil {
-		s.x.expireImports(h)
-	}
+	s.x.importsEnd = s.x.importsEnd || c.imported
 	s.base, s.stored = snap, true
 	s.added, s.consumed, s.steps = s.added[len(c.added):], s.consumed[len(c.consumed):], s.steps[len(c.steps):]
 	s.imported = false
-	s.oldKey = s.oldKey && h == nil
+	s.oldKey, s.tried = false, nil
 	if s.epoch == c.epoch {
 		s.moved, s.prolonged = false, false
 		s.id, s.life = c.id, v.life

@@ -80,9 +80,9 @@ const (
 // requests is silent at the usual level.
 func (e Event) level() slog.Level {
 	switch e.Kind {
-	case EventFailed:
+	case EventFailed, EventLate:
 		return slog.LevelError
-	case EventLate, EventFlashDropped:
+	case EventFlashDropped:
 		return slog.LevelWarn
 	case EventDiscarded:
 		return slog.LevelInfo

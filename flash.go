@@ -44,6 +44,7 @@ func (s *state) flash(f Flash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.destroyed {
+		s.acts++
 		s.added = append(s.added, f)
 	}
 }
@@ -65,6 +66,7 @@ func (s *state) flashes(kinds []string) []Flash {
 			left = append(left, f)
 		}
 	}
+	s.acts++
 	s.visible = left
 	s.consumed = append(s.consumed, taken...)
 	return taken

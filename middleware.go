@@ -104,7 +104,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.m.store != nil {
 		if err := x.load(); err != nil {
 			err = fmt.Errorf("sessions: %w", err)
-			x.emit(Event{Kind: EventFailed, Err: err})
+			h.m.emit(r.Context(), Event{Kind: EventFailed, Err: err}, x.attrs()...)
 			x.writer.fail(err)
 			return
 		}
@@ -142,8 +142,8 @@ type exchange struct {
 	gate    gate     // held while the session is opened, stored, or changed by an Update
 	arrived *arrival // store mode, with a cookie of our name
 
-	line    string   // the Set-Cookie of the session that we have placed in the header
-	imports []string // and those that expire ImportCookies
+	line       string // the Set-Cookie that is to go with the headers; the gate guards both
+	importsEnd bool   // and those that expire ImportCookies
 }
 
 // Format prints no more than whose context it is, under every verb: the line
@@ -172,10 +172,14 @@ func (x *exchange) request() *http.Request {
 
 func (x *exchange) emit(e Event) {
 	if e.Kind == EventLate || e.Kind == EventFailed {
-		x.m.emit(x, e, slog.String("method", x.req.Method), slog.String("path", x.req.URL.Path))
+		x.m.emit(x, e, x.attrs()...)
 		return
 	}
 	x.m.emit(x, e)
+}
+
+func (x *exchange) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("method", x.req.Method), slog.String("path", x.req.URL.Path)}
 }
 
 // session returns the state of the session, which the first call opens.
@@ -183,16 +187,25 @@ func (x *exchange) session() *state {
 	if s := x.sess.Load(); s != nil {
 		return s
 	}
+	s := x.opened()
+	s.emit()
+	return s
+}
+
+func (x *exchange) opened() *state {
 	x.gate.enter()
+	defer x.gate.leave()
 	s := x.sess.Load()
 	if s == nil {
 		s = x.open()
 		x.sess.Store(s)
 	}
-	x.gate.leave()
-	s.emit()
 	return s
 }
+
+// timedOut says that the request's deadline has passed: an http.TimeoutHandler
+// outside has answered, and no cookie reaches the browser.
+func (x *exchange) timedOut() bool { return errors.Is(x.Err(), context.DeadlineExceeded) }
 
 // commit stores the session before the headers leave. hijack, and a deadline
 // that has passed, mean that no new id can reach the browser any more.
@@ -202,28 +215,56 @@ func (x *exchange) commit(hijack bool) error {
 	if s == nil {
 		return nil
 	}
+	pinned := hijack || x.timedOut()
 	h := x.writer.inner.Header()
 	addVary(h)
-	ctx, cancel := x.m.outlive(x)
-	defer cancel()
-
-	x.gate.enter()
-	s.mu.Lock()
-	s.sent, s.failedAt = true, s.epoch
-	s.mu.Unlock()
-	pinned := hijack || errors.Is(x.Err(), context.DeadlineExceeded)
-	err := s.flush(ctx, h, pinned)
-	if err == nil {
-		x.placeAgain(h)
+	err := s.run(func(ctx context.Context) error {
+		// What a Save has stored before needs its cookie whatever comes of this.
+		defer x.place(h)
+		err := s.flush(ctx, flushing{sendable: true, pinned: pinned})
+		if pinned && err == nil && x.line != "" {
+			s.queue(Event{Kind: EventLate, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
+		}
+		return err
+	})
+	if err != nil {
+		s.mu.Lock()
+		s.failedAt = s.acts
+		s.mu.Unlock()
 	}
-	x.gate.leave()
-
-	if pinned && err == nil && x.line != "" {
-		s.queue(Event{Kind: EventLate, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
-	}
-	err = s.outcome(err)
-	s.emit()
 	return err
+}
+
+// late stores what the handler changed after the headers had left, or says that
+// it cannot.
+func (x *exchange) late(s *state) {
+	_ = s.run(func(ctx context.Context) error { return s.flush(ctx, flushing{pinned: true}) })
+}
+
+// abort carries out a Destroy, or that half of a Reset, after a panic, and what
+// a Save has stored before gets its cookie.
+func (x *exchange) abort(s *state) {
+	_ = s.run(func(ctx context.Context) error {
+		if x.writer.phase != open {
+			return s.bury(ctx, false)
+		}
+		defer x.place(x.writer.inner.Header())
+		return s.bury(ctx, true)
+	})
+}
+
+// run calls f under the gate, in the time of a commit, and tells what comes of
+// it. It returns what ErrorHandler must answer.
+func (s *state) run(f func(context.Context) error) error {
+	defer s.emit()
+	ctx, cancel := s.m.outlive(s.x)
+	defer cancel()
+	s.x.gate.enter()
+	defer s.x.gate.leave()
+	s.mu.Lock()
+	s.sent = true
+	s.mu.Unlock()
+	return s.outcome(f(ctx))
 }
 
 // outcome turns the errors that the visitor does not see into events, and
@@ -252,67 +293,43 @@ func (s *state) outcome(err error) error {
 
 // finish is what happens when the handler has returned, or has panicked.
 func (x *exchange) finish(returned bool) {
-	switch {
-	case !returned:
-		x.abort()
-	case x.writer.phase == open:
+	defer x.ended.Store(true)
+	if returned && x.writer.phase == open {
 		_ = x.writer.ready(false)
+	} else if s := x.sess.Load(); s != nil && returned && x.writer.phase == sent {
+		x.late(s)
+	}
+	s := x.sess.Load()
+	switch {
+	case s == nil:
+		return
+	case !returned, x.writer.phase == failed && s.destroyedSince():
+		x.abort(s)
 	case x.writer.phase == sent:
-		x.late()
+		// Goroutines of the handler may have gone on while this was stored.
+		for more := 0; more < maxMore && !s.end(false); more++ {
+			x.late(s)
+		}
 	}
-	if s := x.sess.Load(); x.writer.phase == failed && s != nil && s.destroyedSince() {
-		x.abort()
-	}
-	x.ended.Store(true)
-	if s := x.sess.Load(); s != nil {
-		s.mu.Lock()
-		s.ended = true
-		s.mu.Unlock()
-	}
+	s.end(true)
 }
+
+// maxMore bounds how long a goroutine that will not stop holds up a request.
+const maxMore = 3
 
 // destroyedSince says whether Destroy or Reset was called after the commit
 // failed: one before it has failed with it, and the visitor was told.
 func (s *state) destroyedSince() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ending && s.epoch != s.failedAt
+	return s.ending && s.acts != s.failedAt
 }
 
-// late stores what the handler changed after the headers had left, or says that
-// it cannot.
-func (x *exchange) late() {
-	s := x.sess.Load()
-	if s == nil {
-		return
-	}
-	ctx, cancel := x.m.outlive(x)
-	defer cancel()
-	x.gate.enter()
+// end closes the session to verbs, but unless forced to not if there were some
+// that no commit has looked at.
+func (s *state) end(forced bool) bool {
 	s.mu.Lock()
-	s.sent = true
-	s.mu.Unlock()
-	err := s.flush(ctx, nil, true)
-	x.gate.leave()
-	_ = s.outcome(err)
-	s.emit()
-}
-
-// abort carries out a Destroy, or that half of a Reset, after a panic.
-func (x *exchange) abort() {
-	s := x.sess.Load()
-	if s == nil {
-		return
-	}
-	ctx, cancel := x.m.outlive(x)
-	defer cancel()
-	x.gate.enter()
-	var h http.Header
-	if x.writer.phase == open {
-		h = x.writer.inner.Header()
-	}
-	err := s.bury(ctx, h)
-	x.gate.leave()
-	_ = s.outcome(err)
-	s.emit()
+	defer s.mu.Unlock()
+	s.ended = s.ended || forced || s.acts == s.seen
+	return s.ended
 }

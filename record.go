@@ -1,19 +1,20 @@
 package sessions
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"time"
 )
 
 // storeRecord stores a version in the Store: by Create for a new session, by
 // Update for one that has a record, and by both for one whose id is new.
-func (s *state) storeRecord(ctx context.Context, h http.Header, c *change, v *version) error {
+func (s *state) storeRecord(ctx context.Context, c *change, v *version) error {
 	var snap snapshot
 	var err error
+	needsCookie := !c.stored || c.moved || c.prolonged || s.oldKey
 	switch {
 	case !c.stored:
 		snap, err = s.create(ctx, c, v)
@@ -25,10 +26,10 @@ func (s *state) storeRecord(ctx context.Context, h http.Header, c *change, v *ve
 	if err != nil {
 		return err
 	}
-	if h != nil && (!c.stored || c.moved || c.prolonged || s.oldKey) {
-		s.placeID(h, c.id, v.life, time.Now())
+	s.settle(c, v, snap)
+	if needsCookie {
+		return s.readyID(c.id, v.life, time.Now())
 	}
-	s.settle(h, c, v, snap)
 	return nil
 }
 
@@ -99,7 +100,7 @@ func (s *state) undo(ctx context.Context, id ID) {
 
 // replace updates the record, on the newest state if another request was faster.
 func (s *state) replace(ctx context.Context, c *change, v *version) (snapshot, *version, error) {
-	id, expected := c.base.ID, c.base.version
+	id, expected, began := c.base.ID, c.base.version, time.Now()
 	for try := 0; ; try++ {
 		rec, snap, err := s.m.recordOf(c.id, v, time.Now())
 		if err != nil {
@@ -113,9 +114,10 @@ func (s *state) replace(ctx context.Context, c *change, v *version) (snapshot, *
 		case errors.Is(err, ErrNotFound):
 			return snap, v, s.discard(c, ReasonUnknown, err)
 		case !errors.Is(err, ErrConflict):
+			s.tried = &attempt{sent: rec.Data, c: c, v: v, snap: snap}
 			return snap, v, &storeError{"update", id, err}
 		}
-		if err := backOff(ctx, try); err != nil {
+		if err := backOff(ctx, try, began); err != nil {
 			return snap, v, &storeError{"update", id, fmt.Errorf("%w: %w", ErrConflict, err)}
 		}
 		if v, expected, err = s.rebase(ctx, c, id); err != nil {
@@ -132,14 +134,14 @@ func (s *state) move(ctx context.Context, c *change, v *version) (snapshot, *ver
 	if err != nil {
 		return snap, v, err
 	}
-	old, expected := c.base.ID, c.base.version
+	old, expected, began := c.base.ID, c.base.version, time.Now()
 	for try := 0; ; try++ {
 		err := s.m.store.Delete(ctx, old, expected)
 		if err == nil {
 			return snap, v, nil
 		}
 		if errors.Is(err, ErrConflict) {
-			if err = backOff(ctx, try); err == nil {
+			if err = backOff(ctx, try, began); err == nil {
 				v, expected, err = s.rebase(ctx, c, old)
 			} else {
 				err = &storeError{"delete", old, fmt.Errorf("%w: %w", ErrConflict, err)}
@@ -189,6 +191,10 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 	if err != nil {
 		return nil, 0, &storeError{"load", id, err}
 	}
+	if s.tried != nil && bytes.Equal(rec.Data, s.tried.sent) {
+		v, err := s.landed(c, rec)
+		return v, rec.Version, err
+	}
 	theirs, reason, err := s.m.read(id, rec, s.m.codec.new(), time.Now())
 	if reason != ReasonNone {
 		return nil, 0, s.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%s): %v", ErrConflict, reason, err))
@@ -199,6 +205,29 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 	}
 	s.queue(Event{Kind: EventMerged})
 	return v, rec.Version, nil
+}
+
+// An attempt is an Update of the store whose answer was lost.
+type attempt struct {
+	sent []byte
+	c    *change
+	v    *version
+	snap snapshot
+}
+
+// landed goes on from an attempt that turns out to have been carried out: what
+// it stored must not be replayed on itself.
+func (s *state) landed(c *change, rec Record) (*version, error) {
+	t := s.tried
+	base := t.snap
+	base.version = rec.Version
+	c.base = base
+	c.added, c.consumed, c.steps = c.added[len(t.c.added):], c.consumed[len(t.c.consumed):], c.steps[len(t.c.steps):]
+	s.mu.Lock()
+	s.base, s.tried = base, nil
+	s.added, s.consumed, s.steps = s.added[len(t.c.added):], s.consumed[len(t.c.consumed):], s.steps[len(t.c.steps):]
+	s.mu.Unlock()
+	return s.replay(c, &base)
 }
 
 func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
@@ -212,7 +241,7 @@ func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 		if err := codec.mergeInto(cur, from, step.before); err != nil {
 			return nil, err
 		}
-		if err := repeat(step.f, cur); err != nil {
+		if err := s.repeat(step.f, cur); err != nil {
 			return nil, err
 		}
 		from = step.after
@@ -228,7 +257,9 @@ func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 	return v, nil
 }
 
-func repeat(f func(any), data any) (err error) {
+func (s *state) repeat(f func(any), data any) (err error) {
+	s.beginUpdate()
+	defer s.endUpdate()
 	defer caught(&err, "the function of an Update, repeated after a conflict,")
 	f(data)
 	return nil
@@ -248,8 +279,12 @@ func (s *state) lifeAfter(c *change, theirs *snapshot) life {
 }
 
 // backOff waits a little before the next try, so that requests that conflict
-// find a gap: up to 1 ms at first, up to 32 ms later.
-func backOff(ctx context.Context, try int) error {
+// find a gap: up to 1 ms at first, up to 32 ms later, and no more once the time
+// since it began is over.
+func backOff(ctx context.Context, try int, began time.Time) error {
+	if time.Since(began) > storeTimeout {
+		return context.DeadlineExceeded
+	}
 	t := time.NewTimer(rand.N(time.Millisecond << min(try, 5)))
 	defer t.Stop()
 	select {

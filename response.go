@@ -72,6 +72,7 @@ func (w *writer) fail(err error) {
 // aboutContent says whether a header is about the page that a handler sends,
 // and must not stand on another one. A policy is not.
 func aboutContent(name string) bool {
+	name = http.CanonicalHeaderKey(name)
 	switch name {
 	case "Etag", "Last-Modified", "Accept-Ranges", "Location", "Refresh", "Trailer", "Expires":
 		return true
@@ -99,7 +100,7 @@ func (w *writer) Header() http.Header { return w.inner.Header() }
 func (w *writer) WriteHeader(code int) {
 	if code >= 100 && code <= 199 && code != http.StatusSwitchingProtocols {
 		if w.phase != failed {
-			w.x.withoutCookie(func() { w.inner.WriteHeader(code) })
+			w.inner.WriteHeader(code)
 		}
 		return
 	}
@@ -158,66 +159,26 @@ func (w *writer) writeString(s string) (int, error) {
 	return io.WriteString(w.inner, s)
 }
 
-// place makes line the one Set-Cookie of the session in the header, "" for none.
-// It knows its own line only: a cookie that the handler set stays.
-func (x *exchange) place(h http.Header, line string) {
-	remove(h, x.line)
-	x.line = line
-	add(h, line)
-}
-
-// placeAgain makes sure, when the headers leave, of what a Save placed before.
-func (x *exchange) placeAgain(h http.Header) {
-	for _, line := range x.imports {
-		remove(h, line)
-		add(h, line)
+// place puts the cookies that a commit or a Save has readied into the header,
+// when nothing but the headers' leaving can follow. Others stay.
+func (x *exchange) place(h http.Header) {
+	placed := false
+	put := func(line string) {
+		h["Set-Cookie"] = append(h["Set-Cookie"], line)
+		placed = true
 	}
-	remove(h, x.line)
-	add(h, x.line)
-}
-
-// withoutCookie calls f, which sends an informational response: our cookies
-// belong into the final one.
-func (x *exchange) withoutCookie(f func()) {
-	h := x.writer.inner.Header()
-	for _, line := range x.imports {
-		remove(h, line)
-	}
-	remove(h, x.line)
-	f()
-	x.placeAgain(h)
-}
-
-// expireImports expires the cookies of the library that came before, if the
-// request brought them.
-func (x *exchange) expireImports(h http.Header) {
-	if x.imports != nil {
-		return
-	}
-	for _, c := range x.m.importGone {
-		if _, err := x.req.Cookie(c.Name); err == nil {
-			x.imports = append(x.imports, c.String())
-			add(h, c.String())
+	if x.importsEnd {
+		for _, c := range x.m.importGone {
+			if _, err := x.req.Cookie(c.Name); err == nil {
+				put(c.String())
+			}
 		}
 	}
-}
-
-func add(h http.Header, line string) {
-	if line != "" {
-		h["Set-Cookie"] = append(h["Set-Cookie"], line)
+	if x.line != "" {
+		put(x.line)
+	}
+	if placed {
 		keepPrivate(h)
-	}
-}
-
-func remove(h http.Header, line string) {
-	if line == "" {
-		return
-	}
-	lines := slices.DeleteFunc(h["Set-Cookie"], func(l string) bool { return l == line })
-	if len(lines) == 0 {
-		delete(h, "Set-Cookie")
-	} else {
-		h["Set-Cookie"] = lines
 	}
 }
 

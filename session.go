@@ -27,7 +27,9 @@ type Session[T any] struct {
 	// slices and pointers: changes are found by comparing what would be stored.
 	Data T
 
-	state *state
+	// Embedded for its Format, LogValue and MarshalText: methods of Session with
+	// a value receiver would copy Data to be called.
+	*state
 }
 
 // ID returns the public id of the session: safe to log, to show and to give to
@@ -93,8 +95,9 @@ func (s *Session[T]) Reset() { s.state.destroy(true) }
 // are merged by field, so that of two requests that both do Data.N++ one is
 // lost. What f computes outside of the session may be computed twice.
 //
-// Update runs f under a lock: other Updates wait, and f must not call Update or
-// Save or write the response. After Destroy it does not run f. A panic of f
+// Update runs f under a lock: other Updates wait. f must not call Update or Save
+// or write the response, and what it does besides changing its argument, such as
+// a Flash, it does again when it is repeated. After Destroy it does not run f. A panic of f
 // passes through, and Data is then as it was before; a panic while it is
 // repeated is an error of the commit.
 func (s *Session[T]) Update(f func(*T)) {
@@ -103,11 +106,11 @@ func (s *Session[T]) Update(f func(*T)) {
 
 // Save stores the session now, for handlers that stream or live long; others
 // need no Save, since the middleware stores what changed. Before the headers it
-// stores at once and readies the cookie; in cookie mode it reports what the
-// commit would. After the headers it stores what needs no new cookie.
+// stores at once, and the cookie goes with the headers; in cookie mode it reports
+// what the commit would. After the headers it stores what needs no new cookie.
 //
 // It returns ErrNotFound once the session was destroyed or revoked elsewhere,
-// ErrTooLate where a cookie would be needed and the headers are gone or the
+// also if there is nothing to store, ErrTooLate where a cookie would be needed and the headers are gone or the
 // request has ended, ErrInvalid, ErrTooLarge, or an error of the Store. It obeys
 // ctx and takes 5 seconds at most.
 func (s *Session[T]) Save(ctx context.Context) error { return s.state.save(ctx) }
@@ -119,13 +122,13 @@ func (s *Session[T]) Save(ctx context.Context) error { return s.state.save(ctx) 
 func (s *Session[T]) SetLifetime(d time.Duration) { s.state.setLifetime(d) }
 
 // Format prints the public id and the state of the session, under every verb.
-func (s Session[T]) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.state.summary()) }
+func (s *state) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.summary()) }
 
 // LogValue logs the public id and the state of the session.
-func (s Session[T]) LogValue() slog.Value { return slog.StringValue(s.state.summary()) }
+func (s *state) LogValue() slog.Value { return slog.StringValue(s.summary()) }
 
 // MarshalText, for JSON, gives the public id and the state of the session.
-func (s Session[T]) MarshalText() ([]byte, error) { return []byte(s.state.summary()), nil }
+func (s *state) MarshalText() ([]byte, error) { return []byte(s.summary()), nil }
 
 // A state is a session but for its type.
 type state struct {
@@ -156,8 +159,11 @@ type state struct {
 	ending          bool // Destroy or Reset, not carried out yet
 	doomed          []ID // that these delete
 	orphans         []ID // records that an unfinished Save has left
-	failedAt        int  // epoch of a commit that failed
-	epoch           int  // counts what makes a running commit stale: verbs, Destroy, Reset
+	tried           *attempt
+	epoch           int // counts what makes a running commit stale: verbs that change the id, the end or all
+	acts            int // counts every verb, and seen those that a commit has looked at
+	seen            int
+	failedAt        int // acts when a commit failed
 
 	updating bool // an Update's function runs
 	wipe     bool // and Data is to be cleared after it
@@ -323,7 +329,8 @@ func (s *state) regenerate() {
 	if s.destroyed {
 		return
 	}
-	if s.sent && s.stored {
+	s.acts++
+	if s.sent {
 		s.lateMove = true
 		return
 	}
@@ -343,7 +350,8 @@ func (s *state) setLifetime(d time.Duration) {
 	if s.destroyed {
 		return
 	}
-	if s.sent && s.stored {
+	s.acts++
+	if s.sent {
 		s.lateProlonged = true
 		return
 	}
@@ -372,6 +380,7 @@ func (s *state) destroy(restart bool) {
 		return
 	}
 	s.epoch++
+	s.acts++
 	if s.m.store != nil {
 		if s.stored {
 			s.doomed = append(s.doomed, s.base.ID)
@@ -403,43 +412,59 @@ func (s *state) update(f func(any)) {
 	}
 	s.x.gate.enter()
 	defer s.x.gate.leave()
-	s.mu.Lock()
-	if s.destroyed {
-		s.mu.Unlock()
+	if s.tooLateFor("Update") || !s.beginUpdate() {
 		return
 	}
-	s.updating = true
-	s.mu.Unlock()
-
+	defer s.endUpdate()
 	c := &s.m.codec
-	before, err := c.append(nil, s.data)
+	before, failed := c.append(nil, s.data)
+	unstored := c.new()
+	value(unstored).Set(value(s.data))
 	done := false
 	defer func() {
-		if !done && err == nil {
-			if cur, err := c.onto(s.data, before); err == nil {
-				value(s.data).Set(value(cur))
+		if !done && failed == nil {
+			if was, err := c.onto(unstored, before); err == nil {
+				value(s.data).Set(value(was))
 			}
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.updating = false
-		if s.wipe {
-			s.wipe = false
-			value(s.data).SetZero()
 		}
 	}()
 	f(s.data)
 	done = true
-	if !s.stored || s.m.store == nil {
-		return // nothing that it could conflict with
+	if s.m.store == nil {
+		return // nobody else changes it
 	}
-	after, err2 := c.append(nil, s.data)
-	if err != nil || err2 != nil {
+	after, err := c.append(nil, s.data)
+	if failed != nil || err != nil {
 		return // the commit cannot encode it either, and says why
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.steps = append(s.steps, step{before: before, after: after, f: f})
+	if s.stored {
+		s.steps = append(s.steps, step{before: before, after: after, f: f})
+	}
+}
+
+// beginUpdate notes that a function of Update runs, so that a Destroy in it does
+// not wait for it to end.
+func (s *state) beginUpdate() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.destroyed {
+		return false
+	}
+	s.acts++
+	s.updating = true
+	return true
+}
+
+func (s *state) endUpdate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.updating = false
+	if s.wipe {
+		s.wipe = false
+		value(s.data).SetZero()
+	}
 }
 
 // A gate is a lock that may be held over the application's code and over
@@ -450,27 +475,36 @@ type gate struct {
 	free chan struct{}
 }
 
-func (g *gate) enter() {
+func (g *gate) enter() { _ = g.enterBefore(context.Background()) }
+
+// enterBefore gives up when ctx ends.
+func (g *gate) enterBefore(ctx context.Context) error {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	for g.busy {
 		if g.free == nil {
 			g.free = make(chan struct{})
 		}
 		free := g.free
 		g.mu.Unlock()
-		<-free
-		g.mu.Lock()
+		select {
+		case <-free:
+			g.mu.Lock()
+		case <-ctx.Done():
+			g.mu.Lock()
+			return ctx.Err()
+		}
 	}
 	g.busy = true
-	g.mu.Unlock()
+	return nil
 }
 
 func (g *gate) leave() {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.busy = false
 	if g.free != nil {
 		close(g.free)
 		g.free = nil
 	}
-	g.mu.Unlock()
 }

@@ -330,8 +330,8 @@ func TestSaveStoresAtOnce(t *testing.T) {
 			if err := sess.Save(r.Context()); err != nil {
 				t.Error(err)
 			}
-			if len(s.store.live()) != 1 || len(w.Header()["Set-Cookie"]) != 1 {
-				t.Error("no record or no cookie after Save")
+			if len(s.store.live()) != 1 {
+				t.Error("no record after Save")
 			}
 			sess.Data.N = 2
 			if err := sess.Save(r.Context()); err != nil {

@@ -1,6 +1,7 @@
 package shape
 
 import (
+	"bytes"
 	"encoding"
 	"reflect"
 	"time"
@@ -86,6 +87,9 @@ func needsAddress(t reflect.Type, depth int) bool {
 	}
 	switch t.Kind() {
 	case reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return t.Elem() != reflect.TypeFor[byte]() // msgpack copies those that have no address, byte by byte only
+		}
 		return needsAddress(t.Elem(), depth+1)
 	case reflect.Struct:
 		for i := range t.NumField() {
@@ -119,47 +123,63 @@ func holdsPointer(t reflect.Type) bool {
 	return false
 }
 
-// lostBeside names a field of t that its codec, when it is only promoted from
-// an embedded field, would not store.
-func lostBeside(t reflect.Type) string {
+// lostBeside names a field of t that its codec would not store, where that is
+// not t's own but promoted from an embedded field: then both make the same of
+// the same value.
+func lostBeside(t reflect.Type, enc string) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if t.Kind() != reflect.Struct {
 		return ""
 	}
-	promoted := false
+	outer := reflect.New(t)
+	from := -1
 	for i := range t.NumField() {
 		f := t.Field(i)
-		promoted = promoted || f.Anonymous && (hasCodec(f.Type) || f.Type == timeType || implementsAny(reflect.PointerTo(f.Type)))
+		if !f.Anonymous || !f.IsExported() {
+			continue
+		}
+		inner := outer.Elem().Field(i)
+		FillAll(inner)
+		if b, ok := encodedBy(enc, outer); ok {
+			if c, ok := encodedBy(enc, inner.Addr()); ok && bytes.Equal(b, c) {
+				from = i
+			}
+		}
 	}
-	if !promoted {
+	if from < 0 {
 		return ""
 	}
 	for i := range t.NumField() {
-		f := t.Field(i)
-		if !f.Anonymous && f.IsExported() && f.Tag.Get("msgpack") != "-" && !survives(t, i) {
+		if f := t.Field(i); i != from && f.Name != "_" && f.Tag.Get("msgpack") != "-" && f.Type.Size() > 0 {
 			return f.Name
 		}
 	}
 	return ""
 }
 
-// survives stores a value of t with its i-th field set and looks whether the
-// field comes back.
-func survives(t reflect.Type, i int) (ok bool) {
+// encodedBy calls the method enc of v, a pointer, if it has it and it works.
+func encodedBy(enc string, v reflect.Value) (b []byte, ok bool) {
 	defer func() {
 		if recover() != nil {
 			ok = false
 		}
 	}()
-	in, out := reflect.New(t), reflect.New(t)
-	FillAll(in.Elem().Field(i))
-	b, err := msgpack.Marshal(in.Interface())
-	if err != nil || msgpack.Unmarshal(b, out.Interface()) != nil {
-		return false
+	var err error
+	switch x := v.Interface(); enc {
+	case "EncodeMsgpack":
+		var buf bytes.Buffer
+		err = x.(msgpack.CustomEncoder).EncodeMsgpack(msgpack.NewEncoder(&buf))
+		b = buf.Bytes()
+	case "MarshalMsgpack":
+		b, err = x.(msgpack.Marshaler).MarshalMsgpack()
+	case "MarshalBinary":
+		b, err = x.(encoding.BinaryMarshaler).MarshalBinary()
+	case "MarshalText":
+		b, err = x.(encoding.TextMarshaler).MarshalText()
 	}
-	return !out.Elem().Field(i).IsZero()
+	return b, err == nil
 }
 
 // Fill sets v to a value in which nothing is zero that can be otherwise:

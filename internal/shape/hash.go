@@ -110,7 +110,9 @@ func encodedHash(v reflect.Value) (sum uint64) {
 	}
 	var h maphash.Hash
 	h.SetSeed(seed)
-	if err := msgpack.NewEncoder(&h).EncodeValue(v); err != nil {
+	enc := msgpack.NewEncoder(&h)
+	enc.SetSortMapKeys(true)
+	if err := enc.EncodeValue(v); err != nil {
 		return k0
 	}
 	return h.Sum64()

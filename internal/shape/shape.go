@@ -26,6 +26,7 @@ type Shape struct {
 	root        *node
 	msgp        bool // the type has msgp's generated methods and is named by their tags
 	hasMaps     bool
+	hasCodecs   bool
 	fingerprint uint32
 }
 
@@ -107,6 +108,9 @@ func (s *Shape) Fingerprint() uint32 { return s.fingerprint }
 
 // HasMaps says whether Sort has work to do.
 func (s *Shape) HasMaps() bool { return s.hasMaps && !s.msgp }
+
+// HasCodecs says whether there are types with codecs of their own in it.
+func (s *Shape) HasCodecs() bool { return s.hasCodecs }
 
 // IsMsgp says whether the type brings msgp's generated methods.
 func (s *Shape) IsMsgp() bool { return s.msgp }
@@ -200,6 +204,7 @@ func (w *walker) plan(t reflect.Type, path string) *node {
 // customNode plans a type that msgpack encodes by methods of the type itself.
 func (w *walker) customNode(n *node, enc, dec, path string) *node {
 	n.kind = custom
+	w.shape.hasCodecs = true
 	if codecPairs[enc] != dec {
 		w.refuse(path, "%v has %s but not the other half (%s); it needs both, or neither", n.typ, cmp.Or(enc, dec), cmp.Or(codecPairs[enc], codecHalf(dec)))
 		return nil
@@ -209,7 +214,7 @@ func (w *walker) customNode(n *node, enc, dec, path string) *node {
 		w.refuse(path, "%v cannot come back as the type that was stored in it; use a concrete type", n.typ)
 		return nil
 	}
-	if lost := lostBeside(n.typ); lost != "" {
+	if lost := lostBeside(n.typ, enc); lost != "" {
 		w.refuse(path, "%v takes %s from an embedded field, so that its field %s is lost; name the embedded field", n.typ, enc, lost)
 		return nil
 	}
@@ -223,18 +228,22 @@ func (w *walker) mapNode(n *node, path string) *node {
 	n.kind = mapping
 	w.shape.hasMaps = true
 	key, elem := n.typ.Key(), n.typ.Elem()
+	refused := false
 	if holdsPointer(key) {
 		w.refuse(path, "a key of %v is compared by address and cannot come back; use a value as the key", n.typ)
-		return nil
+		refused = true
 	}
 	for _, t := range []reflect.Type{key, elem} {
 		if needsAddress(t, 0) {
-			w.refuse(path, "%v in a map has its codec on the pointer and cannot be encoded there; use *%v", t, t)
-			return nil
+			w.refuse(path, "%v in a map cannot be encoded there, as it or a part of it must have an address; use *%v", t, t)
+			refused = true
 		}
 	}
 	n.key = w.node(key, path+"[key]")
 	n.elem = w.node(elem, path+"[]")
+	if refused {
+		return nil
+	}
 	return orNil(n, n.key, n.elem)
 }
 
@@ -256,6 +265,10 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag := w.tagOf(f)
+		if tag.odd && tag.name != "-" {
+			w.refuse(path+"."+f.Name, "msgpack takes the tag %q apart in ways of its own; use a name without quotes, colons, brackets and backslashes", f.Tag.Get("msgpack"))
+			continue
+		}
 		if f.Name == "_msgpack" && (tag.has("as_array") || tag.has("asArray")) {
 			w.refuse(path+"."+f.Name, "as_array loses everything as soon as a field is added; remove the option")
 		}
@@ -326,6 +339,7 @@ func (w *walker) claim(n *node, name string, k int, at string) {
 type tag struct {
 	name, alias string
 	options     []string
+	odd         bool // more than a name and options, as msgpack's grammar has them
 }
 
 func (t tag) has(option string) bool { return slices.Contains(t.options, option) }
@@ -340,7 +354,7 @@ func (w *walker) tagOf(f reflect.StructField) tag {
 		}
 	}
 	name, rest, _ := strings.Cut(value, ",")
-	t := tag{name: strings.TrimSpace(name)}
+	t := tag{name: strings.TrimSpace(name), odd: strings.ContainsAny(name, `':\()`) || strings.ContainsAny(rest, `'\()`) || strings.TrimSpace(value) != value}
 	for _, o := range strings.Split(rest, ",") {
 		o = strings.TrimSpace(o)
 		if alias, ok := strings.CutPrefix(o, "alias:"); ok {
