@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -452,6 +453,9 @@ func (h *hookStore) live() (ids []sessions.ID) {
 	created := h.created
 	h.mu.Unlock()
 	for _, id := range created {
+		if slices.Contains(ids, id) {
+			continue // created again after a failure
+		}
 		if _, err := h.Store.Load(context.Background(), id); err == nil {
 			ids = append(ids, id)
 		}
