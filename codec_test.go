@@ -341,8 +341,8 @@ func (f fragilePack) EncodeMsgpack(e *msgpack.Encoder) error {
 
 func (f *fragilePack) DecodeMsgpack(d *msgpack.Decoder) (err error) {
 	if f.mode, err = d.DecodeString(); f.mode == "d" {
-		var m map[string]int
-		m["hunter2"]++ // a runtime error
+		var none []int
+		_ = none[len("hunter2")] // a runtime error
 	}
 	return err
 }

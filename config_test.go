@@ -465,7 +465,7 @@ func TestZeroConfigIsTheStrictOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := httptest.NewRecorder()
+	var w *httptest.ResponseRecorder
 	handle := func(r *http.Request, f func(*session)) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(sessions.Get[AppSession](r.Context())) })).ServeHTTP(w, r)
@@ -1112,8 +1112,8 @@ func TestFieldsThatAreNotStoredAreNotLookedAt(t *testing.T) {
 	u := newTypedSite(t, sessions.Config[unseen]{})
 	u.do(func(x *sessions.Session[unseen]) {
 		x.Data.mu.Lock()
-		x.Data.mu.Unlock()
 		x.Data.N, x.Data.Name, x.Data.Any = 1, "here", 2
+		x.Data.mu.Unlock()
 	})
 	if got, reason := u.get(); reason != sessions.ReasonNone || got.N != 1 {
 		t.Errorf("got N=%d, %q (%v), want what was stored: a rule of a field that is never stored cannot be broken by its absence", got.N, reason, u.events.of(sessions.EventRefused))

@@ -512,3 +512,5 @@ func (h *hookStore) Delete(ctx context.Context, id sessions.ID, version uint64) 
 }
 
 func errorIs(err, target error) bool { return errors.Is(err, target) }
+
+func sprint(v any) string { return fmt.Sprint(v) }

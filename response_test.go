@@ -154,7 +154,9 @@ func TestSessionIsStoredBeforeTheFirstByteLeaves(t *testing.T) {
 				t.Error(err)
 			}
 		}, 200, ""},
-		{"by Redirect", func(_ *testing.T, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", 303) }, 303, "<a href=\"/\">See Other</a>.\n\n"},
+		{"by Redirect", func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+		}, http.StatusSeeOther, "<a href=\"/\">See Other</a>.\n\n"},
 		{"by ServeContent", func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
 			http.ServeContent(w, r, "a.txt", time.Time{}, strings.NewReader("body"))
 		}, 200, "body"},
@@ -1233,7 +1235,7 @@ func TestFailedDestroyLeavesTheCookie(t *testing.T) {
 				s.store.hook(fails("Delete"), nil)
 				res := b.serve(func(w http.ResponseWriter, r *http.Request) {
 					verb(sessions.Get[AppSession](r.Context()))
-					http.Redirect(w, r, "/", 303)
+					http.Redirect(w, r, "/", http.StatusSeeOther)
 				})
 				if res.StatusCode != 503 || len(res.Header["Set-Cookie"]) > 0 || res.Header.Get("Location") != "" {
 					t.Errorf("got %d, %v, want 503 and the cookie left alone", res.StatusCode, res.Header)
@@ -2303,7 +2305,7 @@ func TestClientThatFollowsARedirectAtOnceFindsTheFlash(t *testing.T) {
 					if len(s.store.live()) != 1 {
 						t.Errorf("got %d records when the redirect had left, want 1", len(s.store.live()))
 					}
-				}}, r, "/", 303)
+				}}, r, "/", http.StatusSeeOther)
 			})
 			s.handler.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
 			oneCookie(t, rec.Result().Header["Set-Cookie"])
