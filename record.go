@@ -78,7 +78,7 @@ func (s *state) create(ctx context.Context, c *change, v *version) (snapshot, er
 		case err == nil:
 			return snap, nil
 		case errors.Is(err, ErrExists) && draws < maxDraws:
-			c.id = newIdentity()
+			c.id = s.m.newIdentity()
 			continue
 		case !errors.Is(err, ErrExists):
 			s.undo(ctx, c.id.id) // it may have been stored all the same

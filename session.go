@@ -184,8 +184,8 @@ type life struct {
 	lifetime         uint32
 }
 
-// An identity is the secret in the cookie and its hash; without a Store only the
-// first half of the hash counts, and is random. Zero until it is needed.
+// An identity is the secret in the cookie and its hash; without a Store it is
+// the first half of the hash alone, at random. Zero until it is needed.
 type identity struct {
 	secret [32]byte
 	id     ID
@@ -209,8 +209,12 @@ type step struct {
 	f             func(any)
 }
 
-func newIdentity() (i identity) {
-	_, _ = rand.Read(i.secret[:]) // never fails: it ends the process instead
+func (m *core) newIdentity() (i identity) {
+	if m.store == nil {
+		_, _ = rand.Read(i.id[:16]) // never fails: it ends the process instead
+		return i
+	}
+	_, _ = rand.Read(i.secret[:])
 	i.id = hashOf(i.secret)
 	return i
 }
@@ -237,7 +241,7 @@ func (s *state) public() string {
 
 func (s *state) draw() {
 	if s.id == (identity{}) {
-		s.id = newIdentity()
+		s.id = s.m.newIdentity()
 	}
 }
 
@@ -336,7 +340,7 @@ func (s *state) regenerate() {
 	}
 	now := time.Now()
 	s.epoch++
-	s.id = newIdentity()
+	s.id = s.m.newIdentity()
 	s.moved = s.stored
 	s.life.created, s.life.expires = now.Unix(), endOf(now, s.m.lengthOf(s.life.lifetime))
 }
