@@ -1,0 +1,242 @@
+package sessions_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// A hangingStore answers the named operations only when their context ends.
+type hangingStore struct {
+	sessions.Store
+	mu  sync.Mutex
+	ops []string
+}
+
+func (h *hangingStore) hang(ops ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = ops
+}
+
+func (h *hangingStore) wait(ctx context.Context, op string) error {
+	h.mu.Lock()
+	hangs := slices.Contains(h.ops, op)
+	h.mu.Unlock()
+	if !hangs {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (h *hangingStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	if err := h.wait(ctx, "Load"); err != nil {
+		return sessions.Record{}, err
+	}
+	return h.Store.Load(ctx, id)
+}
+
+func (h *hangingStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	if err := h.wait(ctx, "Create"); err != nil {
+		return 0, err
+	}
+	return h.Store.Create(ctx, id, rec)
+}
+
+func (h *hangingStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	if err := h.wait(ctx, "Update"); err != nil {
+		return 0, err
+	}
+	return h.Store.Update(ctx, id, rec)
+}
+
+func (h *hangingStore) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
+	if err := h.wait(ctx, "Touch"); err != nil {
+		return err
+	}
+	return h.Store.Touch(ctx, id, expires)
+}
+
+func (h *hangingStore) Delete(ctx context.Context, id sessions.ID, version uint64) error {
+	if err := h.wait(ctx, "Delete"); err != nil {
+		return err
+	}
+	return h.Store.Delete(ctx, id, version)
+}
+
+func TestStoreThatHangsIsGivenUpAfterFiveSeconds(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		ops    []string
+		loaded bool // the request brings a cookie
+		do     func(*session)
+		status int
+	}{
+		{"at Load", []string{"Load"}, true, func(*session) { panic("the handler must not run") }, 503},
+		{"at Create", []string{"Create"}, false, func(s *session) { s.Data.N = 2 }, 503},
+		{"at everything from Create on", []string{"Create", "Delete"}, false, func(s *session) { s.Data.N = 2 }, 503},
+		{"at Update", []string{"Update"}, true, func(s *session) { s.Data.N = 2 }, 503},
+		{"at Delete", []string{"Delete"}, true, (*session).Destroy, 503},
+		{"at the Delete of RegenerateID", []string{"Delete"}, true, (*session).RegenerateID, 503},
+		{"at Touch", []string{"Touch"}, true, func(*session) {}, 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &hangingStore{Store: newPlainStore()}
+				s := newSite(t, modes[2], func(c *config) { c.Store = h; c.IdleTimeout = time.Hour })
+				b := s.browser()
+				if tt.loaded {
+					b.do(func(s *session) { s.Data.N = 1 })
+				}
+				time.Sleep(30 * time.Minute) // in the bubble; a Touch is due
+				h.hang(tt.ops...)
+				start := time.Now()
+				res := b.do(tt.do)
+				if got := time.Since(start); got < 5*time.Second || got > 5*time.Second {
+					t.Errorf("got an answer after %v, want 5s", got)
+				}
+				if res.StatusCode != tt.status || len(res.setCookies()) > 0 {
+					t.Errorf("got %d with %q, want %d without a cookie", res.StatusCode, res.setCookies(), tt.status)
+				}
+				if got := s.events.of(sessions.EventFailed); len(got) != 1 || !errors.Is(got[0].Err, context.DeadlineExceeded) {
+					t.Errorf("got the events %v, want one that the time is over", got)
+				}
+			})
+		})
+	}
+}
+
+func TestSaveObeysItsContext(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		ops    []string
+		loaded bool
+	}{
+		{"at Update", []string{"Update"}, true},
+		{"at Create", []string{"Create", "Delete"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &hangingStore{Store: newPlainStore()}
+				s := newSite(t, modes[2], func(c *config) { c.Store = h })
+				b := s.browser()
+				if tt.loaded {
+					b.do(func(s *session) { s.Data.N = 1 })
+				}
+				b.serve(func(w http.ResponseWriter, r *http.Request) {
+					sess := sessions.Get[AppSession](r.Context())
+					sess.Data.N = 2
+					h.hang(tt.ops...)
+					ctx, cancel := context.WithTimeout(r.Context(), 10*time.Millisecond)
+					defer cancel()
+					start := time.Now()
+					err := sess.Save(ctx)
+					if got := time.Since(start); got > 10*time.Millisecond || !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("got %v after %v, want the context's error after 10ms", err, got)
+					}
+					h.hang()
+				})
+				if data, _ := b.peek(); data.N != 2 {
+					t.Errorf("got N=%d, want 2 by the commit that followed", data.N)
+				}
+			})
+		})
+	}
+}
+
+func TestFailedTouchIsTriedAndToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hangingStore{Store: newPlainStore()}
+		s := newSite(t, modes[2], func(c *config) { c.Store = h; c.IdleTimeout = time.Hour })
+		b := s.browser()
+		b.do(func(s *session) { s.Data.N = 1 })
+		time.Sleep(30 * time.Minute)
+		h.hang("Touch")
+		start := time.Now()
+		res := b.serve(func(w http.ResponseWriter, r *http.Request) {
+			sessions.Get[AppSession](r.Context())
+			_, _ = io.WriteString(w, "page") // the commit; nothing is left to do at return
+		})
+		if got := time.Since(start); res.StatusCode != 200 || res.body != "page" || got != 5*time.Second {
+			t.Errorf("got %d %q after %v, want the page after 5s", res.StatusCode, res.body, got)
+		}
+		if got := s.events.of(sessions.EventFailed); len(got) != 1 || !errors.Is(got[0].Err, context.DeadlineExceeded) {
+			t.Errorf("got the events %v, want one failure", got)
+		}
+	})
+}
+
+func TestTimeoutHandlerOutsideIsSafe(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		for _, tt := range []struct {
+			name string
+			do   func(*session)
+			late bool
+			n    int // in the next request, with a store
+		}{
+			{"with an edit", func(s *session) { s.Data.N = 2 }, false, 2},
+			{"with a RegenerateID", func(s *session) { s.Data.N = 2; s.RegenerateID() }, true, 1},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newSite(t, m, nil)
+					b := s.browser()
+					b.do(func(s *session) { s.Data.N = 1 })
+					done := make(chan struct{}, 1)
+					next := s.handler
+					s.handler = http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						defer func() { done <- struct{}{} }()
+						next.ServeHTTP(w, r)
+					}), time.Second, "timeout")
+					res := b.serve(func(w http.ResponseWriter, r *http.Request) {
+						sess := sessions.Get[AppSession](r.Context())
+						<-r.Context().Done()
+						tt.do(sess)
+						_, _ = io.WriteString(w, "too late")
+					})
+					<-done
+					if res.StatusCode != 503 || res.body != "timeout" || len(res.setCookies()) > 0 {
+						t.Errorf("got %d %q with %q, want the timeout's answer", res.StatusCode, res.body, res.setCookies())
+					}
+					data, reason := b.peek()
+					<-done
+					want := 1
+					if m.hasStore() {
+						want = tt.n
+					}
+					if data.N != want || reason != sessions.ReasonNone {
+						t.Errorf("got N=%d (%q), want %d in a live session", data.N, reason, want)
+					}
+					if late := len(s.events.of(sessions.EventLate)) > 0; tt.late && !late {
+						t.Error("got no event for a RegenerateID that was not carried out")
+					}
+					if s.store != nil && len(s.store.live()) != 1 {
+						t.Errorf("got %d records, want 1", len(s.store.live()))
+					}
+				})
+			})
+		}
+	})
+}
+
+func TestTimeoutHandlerOutsideInTimeChangesNothing(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		s.handler = http.TimeoutHandler(s.handler, time.Hour, "timeout")
+		b := s.online(false)
+		res := b.do(func(s *session) { s.Data.N = 7 })
+		oneCookie(t, res.Header["Set-Cookie"])
+		if data, _ := b.peek(); data.N != 7 {
+			t.Errorf("got N=%d, want 7", data.N)
+		}
+	})
+}
