@@ -24,7 +24,12 @@ type change struct {
 	stored          bool
 	hash            uint64
 	mine            []byte // Data, encoded
+	skip            landing
 }
+
+// A landing counts what of a change an earlier attempt turned out to have
+// stored: it is no longer in the change's lists.
+type landing struct{ added, consumed, steps int }
 
 // A version is what a commit tries to store: at first this request's own view,
 // after a conflict that replayed on what another request stored.
@@ -63,6 +68,9 @@ func (s *state) saveBefore(ctx context.Context) error {
 		return err
 	}
 	defer s.x.gate.leave()
+	if s.tooLateFor("Save") {
+		return fmt.Errorf("%w: the request has ended", ErrTooLate)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -106,6 +114,7 @@ type flushing struct {
 func (s *state) flush(ctx context.Context, how flushing) error {
 	now := time.Now()
 	s.mu.Lock()
+	s.clear()
 	s.seen = s.acts
 	s.mu.Unlock()
 	if err := s.bury(ctx, how.sendable); err != nil || s.over() {
@@ -166,6 +175,7 @@ func (s *state) untouched() bool {
 func (s *state) change(now time.Time) *change {
 	for {
 		s.mu.Lock()
+		s.clear()
 		epoch := s.epoch
 		s.mu.Unlock()
 		hash := s.m.codec.hash(s.data)
@@ -218,7 +228,6 @@ func (s *state) bury(ctx context.Context, sendable bool) error {
 		return nil
 	}
 	if s.m.store == nil && !sendable {
-		s.buried(0)
 		return fmt.Errorf("%w: Destroy or Reset after the headers had left", ErrTooLate)
 	}
 	for _, id := range doomed {
@@ -317,8 +326,12 @@ func (m *core) recordEnd(expires int64, now time.Time) time.Time {
 func (s *state) discard(c *change, reason Reason, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone = true
 	s.event(Event{Kind: EventDiscarded, Reason: reason, Err: err})
+	if s.ending { // since this began; what a Reset has begun is not gone
+		return &discarded{err}
+	}
+	s.gone = true
+	s.x.line = "" // that of a Save, for an id that is dead now
 	if c != nil && s.epoch == c.epoch {
 		s.base.hash = c.hash // these need no second event
 		s.moved, s.prolonged = false, false
@@ -397,26 +410,25 @@ func (s *state) readyID(id identity, l life, now time.Time) error {
 
 // settle notes that a version was stored.
 func (s *state) settle(c *change, v *version, snap snapshot) {
-	merged := v.data != s.data
-	if merged {
-		value(s.data).Set(value(v.data))
-	}
-	snap.hash = c.hash
-	if merged {
-		snap.hash = s.m.codec.hash(s.data)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v.dropped > 0 {
 		s.event(Event{Kind: EventFlashDropped, Err: fmt.Errorf("%d of the oldest, more than %d were waiting", v.dropped, maxFlashes)})
 	}
 	if s.ending { // since this began
-		s.doomed = append(s.doomed, snap.ID)
+		if s.m.store != nil {
+			s.doomed = append(s.doomed, snap.ID)
+		}
 		return
+	}
+	snap.hash = c.hash
+	if v.data != s.data { // merged
+		value(s.data).Set(value(v.data))
+		snap.hash = s.m.codec.hash(s.data)
 	}
 	s.x.importsEnd = s.x.importsEnd || c.imported
 	s.base, s.stored = snap, true
-	s.added, s.consumed, s.steps = s.added[len(c.added):], s.consumed[len(c.consumed):], s.steps[len(c.steps):]
+	s.added, s.consumed, s.steps = s.added[c.skip.added+len(c.added):], s.consumed[c.skip.consumed+len(c.consumed):], s.steps[c.skip.steps+len(c.steps):]
 	s.imported = false
 	s.oldKey, s.tried = false, nil
 	if s.epoch == c.epoch {

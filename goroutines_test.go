@@ -53,8 +53,8 @@ func TestRegenerateIDWhileASaveReadsDataIsAllOrNothing(t *testing.T) {
 			s.set(slowSession{N: 1})
 			res := s.do(func(x *sessions.Session[slowSession]) {
 				x.SetLifetime(time.Hour)
+				done := make(chan bool)
 				slowCodecHook = func() {
-					done := make(chan bool)
 					go func() { verb(x); close(done) }()
 					if name == "RegenerateID" { // Reset waits for the Save
 						<-done
@@ -63,6 +63,7 @@ func TestRegenerateIDWhileASaveReadsDataIsAllOrNothing(t *testing.T) {
 				if err := x.Save(context.Background()); err != nil {
 					t.Error(err)
 				}
+				<-done
 			})
 			if res.StatusCode != http.StatusOK || len(store.live()) != 1 {
 				t.Errorf("got %d and %d records, want one", res.StatusCode, len(store.live()))
@@ -336,4 +337,273 @@ func TestPrintingASessionReadsNoData(t *testing.T) {
 		}
 		<-done
 	})
+}
+
+var errLost = errors.New("the answer is lost")
+
+// failing returns a hook that fails the nth operation of a kind.
+func failing(op string, nth int) func(string, sessions.ID) error {
+	n := 0
+	return func(o string, _ sessions.ID) error {
+		if o == op {
+			if n++; n == nth {
+				return errLost
+			}
+		}
+		return nil
+	}
+}
+
+func TestDestroyDuringACommitInCookieMode(t *testing.T) {
+	for name, verb := range map[string]func(*session){"Destroy": (*session).Destroy, "Reset": (*session).Reset} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var x *session
+				during := false
+				s := newSite(t, modes[0], func(c *config) {
+					c.Validate = func(*AppSession) error {
+						if during {
+							during = false
+							go verb(x)
+							time.Sleep(time.Millisecond)
+						}
+						return nil
+					}
+				})
+				b := s.browser()
+				b.do(func(s *session) { s.Data.UserID = 42 })
+				b.do(func(y *session) { x, during = y, true; x.Data.N = 2 })
+				synctest.Wait()
+				if d, _ := b.peek(); d.UserID != 0 {
+					t.Errorf("got user %d, want the visitor signed out", d.UserID)
+				}
+			})
+		})
+	}
+}
+
+func TestResetIsNotOvertakenByACommit(t *testing.T) {
+	for _, m := range []mode{modes[0], modes[3]} {
+		t.Run(m.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				slow := false
+				s := newSite(t, m, func(c *config) {
+					c.Validate = func(*AppSession) error {
+						if slow {
+							slow = false
+							time.Sleep(time.Second)
+						}
+						return nil
+					}
+				})
+				b := s.browser()
+				b.do(func(s *session) { s.Data.UserID = 7 })
+				b.serve(func(w http.ResponseWriter, r *http.Request) {
+					x := sessions.Get[AppSession](r.Context())
+					x.Data.N, slow = 1, true
+					go func() { _ = x.Save(context.Background()) }()
+					time.Sleep(time.Millisecond)
+					go func() { time.Sleep(time.Millisecond); x.Reset() }()
+					_, _ = io.WriteString(w, "x") // waits for the Save, as Reset does
+				})
+				synctest.Wait()
+				if d, _ := b.peek(); d.UserID != 0 {
+					t.Errorf("got user %d, want the visitor signed out", d.UserID)
+				}
+			})
+		})
+	}
+}
+
+func TestResetWithinAnUpdateThatASaveRepeatsStays(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		b := newSite(t, m, nil).browser()
+		b.do(func(s *session) { s.Data.UserID = 7 })
+		b.do(func(x *session) {
+			b.clone().do(func(y *session) { y.Update(func(d *AppSession) { d.N++ }) })
+			x.Update(func(d *AppSession) {
+				if d.N++; d.N > 1 {
+					x.Reset()
+				}
+			})
+			_ = x.Save(context.Background())
+			if x.Data.UserID != 0 {
+				t.Errorf("got %+v, want it zero", x.Data)
+			}
+		})
+		if d, _ := b.peek(); d.UserID != 0 {
+			t.Errorf("got user %d, want the visitor signed out", d.UserID)
+		}
+	})
+}
+
+func TestLostAnswersAreNotReplayedOnThemselves(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		t.Run("of a merged state", func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			b.do(func(s *session) { s.Data.Role = "user" })
+			b.do(func(x *session) {
+				b.clone().do(func(y *session) { y.Data.Name = "theirs"; y.Update(func(d *AppSession) { d.N++ }) })
+				x.Update(func(d *AppSession) { d.N++ })
+				s.store.hook(nil, failing("Update", 2))
+				if err := x.Save(context.Background()); err == nil {
+					t.Error("got no error")
+				}
+				s.store.hook(nil, nil)
+			})
+			if d, _ := b.peek(); d.N != 2 || d.Name != "theirs" || d.Role != "user" {
+				t.Errorf("got %+v, want both requests' changes once", d)
+			}
+		})
+		t.Run("twice, of which the second was not carried out", func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			b.do(func(s *session) { s.Data.Role = "user" })
+			b.do(func(x *session) {
+				s.store.hook(nil, failing("Update", 1))
+				x.Update(func(d *AppSession) { d.N++ })
+				x.Flash("info", "once")
+				_ = x.Save(context.Background())
+				x.Data.Name = "Bob"
+				s.store.hook(failing("Update", 1), nil)
+				_ = x.Save(context.Background())
+				s.store.hook(nil, nil)
+			})
+			b.do(func(s *session) {
+				if f := s.Flashes(); s.Data.N != 1 || s.Data.Name != "Bob" || len(f) != 1 {
+					t.Errorf("got %+v and %v, want each once", s.Data, f)
+				}
+			})
+		})
+	})
+}
+
+// A curiousStore asks for the session while it loads it, as a driver's log does.
+type curiousStore struct{ sessions.Store }
+
+func (c curiousStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	if s, ok := sessions.Lookup[AppSession](ctx); ok {
+		_ = s.ID()
+	}
+	return c.Store.Load(ctx, id)
+}
+
+func TestStoreThatAsksForTheSessionOfItsContext(t *testing.T) {
+	s := newSite(t, modes[3], func(c *config) { c.Store = curiousStore{c.Store} })
+	b := s.browser()
+	b.do(func(s *session) { s.Data.N = 5 })
+	if d, reason := b.peek(); d.N != 5 {
+		t.Errorf("got N=%d (%q), want 5", d.N, reason)
+	}
+}
+
+func TestResetWhileASaveFindsTheRecordGoneBeginsAnother(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			b.do(func(s *session) { s.Data.N = 1 })
+			b.do(func(x *session) {
+				x.Data.N = 2
+				s.store.hook(func(op string, _ sessions.ID) error {
+					if op == "Update" {
+						time.Sleep(time.Second)
+						return sessions.ErrNotFound
+					}
+					return nil
+				}, nil)
+				go func() { _ = x.Save(context.Background()) }()
+				time.Sleep(time.Millisecond)
+				x.Reset()
+				x.Flash("info", "bye")
+			})
+			b.do(func(s *session) {
+				if len(s.Flashes()) != 1 {
+					t.Error("the message is lost")
+				}
+			})
+		})
+	})
+}
+
+func TestDestroyDuringACommitThatFailsIsCarriedOut(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			b.do(func(s *session) { s.Data.N = 1 })
+			var x *session
+			s.store.hook(func(op string, _ sessions.ID) error {
+				if op == "Update" {
+					go x.Destroy()
+					time.Sleep(time.Second)
+					return errLost
+				}
+				return nil
+			}, nil)
+			b.do(func(y *session) { x = y; x.Data.N = 2 })
+			synctest.Wait()
+			if live := s.store.live(); len(live) != 0 {
+				t.Errorf("got %d records, want none", len(live))
+			}
+		})
+	})
+}
+
+func TestVerbsThatNeverStopAreReported(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data.N = 1 })
+		var x *session
+		s.store.hook(nil, func(op string, _ sessions.ID) error {
+			if op == "Update" {
+				x.Flash("info", "x")
+			}
+			return nil
+		})
+		b.do(func(y *session) { x = y; x.Data.N = 2 })
+		if n := len(s.events.of(sessions.EventLate)); n != 1 {
+			t.Errorf("got %d late events, want 1 for the last message", n)
+		}
+	})
+}
+
+func TestCookieOfASaveWhoseSessionIsRevokedIsNotSent(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data.N = 1 })
+		res := b.do(func(x *session) {
+			x.RegenerateID()
+			_ = x.Save(context.Background())
+			if err := s.mgr.Revoke(context.Background(), x.ID()); err != nil {
+				t.Error(err)
+			}
+			x.Data.N = 2
+		})
+		if lines := res.setCookies(); len(lines) > 0 {
+			t.Errorf("got %v, want no cookie of a dead id", lines)
+		}
+	})
+}
+
+type (
+	codecBase struct{ A int }
+	lostField struct {
+		codecBase
+		Count int
+	}
+)
+
+func (b codecBase) EncodeMsgpack(e *msgpack.Encoder) error { return e.EncodeInt(int64(b.A)) }
+func (b *codecBase) DecodeMsgpack(d *msgpack.Decoder) (err error) {
+	b.A, err = d.DecodeInt()
+	return err
+}
+
+func TestCodecPromotedFromAnUnexportedFieldIsRefused(t *testing.T) {
+	type holder struct{ F lostField }
+	refused(t, newOf[holder](t), "holder.F", "Count")
 }

@@ -95,7 +95,7 @@ func (x *exchange) load() error {
 	for _, c := range claims {
 		a.ids = append(a.ids, c.id)
 	}
-	ctx, cancel := m.bounded(x)
+	ctx, cancel := m.bounded(x.Context) // in which the session cannot be asked for yet
 	defer cancel()
 	now := time.Now()
 	for len(claims) > 0 {

@@ -229,7 +229,7 @@ func (x *exchange) commit(hijack bool) error {
 	})
 	if err != nil {
 		s.mu.Lock()
-		s.failedAt = s.acts
+		s.failedAt = s.seen
 		s.mu.Unlock()
 	}
 	return err
@@ -244,11 +244,17 @@ func (x *exchange) late(s *state) {
 // abort carries out a Destroy, or that half of a Reset, after a panic, and what
 // a Save has stored before gets its cookie.
 func (x *exchange) abort(s *state) {
+	x.sent.Store(true)
 	_ = s.run(func(ctx context.Context) error {
+		s.mu.Lock()
+		s.seen = s.acts
+		s.mu.Unlock()
 		if x.writer.phase != open {
 			return s.bury(ctx, false)
 		}
-		defer x.place(x.writer.inner.Header())
+		h := x.writer.inner.Header()
+		addVary(h)
+		defer x.place(h)
 		return s.bury(ctx, true)
 	})
 }
@@ -312,6 +318,7 @@ func (x *exchange) finish(returned bool) {
 		}
 	}
 	s.end(true)
+	s.emit()
 }
 
 // maxMore bounds how long a goroutine that will not stop holds up a request.
@@ -326,10 +333,13 @@ func (s *state) destroyedSince() bool {
 }
 
 // end closes the session to verbs, but unless forced to not if there were some
-// that no commit has looked at.
+// that no commit has looked at. Those it reports.
 func (s *state) end(forced bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.ended && forced && s.acts != s.seen {
+		s.event(Event{Kind: EventLate, Err: errors.New("the session was changed when nothing could be stored any more")})
+	}
 	s.ended = s.ended || forced || s.acts == s.seen
 	return s.ended
 }

@@ -114,7 +114,9 @@ func (s *state) replace(ctx context.Context, c *change, v *version) (snapshot, *
 		case errors.Is(err, ErrNotFound):
 			return snap, v, s.discard(c, ReasonUnknown, err)
 		case !errors.Is(err, ErrConflict):
-			s.tried = &attempt{sent: rec.Data, c: c, v: v, snap: snap}
+			s.mu.Lock()
+			s.tried = append(s.tried, &attempt{sent: rec.Data, c: c, snap: snap})
+			s.mu.Unlock()
 			return snap, v, &storeError{"update", id, err}
 		}
 		if err := backOff(ctx, try, began); err != nil {
@@ -191,9 +193,14 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 	if err != nil {
 		return nil, 0, &storeError{"load", id, err}
 	}
-	if s.tried != nil && bytes.Equal(rec.Data, s.tried.sent) {
-		v, err := s.landed(c, rec)
-		return v, rec.Version, err
+	s.mu.Lock()
+	tried := s.tried
+	s.mu.Unlock()
+	for _, t := range tried {
+		if bytes.Equal(rec.Data, t.sent) {
+			v, err := s.landed(c, t)
+			return v, rec.Version, err
+		}
 	}
 	theirs, reason, err := s.m.read(id, rec, s.m.codec.new(), time.Now())
 	if reason != ReasonNone {
@@ -211,23 +218,17 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 type attempt struct {
 	sent []byte
 	c    *change
-	v    *version
 	snap snapshot
 }
 
 // landed goes on from an attempt that turns out to have been carried out: what
-// it stored must not be replayed on itself.
-func (s *state) landed(c *change, rec Record) (*version, error) {
-	t := s.tried
-	base := t.snap
-	base.version = rec.Version
-	c.base = base
-	c.added, c.consumed, c.steps = c.added[len(t.c.added):], c.consumed[len(t.c.consumed):], c.steps[len(t.c.steps):]
-	s.mu.Lock()
-	s.base, s.tried = base, nil
-	s.added, s.consumed, s.steps = s.added[len(t.c.added):], s.consumed[len(t.c.consumed):], s.steps[len(t.c.steps):]
-	s.mu.Unlock()
-	return s.replay(c, &base)
+// it stored must not be replayed on itself, only what came after it.
+func (s *state) landed(c *change, t *attempt) (*version, error) {
+	stored := landing{t.c.skip.added + len(t.c.added), t.c.skip.consumed + len(t.c.consumed), t.c.skip.steps + len(t.c.steps)}
+	c.added, c.consumed, c.steps = c.added[stored.added-c.skip.added:], c.consumed[stored.consumed-c.skip.consumed:], c.steps[stored.steps-c.skip.steps:]
+	c.skip = stored
+	c.base.data = t.c.mine // this request's side of what was stored
+	return s.replay(c, &t.snap)
 }
 
 func (s *state) replay(c *change, theirs *snapshot) (*version, error) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -159,14 +160,14 @@ type state struct {
 	ending          bool // Destroy or Reset, not carried out yet
 	doomed          []ID // that these delete
 	orphans         []ID // records that an unfinished Save has left
-	tried           *attempt
+	tried           []*attempt
 	epoch           int // counts what makes a running commit stale: verbs that change the id, the end or all
 	acts            int // counts every verb, and seen those that a commit has looked at
 	seen            int
 	failedAt        int // acts when a commit failed
 
 	updating bool // an Update's function runs
-	wipe     bool // and Data is to be cleared after it
+	wipe     bool // Data is to be cleared
 
 	sent          bool // the headers
 	ended         bool // the request
@@ -386,26 +387,40 @@ func (s *state) destroy(restart bool) {
 	s.epoch++
 	s.acts++
 	if s.m.store != nil {
-		if s.stored {
-			s.doomed = append(s.doomed, s.base.ID)
+		for _, id := range append(slices.Clip(s.x.known()), s.base.ID) {
+			if id != (ID{}) && !slices.Contains(s.doomed, id) {
+				s.doomed = append(s.doomed, id)
+			}
 		}
-		s.doomed = append(s.doomed, s.x.known()...)
 	}
 	s.destroyed = !restart
 	s.ending = true
 	s.stored, s.base = false, snapshot{hash: s.m.codec.zeroHash}
-	s.visible, s.added, s.consumed, s.steps = nil, nil, nil, nil
+	s.visible, s.added, s.consumed, s.steps, s.tried = nil, nil, nil, nil, nil
 	s.moved, s.prolonged, s.imported, s.gone, s.lateMove, s.lateProlonged = false, false, false, false, false, false
 	if restart {
 		s.reason = ReasonReset
 		s.id, s.life = identity{}, life{}
 	}
-	s.wipe = s.updating
-	wipe := !s.updating
+	// Data belongs to whoever holds the gate, which may be a commit that is
+	// about to read it.
+	s.wipe = true
+	wait := !s.updating
 	s.mu.Unlock()
-	if wipe {
+	if wait {
 		s.x.gate.enter()
 		defer s.x.gate.leave()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.clear()
+	}
+}
+
+// clear carries out the wipe that a Destroy or Reset asked for. mu and the gate
+// are held.
+func (s *state) clear() {
+	if s.wipe {
+		s.wipe = false
 		value(s.data).SetZero()
 	}
 }
@@ -456,6 +471,7 @@ func (s *state) beginUpdate() bool {
 	if s.destroyed {
 		return false
 	}
+	s.clear()
 	s.acts++
 	s.updating = true
 	return true
@@ -465,10 +481,7 @@ func (s *state) endUpdate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.updating = false
-	if s.wipe {
-		s.wipe = false
-		value(s.data).SetZero()
-	}
+	s.clear()
 }
 
 // A gate is a lock that may be held over the application's code and over

@@ -137,13 +137,16 @@ func lostBeside(t reflect.Type, enc string) string {
 	from := -1
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if !f.Anonymous || !f.IsExported() {
+		if !f.Anonymous {
 			continue
 		}
-		inner := outer.Elem().Field(i)
-		FillAll(inner)
+		inner := reflect.New(f.Type)
+		if f.IsExported() { // others compare by their zero value
+			FillAll(inner.Elem())
+			outer.Elem().Field(i).Set(inner.Elem())
+		}
 		if b, ok := encodedBy(enc, outer); ok {
-			if c, ok := encodedBy(enc, inner.Addr()); ok && bytes.Equal(b, c) {
+			if c, ok := encodedBy(enc, inner); ok && bytes.Equal(b, c) {
 				from = i
 			}
 		}
