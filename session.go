@@ -111,9 +111,11 @@ func (s *Session[T]) Update(f func(*T)) {
 // what the commit would. After the headers it stores what needs no new cookie.
 //
 // It returns ErrNotFound once the session was destroyed or revoked elsewhere,
-// also if there is nothing to store, ErrTooLate where a cookie would be needed and the headers are gone or the
-// request has ended, ErrInvalid, ErrTooLarge, or an error of the Store. It obeys
-// ctx and takes 5 seconds at most.
+// also if there is nothing to store, ErrTooLate where a cookie would be needed
+// and the headers are gone or the request has ended, ErrInvalid, ErrTooLarge, or
+// an error of the Store. After that one it is unknown whether it was stored: the
+// next try finds out, unless another request has changed the session since, in
+// which case an Update may count twice. It obeys ctx and takes 5 seconds at most.
 func (s *Session[T]) Save(ctx context.Context) error { return s.state.save(ctx) }
 
 // SetLifetime sets the absolute end of the session to d from now, and the length
