@@ -31,6 +31,11 @@ type change struct {
 // stored: it is no longer in the change's lists.
 type landing struct{ added, consumed, steps int }
 
+// done counts all of the change, with what landed before.
+func (c *change) done() landing {
+	return landing{c.skip.added + len(c.added), c.skip.consumed + len(c.consumed), c.skip.steps + len(c.steps)}
+}
+
 // A version is what a commit tries to store: at first this request's own view,
 // after a conflict that replayed on what another request stored.
 type version struct {
@@ -92,7 +97,7 @@ func (s *state) rehearse() error {
 	if err != nil {
 		return err
 	}
-	_, err = s.cookieOf(c, v, now)
+	_, _, err = s.cookieOf(c, v, now)
 	return err
 }
 
@@ -335,9 +340,16 @@ func (s *state) discard(c *change, reason Reason, err error) error {
 	if c != nil && s.epoch == c.epoch {
 		s.base.hash = c.hash // these need no second event
 		s.moved, s.prolonged = false, false
-		s.added, s.consumed = s.added[len(c.added):], s.consumed[len(c.consumed):]
+		s.forget(c)
 	}
 	return &discarded{err}
+}
+
+// forget takes what a commit has dealt with off the lists of what is to be
+// stored; verbs since it began stay. mu is held.
+func (s *state) forget(c *change) {
+	done := c.done()
+	s.added, s.consumed, s.steps = s.added[done.added:], s.consumed[done.consumed:], s.steps[done.steps:]
 }
 
 // headerOf is that of a body for the session.
@@ -381,21 +393,22 @@ func (m *core) idCookie(id identity, l life, now time.Time) (string, error) {
 	return m.cookie.line(b, secondsTo(l.expires, now), l.lifetime != 0)
 }
 
-func (s *state) cookieOf(c *change, v *version, now time.Time) (string, error) {
-	h := s.m.headerOf(c.id, v.life, now)
+func (s *state) cookieOf(c *change, v *version, now time.Time) (line string, h header, err error) {
+	h = s.m.headerOf(c.id, v.life, now)
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
 	*buf = v.appendBody((*buf)[:0], h)
-	return s.m.dataCookie(*buf, &h, now)
+	line, err = s.m.dataCookie(*buf, &h, now)
+	return line, h, err
 }
 
 func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
-	line, err := s.cookieOf(c, v, now)
+	line, h, err := s.cookieOf(c, v, now)
 	if err != nil {
 		return err
 	}
 	s.x.line = line
-	s.settle(c, v, snapshot{header: s.m.headerOf(c.id, v.life, now), data: v.encoded, flashes: v.flashes})
+	s.settle(c, v, snapshot{header: h, data: v.encoded, flashes: v.flashes})
 	return nil
 }
 
@@ -428,7 +441,7 @@ func (s *state) settle(c *change, v *version, snap snapshot) {
 	}
 	s.x.importsEnd = s.x.importsEnd || c.imported
 	s.base, s.stored = snap, true
-	s.added, s.consumed, s.steps = s.added[c.skip.added+len(c.added):], s.consumed[c.skip.consumed+len(c.consumed):], s.steps[c.skip.steps+len(c.steps):]
+	s.forget(c)
 	s.imported = false
 	s.oldKey, s.tried = false, nil
 	if s.epoch == c.epoch {

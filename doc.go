@@ -29,7 +29,7 @@
 // Without a [Store] the whole session travels in the cookie, signed by
 // a [Keyring], or sealed with Config.Encrypt. With one, the cookie carries a
 // signed id of which the store sees only the hash. [MemoryStore] is in this
-// package; others are modules under stores/.
+// package; another engine takes five methods.
 //
 // # Promises
 //

@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -333,7 +334,7 @@ func TestPrintingASessionReadsNoData(t *testing.T) {
 		for range 100 {
 			_ = s.LogValue()
 			_, _ = s.MarshalText()
-			httptest.NewRecorder().Body.WriteString(sprint(s))
+			httptest.NewRecorder().Body.WriteString(fmt.Sprint(s))
 		}
 		<-done
 	})

@@ -3,7 +3,6 @@ package sessions_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -510,7 +509,3 @@ func (h *hookStore) Touch(ctx context.Context, id sessions.ID, expires time.Time
 func (h *hookStore) Delete(ctx context.Context, id sessions.ID, version uint64) error {
 	return h.run("Delete", id, func() error { return h.Store.Delete(ctx, id, version) })
 }
-
-func errorIs(err, target error) bool { return errors.Is(err, target) }
-
-func sprint(v any) string { return fmt.Sprint(v) }

@@ -224,7 +224,7 @@ type attempt struct {
 // landed goes on from an attempt that turns out to have been carried out: what
 // it stored must not be replayed on itself, only what came after it.
 func (s *state) landed(c *change, t *attempt) (*version, error) {
-	stored := landing{t.c.skip.added + len(t.c.added), t.c.skip.consumed + len(t.c.consumed), t.c.skip.steps + len(t.c.steps)}
+	stored := t.c.done()
 	c.added, c.consumed, c.steps = c.added[stored.added-c.skip.added:], c.consumed[stored.consumed-c.skip.consumed:], c.steps[stored.steps-c.skip.steps:]
 	c.skip = stored
 	c.base.data = t.c.mine // this request's side of what was stored

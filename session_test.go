@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -374,7 +375,7 @@ func TestSaveAfterTheHeadersIsTooLateForACookie(t *testing.T) {
 					sess := sessions.Get[AppSession](r.Context())
 					w.WriteHeader(200)
 					verb(sess)
-					if err := sess.Save(r.Context()); !errorIs(err, sessions.ErrTooLate) {
+					if err := sess.Save(r.Context()); !errors.Is(err, sessions.ErrTooLate) {
 						t.Errorf("got %v, want ErrTooLate", err)
 					}
 				})
@@ -397,12 +398,12 @@ func TestSaveInCookieModeReportsWhatTheCommitWould(t *testing.T) {
 	b.serve(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		sess.Data.Role = "emperor"
-		if err := sess.Save(r.Context()); !errorIs(err, sessions.ErrInvalid) {
+		if err := sess.Save(r.Context()); !errors.Is(err, sessions.ErrInvalid) {
 			t.Errorf("got %v, want ErrInvalid", err)
 		}
 		sess.Data.Role = "user"
 		sess.Data.Name = string(make([]byte, 5000))
-		if err := sess.Save(r.Context()); !errorIs(err, sessions.ErrTooLarge) {
+		if err := sess.Save(r.Context()); !errors.Is(err, sessions.ErrTooLarge) {
 			t.Errorf("got %v, want ErrTooLarge", err)
 		}
 		sess.Data.Name = "fits"

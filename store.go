@@ -12,8 +12,7 @@ import (
 )
 
 // A Store keeps records under ids. It deals in bytes and knows nothing of the
-// session inside. Write one for another engine by these comments, and run
-// stores/storetest against it.
+// session inside. Write one for another engine by these comments.
 //
 // An expired record is absent, for every operation. Every operation is atomic,
 // and a Store may be used by any number of goroutines, and, where it is shared,
