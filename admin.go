@@ -74,7 +74,7 @@ func (m *Manager[T]) Sessions(ctx context.Context, owner string) iter.Seq2[Info[
 // lastUse is the later of the last write and of what the idle end says.
 // It is not later than now: a record from before an IdleTimeout was set has its
 // absolute end in that place.
-func (m *core) lastUse(snap snapshot, now time.Time) time.Time {
+func (m *core) lastUse(snap *snapshot, now time.Time) time.Time {
 	used := time.Unix(snap.used, 0)
 	if m.idle > 0 {
 		if touched := snap.ends.Add(-m.idle); touched.After(used) && !touched.After(now) {

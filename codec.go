@@ -177,7 +177,8 @@ func (p *plan) decode(data any, b []byte, trusted bool) (err error) {
 	}
 	defer caught(&err, "decoding")
 	if p.shape.IsMsgp() {
-		rest, err := data.(shape.Msgp).UnmarshalMsg(b)
+		// A copy: what it fills may keep parts of its argument.
+		rest, err := data.(shape.Msgp).UnmarshalMsg(bytes.Clone(b))
 		if err != nil || len(rest) > 0 {
 			return fmt.Errorf("does not fit its type (%T)", err)
 		}

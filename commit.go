@@ -12,7 +12,7 @@ import (
 // it stands when a commit begins. The commit works on it while other goroutines
 // of the request may go on.
 type change struct {
-	epoch           int
+	epoch           int32
 	id              identity // that the session is to have
 	life            life
 	moved           bool
@@ -20,7 +20,7 @@ type change struct {
 	imported        bool
 	added, consumed []Flash
 	steps           []step
-	base            snapshot
+	base            *snapshot
 	stored          bool
 	hash            uint64
 	mine            []byte // Data, encoded
@@ -117,17 +117,18 @@ type flushing struct {
 // flush brings the session to where it is kept, and readies its cookie. The gate
 // is held.
 func (s *state) flush(ctx context.Context, how flushing) error {
-	now := time.Now()
 	s.mu.Lock()
 	s.clear()
 	s.seen = s.acts
+	idle, base := s.idle(), s.base
 	s.mu.Unlock()
+	if idle && s.unedited(base) { // as most are
+		return s.refresh(ctx, how)
+	}
 	if err := s.bury(ctx, how.sendable); err != nil || s.over() {
 		return err
 	}
-	if s.untouched() {
-		return s.refresh(ctx, how, now)
-	}
+	now := time.Now()
 	c := s.change(now)
 	s.mu.Lock()
 	s.lateMove = s.lateMove || c.moved && how.pinned
@@ -141,6 +142,9 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 	case lateMove:
 		return fmt.Errorf("%w: RegenerateID when the new id cannot reach the browser; what the request changed is not stored", ErrTooLate)
 	case !c.dirty():
+		if !lateProlonged {
+			return s.refresh(ctx, how)
+		}
 	case !how.sendable && (s.m.store == nil || !c.stored || c.prolonged):
 		return fmt.Errorf("%w: the session was changed when its cookie could not be sent any more", ErrTooLate)
 	default:
@@ -166,13 +170,20 @@ func (s *state) write(ctx context.Context, c *change, now time.Time) error {
 	return s.storeRecord(ctx, c, v)
 }
 
-// untouched says that a request did nothing to the session, as most do not.
-func (s *state) untouched() bool {
-	s.mu.Lock()
-	acted := len(s.added)+len(s.consumed) > 0 || s.moved || s.prolonged || s.imported || s.gone || s.lateMove || s.lateProlonged
-	hash := s.base.hash
-	s.mu.Unlock()
-	return !acted && s.m.codec.hash(s.data) == hash
+// idle says that the request called no verb that a commit has to do with. mu is
+// held.
+func (s *state) idle() bool {
+	d := s.did
+	return (d == nil || len(d.added)+len(d.consumed)+len(d.orphans) == 0) && !s.moved && !s.prolonged && !s.imported &&
+		!s.ending && !s.destroyed && !s.gone && !s.lateMove && !s.lateProlonged
+}
+
+// unedited says that Data is what base has.
+func (s *state) unedited(base *snapshot) bool {
+	if base == s.m.none && value(s.data).IsZero() {
+		return true // which takes a fraction of a hash
+	}
+	return s.m.codec.hash(s.data) == base.hash
 }
 
 // change takes down what there is to store, all of it as of one moment: Data is
@@ -189,9 +200,10 @@ func (s *state) change(now time.Time) *change {
 			s.mu.Unlock()
 			continue
 		}
+		did := s.done()
 		c := &change{
 			epoch: epoch, moved: s.moved, prolonged: s.prolonged && s.stored, imported: s.imported,
-			added: slices.Clip(s.added), consumed: slices.Clip(s.consumed), steps: slices.Clip(s.steps),
+			added: slices.Clip(did.added), consumed: slices.Clip(did.consumed), steps: slices.Clip(did.steps),
 			base: s.base, stored: s.stored, hash: hash,
 		}
 		if c.dirty() {
@@ -223,8 +235,10 @@ func (s *state) own(c *change) (*version, error) {
 // cookie: a user must see that he is still signed in if that failed.
 func (s *state) bury(ctx context.Context, sendable bool) error {
 	s.mu.Lock()
-	ending, doomed, orphans := s.ending, s.doomed, s.orphans
-	s.orphans = nil
+	ending, doomed, orphans := s.ending, s.done().doomed, s.done().orphans
+	if orphans != nil {
+		s.did.orphans = nil
+	}
 	s.mu.Unlock()
 	for _, id := range orphans {
 		_ = s.m.store.Delete(ctx, id, 0) // nobody has a cookie for it
@@ -252,14 +266,15 @@ func (s *state) bury(ctx context.Context, sendable bool) error {
 func (s *state) buried(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.doomed = s.doomed[n:]
-	s.ending = len(s.doomed) > 0
+	d := s.do()
+	d.doomed = d.doomed[n:]
+	s.ending = len(d.doomed) > 0
 }
 
 // refresh notes the use of an unchanged session, at most once in a tenth of the
 // idle timeout, and re-issues a cookie that an older key signed. What fails here
 // is an event, and no new cookie.
-func (s *state) refresh(ctx context.Context, how flushing, now time.Time) error {
+func (s *state) refresh(ctx context.Context, how flushing) error {
 	idle := s.m.idle
 	s.mu.Lock()
 	if !s.stored || idle == 0 && !s.oldKey && !how.proof {
@@ -268,6 +283,7 @@ func (s *state) refresh(ctx context.Context, how flushing, now time.Time) error 
 	}
 	base, oldKey, id := s.base, s.oldKey, s.id
 	s.mu.Unlock()
+	now := time.Now()
 	if s.m.store == nil {
 		return s.reissue(base, oldKey, how, now)
 	}
@@ -283,7 +299,9 @@ func (s *state) refresh(ctx context.Context, how flushing, now time.Time) error 
 	}
 	err := s.m.store.Touch(ctx, base.ID, ends)
 	s.mu.Lock()
-	s.base.ends = ends // also if that failed: once in a request is enough
+	touched := *s.base
+	touched.ends = ends // also if that failed: once in a request is enough
+	s.base = &touched
 	s.oldKey = oldKey && !reissue
 	s.mu.Unlock()
 	switch {
@@ -300,7 +318,7 @@ func (s *state) refresh(ctx context.Context, how flushing, now time.Time) error 
 }
 
 // reissue renews a cookie that holds the session.
-func (s *state) reissue(base snapshot, oldKey bool, how flushing, now time.Time) error {
+func (s *state) reissue(base *snapshot, oldKey bool, how flushing, now time.Time) error {
 	due := s.m.idle > 0 && now.Sub(time.Unix(base.used, 0)) >= s.m.idle/10
 	if !how.sendable || !oldKey && !due || base.body == nil {
 		return nil
@@ -338,7 +356,9 @@ func (s *state) discard(c *change, reason Reason, err error) error {
 	s.gone = true
 	s.x.line = "" // that of a Save, for an id that is dead now
 	if c != nil && s.epoch == c.epoch {
-		s.base.hash = c.hash // these need no second event
+		given := *s.base
+		given.hash = c.hash // these need no second event
+		s.base = &given
 		s.moved, s.prolonged = false, false
 		s.forget(c)
 	}
@@ -348,8 +368,10 @@ func (s *state) discard(c *change, reason Reason, err error) error {
 // forget takes what a commit has dealt with off the lists of what is to be
 // stored; verbs since it began stay. mu is held.
 func (s *state) forget(c *change) {
-	done := c.done()
-	s.added, s.consumed, s.steps = s.added[done.added:], s.consumed[done.consumed:], s.steps[done.steps:]
+	if d := s.did; d != nil {
+		done := c.done()
+		d.added, d.consumed, d.steps = d.added[done.added:], d.consumed[done.consumed:], d.steps[done.steps:]
+	}
 }
 
 // headerOf is that of a body for the session.
@@ -408,7 +430,7 @@ func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
 		return err
 	}
 	s.x.line = line
-	s.settle(c, v, snapshot{header: h, data: v.encoded, flashes: v.flashes})
+	s.settle(c, v, &snapshot{header: h, flashes: v.flashes})
 	return nil
 }
 
@@ -422,7 +444,7 @@ func (s *state) readyID(id identity, l life, now time.Time) error {
 }
 
 // settle notes that a version was stored.
-func (s *state) settle(c *change, v *version, snap snapshot) {
+func (s *state) settle(c *change, v *version, snap *snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v.dropped > 0 {
@@ -430,7 +452,8 @@ func (s *state) settle(c *change, v *version, snap snapshot) {
 	}
 	if s.ending { // since this began
 		if s.m.store != nil {
-			s.doomed = append(s.doomed, snap.ID)
+			d := s.do()
+			d.doomed = append(d.doomed, snap.ID)
 		}
 		return
 	}
@@ -443,7 +466,10 @@ func (s *state) settle(c *change, v *version, snap snapshot) {
 	s.base, s.stored = snap, true
 	s.forget(c)
 	s.imported = false
-	s.oldKey, s.tried = false, nil
+	s.oldKey = false
+	if s.did != nil {
+		s.did.tried = nil
+	}
 	if s.epoch == c.epoch {
 		s.moved, s.prolonged = false, false
 		s.id, s.life = c.id, v.life

@@ -131,8 +131,9 @@ const defaultLifetime = 24 * time.Hour
 type core struct {
 	name         string // of T
 	key          any    // typeKey[T]{}
-	newSession   func(*state) (self, data any)
+	newSession   func() *state
 	codec        codec
+	none         *snapshot // of a session that is kept nowhere yet
 	keys         *Keyring
 	mode         string
 	signer       atomic.Pointer[signer]
@@ -158,9 +159,15 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 	m := &core{
 		name: reflect.TypeFor[T]().String(),
 		key:  typeKey[T]{},
-		newSession: func(s *state) (self, data any) {
-			session := &Session[T]{state: s}
-			return session, &session.Data
+		newSession: func() *state {
+			// One allocation: both live as long as the request.
+			s := new(struct {
+				session Session[T]
+				state   state
+			})
+			s.session.state = &s.state
+			s.state.self, s.state.data = &s.session, &s.session.Data
+			return &s.state
 		},
 		keys:         config.Keys,
 		mode:         "cookie",
@@ -207,6 +214,7 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 		}
 	}
 	refuse(m.codec.learn())
+	m.none = &snapshot{hash: m.codec.zeroHash}
 	refuse(errors.Join(m.codec.setUpgrades(upgrades)...))
 	var err error
 	m.cookie, err = cookie.spec()

@@ -45,7 +45,8 @@ func (s *state) flash(f Flash) {
 	defer s.mu.Unlock()
 	if !s.destroyed {
 		s.acts++
-		s.added = append(s.added, f)
+		d := s.do()
+		d.added = append(d.added, f)
 	}
 }
 
@@ -68,7 +69,8 @@ func (s *state) flashes(kinds []string) []Flash {
 	}
 	s.acts++
 	s.visible = left
-	s.consumed = append(s.consumed, taken...)
+	d := s.do()
+	d.consumed = append(d.consumed, taken...)
 	return taken
 }
 

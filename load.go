@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,8 +19,9 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // candidates calls visit for each cookie of our name that may be authentic: of
 // the right format, of least to most bytes and with the id of a key that we have.
-// It returns whether there was any cookie of the name.
-func (m *core) candidates(h http.Header, format byte, least, most int, visit func(token []byte, value string)) (came bool) {
+// The token is scratch; visit may keep it. candidates returns whether there was
+// any cookie of the name.
+func (m *core) candidates(h http.Header, format byte, least, most int, visit func(token *[]byte, value string) (kept bool)) (came bool) {
 	keys := m.signing()
 	tried := 0
 	m.cookie.values(h, func(value string) bool {
@@ -33,11 +35,14 @@ func (m *core) candidates(h http.Header, format byte, least, most int, visit fun
 		}
 		buf := scratch.Get().(*[]byte)
 		var ok bool
+		kept := false
 		if *buf, ok = appendToken((*buf)[:0], value); ok {
-			visit(*buf, value)
+			kept = visit(buf, value)
 			tried++
 		}
-		scratch.Put(buf)
+		if !kept {
+			scratch.Put(buf)
+		}
 		return tried < maxCandidates
 	})
 	return came
@@ -72,20 +77,21 @@ func (x *exchange) load() error {
 	m := x.m
 	var claims []idCookie
 	keys := m.signing()
-	came := m.candidates(x.req.Header, formatID, idSize, idSize, func(token []byte, _ string) {
-		body, old, ok := keys.verify(token)
+	came := m.candidates(x.req.Header, formatID, idSize, idSize, func(token *[]byte, _ string) (kept bool) {
+		body, old, ok := keys.verify(*token)
 		if !ok {
-			return
+			return false
 		}
 		c := idCookie{created: readTime(body), expires: readTime(body[5:]), oldKey: old}
 		copy(c.secret[:], body[10:])
 		c.id = hashOf(c.secret)
 		for i := range claims {
 			if claims[i].id == c.id {
-				return // the same cookie twice, or re-issued under another key
+				return false // the same cookie twice, or re-issued under another key
 			}
 		}
 		claims = append(claims, c)
+		return false
 	})
 	if !came {
 		return nil
@@ -146,9 +152,9 @@ func (x *exchange) known() []ID {
 // holds, or a new one. The gate is held.
 func (x *exchange) open() *state {
 	m := x.m
-	s := &state{x: x, m: m, sent: x.sent.Load(), ended: x.ended.Load()}
-	s.self, s.data = m.newSession(s)
-	s.base.hash = m.codec.zeroHash
+	s := m.newSession()
+	s.x, s.m, s.base = x, m, m.none
+	s.sent, s.ended = x.sent.Load(), x.ended.Load()
 	var err error
 	if m.store != nil {
 		s.reason, err = s.openRecord(x.arrived)
@@ -159,7 +165,6 @@ func (x *exchange) open() *state {
 		s.stored = true
 		s.life = life{created: s.base.created, expires: s.base.expires, lifetime: s.base.lifetime}
 		s.visible = s.base.flashes
-		s.base.hash = m.codec.hash(s.data)
 		return s
 	}
 	if s.reason != ReasonNoCookie {
@@ -168,10 +173,11 @@ func (x *exchange) open() *state {
 		s.adopt()
 		return s
 	}
-	// A decoder may have filled half of Data, and the id is left to what was
-	// refused: a newer program may read it.
-	value(s.data).SetZero()
-	s.base, s.id = snapshot{hash: m.codec.zeroHash}, identity{}
+	if err != nil {
+		value(s.data).SetZero() // a decoder may have filled half of it
+	}
+	// The id is left to what was refused: a newer program may read it.
+	s.base, s.id = m.none, identity{}
 	return s
 }
 
@@ -206,8 +212,8 @@ func (s *state) noteUpgrade() {
 }
 
 // read opens the record of an id and fills data, a pointer to a zero T.
-func (m *core) read(id ID, rec Record, data any, now time.Time) (snapshot, Reason, error) {
-	snap := snapshot{ID: id, version: rec.Version, ends: rec.Expires}
+func (m *core) read(id ID, rec Record, data any, now time.Time) (*snapshot, Reason, error) {
+	snap := &snapshot{ID: id, version: rec.Version, ends: rec.Expires}
 	body, authentic, err := m.openBody(id, rec.Data)
 	if err != nil {
 		return snap, ReasonUndecodable, err
@@ -219,7 +225,7 @@ func (m *core) read(id ID, rec Record, data any, now time.Time) (snapshot, Reaso
 	case snap.expires <= now.Unix():
 		return snap, ReasonExpired, nil
 	}
-	reason, err := m.readBody(&snap, body, data, authentic)
+	reason, err := m.readBody(snap, body, data, authentic)
 	return snap, reason, err
 }
 
@@ -247,7 +253,9 @@ func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (
 		return ReasonUndecodable, err
 	}
 	snap.flashes = flashes
-	snap.data, reason, err = m.codec.load(data, snap.header, rest, authentic)
+	if snap.data, reason, err = m.codec.load(data, snap.header, rest, authentic); err == nil {
+		snap.hash = m.codec.hash(data)
+	}
 	return reason, err
 }
 
@@ -260,28 +268,31 @@ func (s *state) openCookie() (Reason, error) {
 		format, least = formatSealed, prefixSize+nonceSize+headerSize+2+tagSize
 	}
 	keys := m.signing()
-	now := time.Now()
 	reason := ReasonForged
-	var best snapshot
+	var best *snapshot
 	var bestValue string
+	var held *[]byte // that best.body is a part of
 	ambiguous := false
-	s.came = m.candidates(s.x.req.Header, format, least, maxCookieSize, func(token []byte, value string) {
+	s.came = m.candidates(s.x.req.Header, format, least, maxCookieSize, func(token *[]byte, value string) (kept bool) {
 		var body []byte
 		var old, ok bool
 		if m.encrypt {
-			body, old, ok = keys.open(token, nil)
-		} else if body, old, ok = keys.verify(token); ok {
-			body = append([]byte(nil), body...) // token is scratch
+			body, old, ok = keys.open(*token, nil)
+		} else {
+			body, old, ok = keys.verify(*token)
 		}
 		if !ok || value == bestValue {
-			return
+			return false
 		}
 		h := parseHeader(body)
-		r := m.ended(h, now)
+		r := m.ended(h, time.Now())
 		ambiguous = ambiguous || bestValue != ""
-		if bestValue == "" || r == ReasonNone && (reason != ReasonNone || h.used > best.used) {
-			best, bestValue, reason, s.oldKey = snapshot{header: h, body: body}, value, r, old
+		if bestValue != "" && (r != ReasonNone || reason == ReasonNone && h.used <= best.used) {
+			return false
 		}
+		best, bestValue, held = &snapshot{header: h, body: body}, value, token
+		reason, s.oldKey = r, old
+		return true
 	})
 	if ambiguous {
 		s.queue(Event{Kind: EventAmbiguous})
@@ -297,7 +308,14 @@ func (s *state) openCookie() (Reason, error) {
 	if reason != ReasonNone {
 		return reason, nil
 	}
-	reason, err := m.readBody(&s.base, best.body, s.data, true)
+	reason, err := m.readBody(best, best.body, s.data, true)
+	best.data = nil // of no use: nobody else changes a cookie
+	if m.idle > 0 || s.oldKey {
+		best.body = bytes.Clone(best.body) // it may be re-issued
+	} else {
+		best.body = nil
+	}
+	scratch.Put(held)
 	if reason != ReasonNone {
 		return reason, err
 	}

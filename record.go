@@ -12,7 +12,7 @@ import (
 // storeRecord stores a version in the Store: by Create for a new session, by
 // Update for one that has a record, and by both for one whose id is new.
 func (s *state) storeRecord(ctx context.Context, c *change, v *version) error {
-	var snap snapshot
+	var snap *snapshot
 	var err error
 	needsCookie := !c.stored || c.moved || c.prolonged || s.oldKey
 	switch {
@@ -34,12 +34,12 @@ func (s *state) storeRecord(ctx context.Context, c *change, v *version) error {
 }
 
 // recordOf makes what the Store keeps of a version.
-func (m *core) recordOf(id identity, v *version, now time.Time) (rec Record, snap snapshot, err error) {
+func (m *core) recordOf(id identity, v *version, now time.Time) (rec Record, snap *snapshot, err error) {
 	rec.Expires = m.recordEnd(v.life.expires, now)
 	if rec.Owner, err = m.ownerOf(v.data); err != nil {
 		return rec, snap, err
 	}
-	snap = snapshot{header: m.headerOf(id, v.life, now), ID: id.id, ends: rec.Expires, data: v.encoded, flashes: v.flashes}
+	snap = &snapshot{header: m.headerOf(id, v.life, now), ID: id.id, ends: rec.Expires, data: v.encoded, flashes: v.flashes}
 	rec.Data = m.sealRecord(id.id, v, snap.header)
 	return rec, snap, nil
 }
@@ -67,7 +67,7 @@ func (m *core) ownerOf(data any) (owner string, err error) {
 const maxDraws = 3
 
 // create stores a record under c.id, and under another id if that is taken.
-func (s *state) create(ctx context.Context, c *change, v *version) (snapshot, error) {
+func (s *state) create(ctx context.Context, c *change, v *version) (*snapshot, error) {
 	for draws := 1; ; draws++ {
 		rec, snap, err := s.m.recordOf(c.id, v, time.Now())
 		if err != nil {
@@ -93,13 +93,14 @@ func (s *state) create(ctx context.Context, c *change, v *version) (snapshot, er
 func (s *state) undo(ctx context.Context, id ID) {
 	if s.m.store.Delete(ctx, id, 0) != nil {
 		s.mu.Lock()
-		s.orphans = append(s.orphans, id)
+		d := s.do()
+		d.orphans = append(d.orphans, id)
 		s.mu.Unlock()
 	}
 }
 
 // replace updates the record, on the newest state if another request was faster.
-func (s *state) replace(ctx context.Context, c *change, v *version) (snapshot, *version, error) {
+func (s *state) replace(ctx context.Context, c *change, v *version) (*snapshot, *version, error) {
 	id, expected, began := c.base.ID, c.base.version, time.Now()
 	for try := 0; ; try++ {
 		rec, snap, err := s.m.recordOf(c.id, v, time.Now())
@@ -115,7 +116,8 @@ func (s *state) replace(ctx context.Context, c *change, v *version) (snapshot, *
 			return snap, v, s.discard(c, ReasonUnknown, err)
 		case !errors.Is(err, ErrConflict):
 			s.mu.Lock()
-			s.tried = append(s.tried, &attempt{sent: rec.Data, c: c, snap: snap})
+			d := s.do()
+			d.tried = append(d.tried, &attempt{sent: rec.Data, c: c, snap: snap})
 			s.mu.Unlock()
 			return snap, v, &storeError{"update", id, err}
 		}
@@ -131,7 +133,7 @@ func (s *state) replace(ctx context.Context, c *change, v *version) (snapshot, *
 // move stores the session under its new id and deletes the old record at the
 // version that it knows, so that of two requests that move it one succeeds and
 // a logout is never outlived. There are never two records that stay.
-func (s *state) move(ctx context.Context, c *change, v *version) (snapshot, *version, error) {
+func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *version, error) {
 	snap, err := s.create(ctx, c, v)
 	if err != nil {
 		return snap, v, err
@@ -166,7 +168,7 @@ func (s *state) move(ctx context.Context, c *change, v *version) (snapshot, *ver
 
 // overwrite brings a merged version to the new record, which nobody else has a
 // cookie for; if it was revoked already, the session is gone.
-func (s *state) overwrite(ctx context.Context, c *change, v *version, expected uint64) (snapshot, error) {
+func (s *state) overwrite(ctx context.Context, c *change, v *version, expected uint64) (*snapshot, error) {
 	id := c.id
 	rec, snap, err := s.m.recordOf(id, v, time.Now())
 	if err != nil {
@@ -194,7 +196,7 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 		return nil, 0, &storeError{"load", id, err}
 	}
 	s.mu.Lock()
-	tried := s.tried
+	tried := s.done().tried
 	s.mu.Unlock()
 	for _, t := range tried {
 		if bytes.Equal(rec.Data, t.sent) {
@@ -206,7 +208,7 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 	if reason != ReasonNone {
 		return nil, 0, s.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%s): %v", ErrConflict, reason, err))
 	}
-	v, err := s.replay(c, &theirs)
+	v, err := s.replay(c, theirs)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -218,7 +220,7 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 type attempt struct {
 	sent []byte
 	c    *change
-	snap snapshot
+	snap *snapshot
 }
 
 // landed goes on from an attempt that turns out to have been carried out: what
@@ -227,8 +229,10 @@ func (s *state) landed(c *change, t *attempt) (*version, error) {
 	stored := t.c.done()
 	c.added, c.consumed, c.steps = c.added[stored.added-c.skip.added:], c.consumed[stored.consumed-c.skip.consumed:], c.steps[stored.steps-c.skip.steps:]
 	c.skip = stored
-	c.base.data = t.c.mine // this request's side of what was stored
-	return s.replay(c, &t.snap)
+	mine := *c.base
+	mine.data = t.c.mine // this request's side of what was stored
+	c.base = &mine
+	return s.replay(c, t.snap)
 }
 
 func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
