@@ -24,6 +24,7 @@ type change struct {
 	stored          bool
 	hash            uint64
 	mine            []byte // Data, encoded
+	first           version
 	skip            landing
 }
 
@@ -226,7 +227,8 @@ func (s *state) own(c *change) (*version, error) {
 	if c.mine, err = s.m.codec.encode(nil, s.data); err != nil {
 		return nil, err
 	}
-	v := &version{data: s.data, encoded: c.mine, life: c.life}
+	v := &c.first
+	v.data, v.encoded, v.life = s.data, c.mine, c.life
 	v.flashes, v.dropped = mergeFlashes(c.base.flashes, c.consumed, c.added)
 	return v, nil
 }

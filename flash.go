@@ -1,7 +1,7 @@
 package sessions
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -115,33 +115,34 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
+var errFlashes = errors.New("its flash messages cannot be read")
+
 // readFlashes reads what appendFlashes wrote, in the one spelling that it
 // writes, and returns what follows.
 func readFlashes(b []byte) (flashes []Flash, rest []byte, err error) {
-	bad := fmt.Errorf("its flash messages cannot be read")
 	n := 0
 	switch {
 	case len(b) == 0:
-		return nil, nil, bad
+		return nil, nil, errFlashes
 	case b[0]&0xf0 == msgpcode.FixedArrayLow:
 		n, rest = int(b[0]&0x0f), b[1:]
 	case b[0] == msgpcode.Array16 && len(b) >= 3 && b[1] == 0 && b[2] >= 16:
 		n, rest = int(b[2]), b[3:]
 	default:
-		return nil, nil, bad
+		return nil, nil, errFlashes
 	}
 	if n == 0 {
 		return nil, rest, nil
 	}
 	if n%2 != 0 || n/2 > maxFlashes {
-		return nil, nil, bad
+		return nil, nil, errFlashes
 	}
 	flashes = make([]Flash, n/2)
 	for i := range n {
 		var s string
 		var ok bool
 		if s, rest, ok = readString(rest); !ok {
-			return nil, nil, bad
+			return nil, nil, errFlashes
 		}
 		if i%2 == 0 {
 			flashes[i/2].Kind = s

@@ -48,6 +48,23 @@ func hash(n *node, v reflect.Value, h uint64) uint64 {
 	case bytesKind:
 		return mix(h, maphash.Bytes(seed, v.Bytes()))
 	case list, array, byteArray:
+		if v.Kind() == reflect.Slice && v.CanAddr() {
+			// Without reflection, a third of the time (BenchmarkHash).
+			switch all := v.Addr().Interface().(type) {
+			case *[]int:
+				h = mix(h, uint64(len(*all)))
+				for _, x := range *all {
+					h = mix(h, uint64(x))
+				}
+				return h
+			case *[]string:
+				h = mix(h, uint64(len(*all)))
+				for _, x := range *all {
+					h = mix(h, maphash.String(seed, x))
+				}
+				return h
+			}
+		}
 		l := v.Len()
 		h = mix(h, uint64(l))
 		for i := range l {

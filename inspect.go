@@ -1,0 +1,68 @@
+package sessions
+
+import (
+	"encoding/hex"
+
+	"github.com/typedsessions/sessions/internal/inspect"
+)
+
+func init() {
+	inspect.Open = openKeys
+	inspect.Formats = []inspect.Format{
+		{First: formatSigned, Least: prefixSize + headerSize + 2 + macSize, Most: canonical.DecodedLen(maxCookieSize)},
+		{First: formatSealed, Least: prefixSize + nonceSize + headerSize + 2 + tagSize, Most: canonical.DecodedLen(maxCookieSize)},
+		{First: formatID, Least: idSize, Most: idSize},
+	}
+	inspect.Canonical = func(value string) ([]byte, bool) { return appendToken(nil, value) }
+	inspect.Unverified = func(token []byte) inspect.Session {
+		return inspected(token[prefixSize : len(token)-macSize])
+	}
+}
+
+func openKeys(secrets string) ([]inspect.Key, error) {
+	k, err := ParseKeyring(secrets)
+	if err != nil {
+		return nil, err
+	}
+	var keys []inspect.Key
+	for _, secret := range k.ring().secrets {
+		alone := &ring{secrets: []ringSecret{secret}} // so that it is known which one it was
+		keys = append(keys, inspect.Key{ID: secret.id, Verify: alone.inspect})
+	}
+	return keys, nil
+}
+
+// inspect opens a token whose first byte and length are those of the format.
+func (r *ring) inspect(f inspect.Format, name string, token []byte) (inspect.Session, bool) {
+	switch f.First {
+	case formatSigned:
+		if body, _, ok := newSigner(r, "cookie", name).verify(token); ok {
+			return inspected(body), true
+		}
+	case formatSealed:
+		if body, _, ok := newSigner(r, "cookie", name).open(token, nil); ok {
+			return inspected(body), true
+		}
+	case formatID:
+		if body, _, ok := newSigner(r, "store", name).verify(token); ok {
+			id := hashOf([32]byte(body[10:]))
+			return inspect.Session{Created: readTime(body), Expires: readTime(body[5:]), ID: id.String()}, true
+		}
+	}
+	return inspect.Session{}, false
+}
+
+// inspected reads a body.
+func inspected(body []byte) inspect.Session {
+	h := parseHeader(body)
+	s := inspect.Session{
+		Created: h.created, Used: h.used, Expires: h.expires, Lifetime: h.lifetime, Schema: h.schema,
+		ID: hex.EncodeToString(h.id[:]), Content: body[headerSize:],
+	}
+	flashes, data, err := readFlashes(s.Content)
+	for _, f := range flashes {
+		s.Flashes = append(s.Flashes, [2]string{f.Kind, f.Message})
+	}
+	s.Data, s.Err = data, err
+	return s
+}
