@@ -1,9 +1,12 @@
 package sessions
 
 import (
+	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -11,6 +14,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -97,30 +103,39 @@ func forged(cookie string) string {
 	return string(b)
 }
 
-// A work is a request as DESIGN counts them: R read, W one field changed, N no
-// cookie, U a cookie that nobody asks for, F a forged one, L a login.
+// A work is one kind of request: R reads, W changes one field, N brings no
+// cookie, U one that nobody asks for, F a forged one, and L is a login.
 type work struct {
 	name   string
 	cookie func(real string) string
 	handle func(*http.Request)
-	floor  func(*floor, *http.Request, *benchWriter)
+	floor  func(*http.Request)
 }
 
 func works() []work {
 	var n int
 	same := func(c string) string { return c }
+	none := func(string) string { return "" }
+	idle := func(*http.Request) {}
 	get := func(r *http.Request) { _ = Get[benchSession](r.Context()).Data.UserID }
+	floorGet := func(r *http.Request) { _ = floorOf(r).get().UserID }
 	return []work{
-		{"R", same, get, (*floor).read},
-		{"W", same, func(r *http.Request) { n++; Get[benchSession](r.Context()).Data.UserID = n }, (*floor).write},
-		{"N", func(string) string { return "" }, func(*http.Request) {}, (*floor).nothing},
-		{"U", same, func(*http.Request) {}, (*floor).nothing},
-		{"F", forged, get, (*floor).forged},
-		{"L", func(string) string { return "" }, func(r *http.Request) {
+		{"R", same, get, floorGet},
+		{"W", same,
+			func(r *http.Request) { n++; Get[benchSession](r.Context()).Data.UserID = n },
+			func(r *http.Request) { n++; floorOf(r).get().UserID = n }},
+		{"N", none, idle, idle},
+		{"U", same, idle, idle},
+		{"F", forged, get, floorGet},
+		{"L", none, func(r *http.Request) {
 			s := Get[benchSession](r.Context())
 			s.RegenerateID()
 			s.Data = benchSession{UserID: 123456, Name: "Ada Lovelace", Role: "user"}
-		}, (*floor).login},
+		}, func(r *http.Request) {
+			s := floorOf(r)
+			*s.get() = benchSession{UserID: 123456, Name: "Ada Lovelace", Role: "user"}
+			_, _ = rand.Read(s.id[:])
+		}},
 	}
 }
 
@@ -157,17 +172,19 @@ func serve(b *testing.B, h http.Handler, r *http.Request) {
 
 func benchFloor(b *testing.B, w work, sealed bool) {
 	f := newFloor(sealed)
-	rw := &benchWriter{header: http.Header{}}
-	r := request(w.cookie(f.name + "=" + f.cookie(benchData())))
-	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { w.floor(f, r, rw) })
-	serve(b, h, r)
+	v := benchData()
+	f.encode(&v)
+	cookie := w.cookie(f.name + "=" + f.value(new([16]byte)))
+	serve(b, f.middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { w.floor(r) })), request(cookie))
 }
 
-// A floor does by hand what cannot be left out, and nothing else: it finds the
-// cookie, decodes base64, checks an HMAC with a reused state or opens AES-GCM
-// under a key of the message, decodes msgpack, validates, and for a read encodes
-// once to see that nothing changed. It has no lifetimes, keys, conflicts or
-// events.
+// A floor is the middleware that somebody would write by hand for this one type,
+// with what cannot be left out: the session in the context, the writer that adds
+// the cookie before the first byte; and where the handler asks for the session,
+// the scan for the cookie, base64, an HMAC with a reused state or AES-GCM under
+// a key of the message, msgpack and validator, and one encoding to see what
+// changed. It has no lifetimes, key ring, stores, flashes, conflicts or events,
+// and serves one request at a time.
 type floor struct {
 	name     string
 	sealed   bool
@@ -176,11 +193,12 @@ type floor struct {
 	validate *validator.Validate
 	enc      *msgpack.Encoder
 	out      floorBuffer
+	dec      *msgpack.Decoder
+	in       *bytes.Reader
 	raw      []byte
+	line     []byte
 	body     []byte
 	sum      [32]byte
-	dec      *msgpack.Decoder
-	in       *strings.Reader
 }
 
 type floorBuffer []byte
@@ -193,10 +211,85 @@ const floorFixed = prefixSize + headerSize + 1
 
 func newFloor(sealed bool) *floor {
 	f := &floor{name: "__Host-session", sealed: sealed, validate: validator.New(validator.WithRequiredStructEnabled()), mac: hmac.New(sha256.New, make([]byte, 32))}
-	f.enc, f.in = msgpack.NewEncoder(&f.out), strings.NewReader("")
+	f.enc, f.in = msgpack.NewEncoder(&f.out), bytes.NewReader(nil)
 	f.dec = msgpack.NewDecoder(f.in)
 	f.block, _ = aes.NewCipher(make([]byte, 32))
 	return f
+}
+
+type floorKey struct{}
+
+// A floorSession is what a handler of the floor gets.
+type floorSession struct {
+	f    *floor
+	r    *http.Request
+	data *benchSession // nil until it is asked for
+	was  []byte        // as it came
+	id   [16]byte
+}
+
+func floorOf(r *http.Request) *floorSession { return r.Context().Value(floorKey{}).(*floorSession) }
+
+func (f *floor) middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := &floorSession{f: f, r: r}
+		fw := &floorWriter{ResponseWriter: w, s: s}
+		next.ServeHTTP(fw, r.WithContext(context.WithValue(r.Context(), floorKey{}, s)))
+		fw.commit()
+	})
+}
+
+type floorWriter struct {
+	http.ResponseWriter
+	s    *floorSession
+	done bool
+}
+
+func (w *floorWriter) WriteHeader(code int) { w.commit(); w.ResponseWriter.WriteHeader(code) }
+func (w *floorWriter) Write(b []byte) (int, error) {
+	w.commit()
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *floorWriter) commit() {
+	s := w.s
+	if w.done || s.data == nil {
+		return
+	}
+	w.done = true
+	h := w.Header()
+	h["Vary"] = append(h["Vary"], "Cookie")
+	if s.was == nil && reflect.ValueOf(s.data).Elem().IsZero() {
+		return
+	}
+	s.f.encode(s.data)
+	if bytes.Equal(s.f.out, s.was) {
+		return
+	}
+	if s.f.validate.Struct(s.data) != nil {
+		panic("invalid")
+	}
+	b := append(append(s.f.line[:0], s.f.name...), '=')
+	b = append(b, s.f.value(&s.id)...)
+	b = strconv.AppendInt(append(b, "; Path=/; Max-Age="...), 86400, 10)
+	s.f.line = append(b, "; HttpOnly; Secure; SameSite=Lax"...)
+	h["Set-Cookie"] = append(h["Set-Cookie"], string(s.f.line))
+	h["Cache-Control"] = []string{"private"}
+}
+
+// get loads the session.
+func (s *floorSession) get() *benchSession {
+	if s.data == nil {
+		s.data = new(benchSession)
+		if s.was = s.f.open(s.f.find(s.r)); s.was != nil {
+			s.f.in.Reset(s.was)
+			s.f.dec.Reset(s.f.in)
+			if s.f.dec.Decode(s.data) != nil || s.f.validate.Struct(s.data) != nil {
+				panic("not valid")
+			}
+		}
+	}
+	return s.data
 }
 
 func (f *floor) encode(v *benchSession) {
@@ -218,20 +311,20 @@ func (f *floor) aead() cipher.AEAD {
 	return aead
 }
 
-func (f *floor) cookie(v benchSession) string {
-	f.encode(&v)
-	f.raw = append(f.raw[:0], make([]byte, floorFixed)...)
-	binary.BigEndian.PutUint32(f.raw, uint32(time.Now().Unix()))
+// value returns the cookie's value for what was encoded last.
+func (f *floor) value(id *[16]byte) string {
+	f.body = append(f.body[:0], make([]byte, floorFixed)...)
+	binary.BigEndian.PutUint32(f.body, uint32(time.Now().Unix()))
+	copy(f.body[prefixSize:], id[:])
+	f.body = append(f.body, f.out...)
 	if f.sealed {
-		f.body = append(append(f.body[:0], f.raw[prefixSize:]...), f.out...)
-		f.raw = f.aead().Seal(append(f.raw[:prefixSize], make([]byte, nonceSize/2)...), nil, f.body, f.raw[:prefixSize])
+		f.body = f.aead().Seal(append(f.body[:prefixSize], make([]byte, nonceSize/2)...), nil, slices.Clone(f.body[prefixSize:]), f.body[:prefixSize])
 	} else {
-		f.raw = append(f.raw, f.out...)
 		f.mac.Reset()
-		f.mac.Write(f.raw)
-		f.raw = f.mac.Sum(f.raw)
+		f.mac.Write(f.body)
+		f.body = f.mac.Sum(f.body)
 	}
-	return base64.RawURLEncoding.EncodeToString(f.raw)
+	return base64.RawURLEncoding.EncodeToString(f.body)
 }
 
 func (f *floor) find(r *http.Request) string {
@@ -267,81 +360,6 @@ func (f *floor) open(value string) []byte {
 	}
 	return raw[floorFixed : len(raw)-32]
 }
-
-func (f *floor) load(r *http.Request) *benchSession {
-	body := f.open(f.find(r))
-	if body == nil {
-		return nil
-	}
-	v := new(benchSession)
-	f.in.Reset(string(body))
-	f.dec.Reset(f.in)
-	if f.dec.Decode(v) != nil || f.validate.Struct(v) != nil {
-		return nil
-	}
-	return v
-}
-
-func (f *floor) set(w *benchWriter, v *benchSession) {
-	w.header["Set-Cookie"] = append(w.header["Set-Cookie"], f.name+"="+f.cookie(*v)+"; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax")
-}
-
-func (f *floor) read(r *http.Request, w *benchWriter) {
-	v := f.load(r)
-	if v == nil {
-		panic("not authentic")
-	}
-	w.header["Vary"] = append(w.header["Vary"], "Cookie")
-	f.encode(v)
-}
-
-func (f *floor) write(r *http.Request, w *benchWriter) {
-	v := f.load(r)
-	w.header["Vary"] = append(w.header["Vary"], "Cookie")
-	v.UserID++
-	if f.validate.Struct(v) != nil {
-		panic("invalid")
-	}
-	f.set(w, v)
-}
-
-// nothing copies the request with a context, as any middleware of net/http that
-// hands something to its handler must.
-func (f *floor) nothing(r *http.Request, _ *benchWriter) {
-	sink = r.WithContext(&floorContext{r.Context(), f, [8]uintptr{}})
-}
-
-type floorContext struct {
-	ctx
-	f   *floor
-	pad [8]uintptr
-}
-
-func (f *floor) forged(r *http.Request, w *benchWriter) {
-	if f.load(r) != nil {
-		panic("authentic")
-	}
-	w.header["Vary"] = append(w.header["Vary"], "Cookie")
-	sink = r.WithContext(&floorContext{r.Context(), f, [8]uintptr{}})
-}
-
-func (f *floor) login(r *http.Request, w *benchWriter) {
-	v := &benchSession{UserID: 123456, Name: "Ada Lovelace", Role: "user"}
-	w.header["Vary"] = append(w.header["Vary"], "Cookie")
-	if f.validate.Struct(v) != nil {
-		panic("invalid")
-	}
-	f.set(w, v)
-}
-
-type ctx = interface {
-	Deadline() (time.Time, bool)
-	Done() <-chan struct{}
-	Err() error
-	Value(any) any
-}
-
-var sink any
 
 // BenchmarkLayers measures what a request is made of.
 func BenchmarkLayers(b *testing.B) {
