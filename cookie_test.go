@@ -861,6 +861,24 @@ func TestHugeValuesAreRefused(t *testing.T) {
 	})
 }
 
+func TestAValueAbove4096BytesIsRefusedEvenIfAuthentic(t *testing.T) {
+	s := newSite(t, modes[0], nil)
+	for size := 3000; size > 2900; size-- { // around the limit
+		value := s.mgr.Padded(size)
+		want := sessions.ReasonForged
+		if len(value) <= 4096 {
+			want = sessions.ReasonNone
+		}
+		got := s.browser()
+		got.cookies["__Host-session"] = value
+		got.do(func(sess *session) {
+			if sess.Reason() != want {
+				t.Errorf("a value of %d bytes: got reason %q, want %q", len(value), sess.Reason(), want)
+			}
+		})
+	}
+}
+
 func TestSeveralCookieHeaderLinesAreRead(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		s := newSite(t, m, nil)

@@ -1,7 +1,28 @@
 package sessions
 
-import "crypto/cipher"
+import (
+	"bytes"
+	"crypto/cipher"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
 
 // SealingKey returns the AEAD that seals the one message whose nonce begins with
 // n, under a key of 32 bytes, for the published vectors of XAES-256-GCM.
 func SealingKey(key, n []byte) cipher.AEAD { return newSealKey(keyID{}, key).message(n) }
+
+// Padded returns the value of an authentic cookie whose data are a field that T
+// does not have, of n bytes, and so a value longer than any that we send.
+func (m *Manager[T]) Padded(n int) string {
+	now := time.Now()
+	l := life{created: now.Unix(), expires: now.Unix() + 3600}
+	h := m.core.headerOf(m.core.newIdentity(), l, now)
+	data, err := msgpack.Marshal(map[string]string{"unknown": string(bytes.Repeat([]byte("x"), n))})
+	if err != nil {
+		panic(err)
+	}
+	b := h.append(m.core.signing().appendPrefix(nil, formatSigned))
+	b = m.core.signing().appendMAC(append(append(b, 0x90), data...))
+	return canonical.EncodeToString(b)
+}

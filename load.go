@@ -273,7 +273,7 @@ func (s *state) openCookie() (Reason, error) {
 	var bestValue string
 	var held *[]byte // that best.body is a part of
 	ambiguous := false
-	s.came = m.candidates(s.x.req.Header, format, least, maxCookieSize, func(token *[]byte, value string) (kept bool) {
+	s.came = m.candidates(s.x.req.Header, format, least, canonical.DecodedLen(maxCookieSize), func(token *[]byte, value string) (kept bool) {
 		var body []byte
 		var old, ok bool
 		if m.encrypt {

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"strings"
+)
+
+// A cookie is what a browser sends of one. Its name is "" if only the value is
+// known.
+type cookie struct{ name, value string }
+
+// cookiesIn finds the cookies in what people have at hand: a value, name=value,
+// headers with others around them, or a curl command line.
+func cookiesIn(text string) ([]cookie, error) {
+	text = strings.TrimSpace(text)
+	if first, _, _ := strings.Cut(text, " "); first == "curl" || first == "curl.exe" {
+		words, err := shellWords(text)
+		return cookiesOfCurl(words), err
+	}
+	var cookies []cookie
+	headers := false
+	for line := range strings.Lines(text) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+		switch {
+		case ok && strings.EqualFold(name, "Cookie"):
+			cookies = append(cookies, pairs(value)...)
+			headers = true
+		case ok && strings.EqualFold(name, "Set-Cookie"):
+			value, _, _ = strings.Cut(value, ";") // attributes follow
+			cookies = append(cookies, pairs(value)...)
+			headers = true
+		}
+	}
+	if headers || text == "" {
+		return cookies, nil
+	}
+	first, _, _ := strings.Cut(text, ";")
+	if !strings.Contains(strings.TrimRight(first, "="), "=") {
+		return []cookie{{value: text}}, nil
+	}
+	return pairs(text), nil
+}
+
+// pairs splits the value of a Cookie header (RFC 6265, section 5.4).
+func pairs(s string) (cookies []cookie) {
+	for part := range strings.SplitSeq(s, ";") {
+		if name, value, ok := strings.Cut(part, "="); ok {
+			cookies = append(cookies, cookie{strings.TrimSpace(name), strings.TrimSpace(value)})
+		}
+	}
+	return cookies
+}
+
+// cookiesOfCurl finds those of -b, --cookie and -H 'Cookie: …'.
+func cookiesOfCurl(words []string) (cookies []cookie) {
+	for i, word := range words {
+		next := ""
+		if i+1 < len(words) {
+			next = words[i+1]
+		}
+		switch {
+		case word == "--cookie":
+			word = "b"
+		case word == "--header":
+			word = "H"
+		case len(word) >= 2 && word[0] == '-' && word[1] != '-':
+			// Short options stand together, and their value next to them: -sb a=b, -ba=b.
+			at := strings.IndexFunc(word[1:], func(r rune) bool { return !strings.ContainsRune("sSkLfgiIjNqv0123456#", r) })
+			if at < 0 {
+				continue
+			}
+			if value := word[1+at+1:]; value != "" {
+				next = value
+			}
+			word = word[1+at : 1+at+1]
+		default:
+			continue
+		}
+		switch name, value, _ := strings.Cut(next, ":"); {
+		case word == "b":
+			cookies = append(cookies, pairs(next)...)
+		case word == "H" && strings.EqualFold(strings.TrimSpace(name), "Cookie"):
+			cookies = append(cookies, pairs(value)...)
+		}
+	}
+	return cookies
+}
+
+// shellWords splits a command line as a shell does, with $'…' as browsers copy
+// it from, and without variables.
+func shellWords(s string) (words []string, err error) {
+	var word strings.Builder
+	begun := false
+	for i := 0; i < len(s); {
+		c := s[i]
+		i++
+		switch {
+		case strings.IndexByte(" \t\r\n", c) >= 0:
+			if begun {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			begun = false
+			continue
+		case c == '\\' && i < len(s):
+			if s[i] == '\r' && i+1 < len(s) && s[i+1] == '\n' {
+				i++
+			}
+			if s[i] != '\n' { // which continues the line
+				word.WriteByte(s[i])
+				begun = true
+			}
+			i++
+			continue
+		case c == '$' && i < len(s) && s[i] == '\'', c == '\'', c == '"':
+			quote, escapes := c, c != '\''
+			if c == '$' {
+				quote = '\''
+				i++
+			}
+			for ; i < len(s) && s[i] != quote; i++ {
+				if escapes && s[i] == '\\' && i+1 < len(s) {
+					i++
+				}
+				word.WriteByte(s[i])
+			}
+			if i == len(s) {
+				return words, errors.New("inspect: a quote of the curl command line is not closed")
+			}
+			i++
+		default:
+			word.WriteByte(c)
+		}
+		begun = true
+	}
+	if begun {
+		words = append(words, word.String())
+	}
+	return words, nil
+}

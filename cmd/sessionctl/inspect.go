@@ -1,0 +1,241 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/inspect"
+)
+
+// defaultNames are those that Config.Cookie chooses from.
+var defaultNames = []string{"__Host-session", "__Secure-session", "session"}
+
+// maxInput bounds what is read: a curl line holds the body of its request.
+const maxInput = 8 << 20
+
+func (c *command) inspect(args []string) (status int, err error) {
+	var x inspector
+	args, err = parse("inspect", args, func(f *flag.FlagSet) { f.StringVar(&x.name, "name", "", "") })
+	if err != nil {
+		return wrong, err
+	}
+	if _, x.keys, err = secrets(); err != nil {
+		return wrong, err
+	}
+	var cookies []cookie
+	switch {
+	case len(args) > 1 && args[0] == "curl":
+		cookies = cookiesOfCurl(args) // a shell has split it already
+	case len(args) > 0:
+		cookies, err = cookiesIn(strings.Join(args, " "))
+	default:
+		var text []byte
+		if text, err = io.ReadAll(io.LimitReader(c.in, maxInput+1)); err == nil && len(text) > maxInput {
+			err = fmt.Errorf("inspect: the input has more than %d bytes", maxInput)
+		}
+		if err == nil {
+			cookies, err = cookiesIn(string(text))
+		}
+	}
+	if err != nil {
+		return wrong, err
+	}
+	return x.all(c.out, cookies), nil
+}
+
+// An inspector explains cookies.
+type inspector struct {
+	name  string // that -name gave
+	keys  []inspect.Key
+	names []string // that the keys are derived for in turn
+}
+
+// all explains those of the cookies that may be ours.
+func (x *inspector) all(out io.Writer, cookies []cookie) (status int) {
+	x.names = append([]string{x.name}, defaultNames...)
+	for _, c := range cookies {
+		x.names = append(x.names, c.name)
+	}
+	x.names = slices.DeleteFunc(x.names, func(name string) bool { return name == "" })
+	chosen := x.choose(cookies)
+	switch {
+	case len(cookies) == 0:
+		_, _ = fmt.Fprintln(out, "refused: there is no cookie in the input")
+	case len(chosen) == 0:
+		_, _ = fmt.Fprintf(out, "refused: none of the %d cookies has the format of a session\n", len(cookies))
+	case len(cookies) > len(chosen):
+		_, _ = fmt.Fprintf(out, "%d of %d cookies may be a session\n\n", len(chosen), len(cookies))
+	}
+	if len(chosen) == 0 {
+		return refused
+	}
+	for i, c := range chosen {
+		if i > 0 {
+			_, _ = fmt.Fprintln(out)
+		}
+		r := x.explain(c)
+		r.print(out)
+		if r.fault != "" {
+			status = refused
+		}
+	}
+	return status
+}
+
+// choose returns a lone cookie, and of several those of -name, or else those
+// whose value begins as ours do.
+func (x *inspector) choose(cookies []cookie) []cookie {
+	if len(cookies) == 1 {
+		return cookies
+	}
+	keep := func(ok func(cookie) bool) (kept []cookie) {
+		for _, c := range cookies {
+			if ok(c) {
+				kept = append(kept, c)
+			}
+		}
+		return kept
+	}
+	if named := keep(func(c cookie) bool { return c.name == x.name }); x.name != "" && len(named) > 0 {
+		return named
+	}
+	return keep(func(c cookie) bool {
+		token, _ := decoded(respelled(c.value))
+		_, ok := formatOf(token)
+		return ok && len(token) >= 5
+	})
+}
+
+// explain finds the first reason why a cookie is refused.
+func (x *inspector) explain(c cookie) *report {
+	r := &report{cookie: c}
+	if what := misspelling(c.value); what != "" {
+		r.refuse("not canonical: the value %s", what)
+		if plain := respelled(c.value); misspelling(plain) == "" {
+			r = x.explain(cookie{c.name, plain})
+			r.respell("not canonical: the value " + what)
+		}
+		return r
+	}
+	if len(c.value) > maxValue {
+		return r.refuse("too long: %d characters, a cookie has at most %d", len(c.value), maxValue)
+	}
+	token, exact := decoded(c.value)
+	format, ok := formatOf(token)
+	if !ok {
+		return r.refuse("no session: the value does not begin as those of this library do")
+	}
+	r.format = format
+	if len(token) < format.Least {
+		return r.refuse("cut short: %d bytes, a %s has at least %d", len(token), modes[format.First], format.Least)
+	}
+	if len(token) > format.Most {
+		return r.refuse("too long: %d bytes, a %s has %d", len(token), modes[format.First], format.Most)
+	}
+	r.keyID = hex.EncodeToString(token[1:5])
+	if !x.verify(r, token) {
+		return x.blame(r, token)
+	}
+	x.judge(r)
+	if !exact {
+		r.respell("not canonical: the last character of the value has bits that stand for no byte")
+	}
+	return r
+}
+
+// verify finds the key and the name that the token was made with, if there are
+// any.
+func (x *inspector) verify(r *report, token []byte) bool {
+	for i, key := range x.keys {
+		if [4]byte(token[1:]) != key.ID {
+			continue
+		}
+		for _, name := range x.expected(r.cookie) {
+			if s, ok := key.Verify(r.format, name, token); ok {
+				r.session, r.madeFor, r.older = &s, name, i > 0
+				r.keyID += fmt.Sprintf(", %d of %d", i+1, len(x.keys))
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// blame says why a token is not authentic, as far as that can be told.
+func (x *inspector) blame(r *report, token []byte) *report {
+	var ids []string
+	for _, key := range x.keys {
+		ids = append(ids, hex.EncodeToString(key.ID[:]))
+	}
+	if !slices.Contains(ids, r.keyID) {
+		r.advice = "its secret was taken out of " + keysVariable + ", was never in it, or these bytes of the cookie were changed; the ring has " + strings.Join(ids, ", ")
+		return r.refuse("unknown key: it says key %s, which is not in the ring", r.keyID)
+	}
+	cut := " or cut,"
+	if r.format.First == signedData {
+		cut = "" // or it would show
+		switch err := contentFault(inspect.Unverified(token).Content); {
+		case errors.Is(err, errShort):
+			r.advice = "it was cut, or a byte that holds a length was changed"
+			return r.refuse("cut short: its data end too early")
+		case errors.Is(err, errLong):
+			r.advice = "something was added to it, or a byte that holds a length was changed"
+			return r.refuse("forged: something follows its data")
+		}
+	}
+	var tried []string
+	for _, name := range x.expected(r.cookie) {
+		tried = append(tried, strconv.Quote(name))
+	}
+	r.advice = "it was changed, if only by one bit," + cut + " or made for a cookie whose name was not tried (see -name); tried: " + strings.Join(tried, ", ")
+	return r.refuse("forged: key %s is in the ring, but did not make this value", r.keyID)
+}
+
+// expected returns the names that a cookie may have been made for, the likely
+// ones first.
+func (x *inspector) expected(c cookie) (names []string) {
+	for _, name := range append([]string{x.name, c.name}, x.names...) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// contentFault says what is wrong with flashes and data that are not verified.
+func contentFault(content []byte) error {
+	r := &reader{in: content}
+	r.value(0) // the flashes
+	if r.err != nil {
+		return r.err
+	}
+	_, err := wholeJSON(r.in)
+	return err
+}
+
+// judge says what is wrong with an authentic cookie.
+func (x *inspector) judge(r *report) {
+	s := r.session
+	if r.format.First != signedID {
+		if r.damage = s.Err; r.damage == nil {
+			r.json, r.damage = dataJSON(s.Data)
+		}
+	}
+	switch now := time.Now().Unix(); {
+	case r.cookie.name != "" && r.cookie.name != r.madeFor:
+		r.refuse("another name: it is authentic, but was made for the cookie %q and came as %q", r.madeFor, r.cookie.name)
+	case x.name != "" && x.name != r.madeFor:
+		r.refuse("another name: it is authentic, but was made for the cookie %q, not for %q", r.madeFor, x.name)
+	case s.Expires <= now:
+		r.refuse("expired: it is authentic, but ended at %s", at(s.Expires, now))
+	case r.damage != nil:
+		r.refuse("undecodable: it is authentic, but its data cannot be read")
+	}
+}

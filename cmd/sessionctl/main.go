@@ -1,0 +1,189 @@
+package main
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/internal/inspect"
+)
+
+//go:embed doc.go
+var doc string
+
+// Exit statuses.
+const (
+	done    = 0
+	refused = 1
+	wrong   = 2
+)
+
+const keysVariable = "SESSION_KEYS"
+
+func main() {
+	c := command{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	os.Exit(c.run(os.Args[1:]))
+}
+
+// A command is one call of sessionctl.
+type command struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func (c *command) run(args []string) int {
+	if len(args) == 0 {
+		return c.wrong(errors.New("a command is missing"))
+	}
+	name, args := args[0], args[1:]
+	status, err := done, error(nil)
+	switch name {
+	case "keygen":
+		err = c.keygen(args)
+	case "inspect":
+		status, err = c.inspect(args)
+	case "rotate":
+		err = c.rotate(args)
+	case "help", "-h", "-help", "--help":
+		c.help()
+	case "version", "-version", "--version":
+		c.version()
+	default:
+		err = errors.New("the first argument is none of its commands") // it may be a cookie
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		c.help()
+		return done
+	}
+	if err != nil {
+		return c.wrong(err)
+	}
+	return status
+}
+
+func (c *command) wrong(err error) int {
+	_, _ = fmt.Fprintf(c.err, "sessionctl: %v\nsessionctl help says how to use it\n", err)
+	return wrong
+}
+
+// help prints the package comment.
+func (c *command) help() {
+	for line := range strings.Lines(doc) {
+		text, ok := strings.CutPrefix(line, "//")
+		if !ok {
+			break
+		}
+		_, _ = io.WriteString(c.out, strings.TrimPrefix(text, " "))
+	}
+}
+
+func (c *command) version() {
+	version := "(unknown)"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+	}
+	_, _ = fmt.Fprintf(c.out, "sessionctl %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// parse reads flags, of which set defines some, and returns the other arguments.
+func parse(name string, args []string, set func(*flag.FlagSet)) ([]string, error) {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	set(flags)
+	if err := flags.Parse(args); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return flags.Args(), nil
+}
+
+// none refuses arguments.
+func none(name string, args []string, err error) error {
+	if err == nil && len(args) > 0 {
+		err = fmt.Errorf("%s: takes no arguments, got %d", name, len(args))
+	}
+	return err
+}
+
+// secrets returns SESSION_KEYS and the keys made of it.
+func secrets() (string, []inspect.Key, error) {
+	s := os.Getenv(keysVariable)
+	if strings.TrimSpace(s) == "" {
+		return "", nil, fmt.Errorf("%s is not set; it holds the application's secrets, and sessionctl keygen makes one", keysVariable)
+	}
+	keys, err := inspect.Open(s)
+	if err != nil {
+		return "", nil, fmt.Errorf("%s: %s", keysVariable, strings.TrimPrefix(err.Error(), "sessions: "))
+	}
+	return s, keys, nil
+}
+
+func newSecret() string { return base64.StdEncoding.EncodeToString(sessions.NewSecret()) }
+
+func (c *command) keygen(args []string) error {
+	args, err := parse("keygen", args, func(*flag.FlagSet) {})
+	if err := none("keygen", args, err); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, newSecret())
+	return err
+}
+
+// maxSecrets is the most that a Keyring takes.
+const maxSecrets = 16
+
+func (c *command) rotate(args []string) error {
+	var behind bool
+	var keep int
+	args, err := parse("rotate", args, func(f *flag.FlagSet) {
+		f.BoolVar(&behind, "behind", false, "")
+		f.IntVar(&keep, "keep", maxSecrets, "")
+	})
+	if err := none("rotate", args, err); err != nil {
+		return err
+	}
+	least := 1
+	if behind {
+		least = 2 // the one that signs, and the new one
+	}
+	if keep < least || keep > maxSecrets {
+		return fmt.Errorf("rotate: -keep %d, need %d to %d", keep, least, maxSecrets)
+	}
+	present, keys, err := secrets()
+	if err != nil {
+		return err
+	}
+	var list []string
+	for secret := range strings.SplitSeq(present, ",") {
+		list = append(list, strings.TrimSpace(secret))
+	}
+	kept := min(len(list), keep-1)
+	fresh := newSecret()
+	added, err := inspect.Open(fresh)
+	if err != nil {
+		return err
+	}
+	next, signs := append([]string{fresh}, list[:kept]...), "signs from now on"
+	if behind {
+		next, signs = append(list[:kept:kept], fresh), "is accepted, and signs nothing yet"
+	}
+	if _, err := fmt.Fprintln(c.out, strings.Join(next, ",")); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(c.err, "new: key %x %s\n", added[0].ID, signs)
+	for i, key := range keys {
+		what := "kept: key %x\n"
+		if i >= kept {
+			what = "dropped: key %x, what it made is refused from now on\n"
+		}
+		_, _ = fmt.Fprintf(c.err, what, key.ID)
+	}
+	return nil
+}

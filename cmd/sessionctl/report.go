@@ -1,0 +1,146 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/inspect"
+)
+
+// A report is what there is to say of a cookie. What is not known of it is zero.
+type report struct {
+	cookie  cookie
+	fault   string // why it is refused
+	advice  string
+	madeFor string // the cookie's name
+	format  inspect.Format
+	keyID   string
+	older   bool // than the newest key
+	session *inspect.Session
+	json    []byte
+	damage  error // why its data cannot be read
+}
+
+func (r *report) refuse(format string, args ...any) *report {
+	r.fault = fmt.Sprintf(format, args...)
+	return r
+}
+
+// respell makes the report on the right spelling of a value that of the value.
+func (r *report) respell(fault string) {
+	r.advice = "in the right spelling it would be good: something on its way has spelled it anew"
+	if r.fault != "" {
+		r.advice = "and in the right spelling it would be refused too: " + r.fault
+	}
+	r.fault = fault
+}
+
+// print writes the verdict, and then what is known.
+func (r *report) print(out io.Writer) {
+	if r.fault == "" {
+		_, _ = fmt.Fprintln(out, "good: authentic, and not expired")
+	} else {
+		_, _ = fmt.Fprintf(out, "refused: %s\n", r.fault)
+	}
+	if r.advice != "" {
+		_, _ = fmt.Fprintf(out, "         %s\n", r.advice)
+	}
+	line := func(label, text string) {
+		if text != "" {
+			_, _ = fmt.Fprintf(out, "%-10s %s\n", label, text)
+		}
+	}
+	if name := cmp.Or(r.madeFor, r.cookie.name); name != "" {
+		line("cookie", string(appendString(nil, name)))
+	}
+	s := r.session
+	if s == nil {
+		if r.keyID != "" {
+			line("it says", modes[r.format.First]+", key "+r.keyID)
+		}
+		return
+	}
+	line("mode", modes[r.format.First]+explanations[r.format.First])
+	if r.older && r.fault == "" {
+		r.keyID += ", which is not the newest: its next use makes it anew"
+	}
+	line("key", r.keyID)
+	now := time.Now().Unix()
+	line("id", s.ID)
+	line("created", at(s.Created, now))
+	if r.format.First != signedID {
+		line("last used", at(s.Used, now))
+	}
+	line("expires", at(s.Expires, now))
+	if r.format.First == signedID {
+		return
+	}
+	if s.Lifetime > 0 {
+		line("lifetime", roughly(int64(s.Lifetime))+", by SetLifetime")
+	} else {
+		line("lifetime", "of Config.Lifetime")
+	}
+	line("schema", fmt.Sprintf("version %d", s.Schema))
+	if len(s.Flashes) == 0 {
+		line("flashes", "none")
+	}
+	for i, f := range s.Flashes {
+		label := ""
+		if i == 0 {
+			label = "flashes"
+		}
+		line(label, fmt.Sprintf("%s %s", appendString(nil, f[0]), appendString(nil, f[1])))
+	}
+	if r.damage != nil {
+		line("data", fmt.Sprintf("cannot be read: %v", r.damage))
+	} else {
+		line("data", indented(r.json, strings.Repeat(" ", 11)))
+	}
+}
+
+// The first bytes of the formats that need a word of their own.
+const (
+	signedData = 0x01
+	signedID   = 0x03
+)
+
+var (
+	modes = map[byte]string{signedData: "signed session", 0x02: "sealed session", signedID: "signed id"}
+
+	explanations = map[byte]string{
+		signedData: ": the whole session is in the cookie, and its visitor can read it",
+		0x02:       ": the whole session is in the cookie, encrypted",
+		signedID:   ": the session is in a store, which alone knows whether it is still there",
+	}
+)
+
+// at prints a time, and how far from now it is.
+func at(seconds, now int64) string {
+	t := time.Unix(seconds, 0).UTC().Format("2006-01-02 15:04:05 UTC")
+	ago := now - seconds
+	if ago < 0 {
+		return fmt.Sprintf("%s (in %s)", t, roughly(-ago))
+	}
+	return fmt.Sprintf("%s (%s ago)", t, roughly(ago))
+}
+
+// roughly prints seconds in the largest unit that fits.
+func roughly(seconds int64) string {
+	n, unit := seconds, "second"
+	for _, u := range []struct {
+		seconds int64
+		name    string
+	}{{365 * 24 * 3600, "year"}, {24 * 3600, "day"}, {3600, "hour"}, {60, "minute"}} {
+		if seconds >= u.seconds {
+			n, unit = seconds/u.seconds, u.name
+			break
+		}
+	}
+	if n != 1 {
+		unit += "s"
+	}
+	return fmt.Sprintf("%d %s", n, unit)
+}

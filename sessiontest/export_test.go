@@ -1,0 +1,4 @@
+package sessiontest
+
+// Mends are what Read says of each reason.
+var Mends = mends
