@@ -435,3 +435,39 @@ func TestPanicRecoveredWithinTheHandlerIsNoPanic(t *testing.T) {
 		}
 	})
 }
+
+func TestAnErrorPageWrittenThroughOurWriterAfterAPanicStoresNothing(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(sess *session) { sess.Data.N = 1 })
+		// As frameworks do: the writer that the middleware hands on is the one
+		// that their recover answers with.
+		var ours http.ResponseWriter
+		inside := s.handler
+		s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() {
+				if recover() != nil {
+					ours.WriteHeader(http.StatusInternalServerError)
+				}
+			}()
+			inside.ServeHTTP(w, r)
+		})
+		res := b.serve(func(w http.ResponseWriter, r *http.Request) {
+			ours = w
+			sess := sessions.Get[AppSession](r.Context())
+			sess.Data.N = 2
+			sess.RegenerateID()
+			panic("in the handler")
+		})
+		if res.StatusCode != http.StatusInternalServerError || len(res.setCookies()) > 0 {
+			t.Errorf("got status %d and cookies %q, want 500 and none", res.StatusCode, res.setCookies())
+		}
+		s.handler = inside
+		b.do(func(sess *session) {
+			if sess.Data.N != 1 {
+				t.Errorf("got N=%d, want 1: a panic stores nothing", sess.Data.N)
+			}
+		})
+	})
+}

@@ -308,7 +308,6 @@ func (x *exchange) finish(returned bool) {
 	s := x.sess.Load()
 	switch {
 	case s == nil:
-		return
 	case !returned, x.writer.phase == failed && s.destroyedSince():
 		x.abort(s)
 	case x.writer.phase == sent:
@@ -317,8 +316,13 @@ func (x *exchange) finish(returned bool) {
 			x.late(s)
 		}
 	}
-	s.end(true)
-	s.emit()
+	if x.writer.phase == open {
+		x.writer.phase = sent // after a panic: who recovers it may write through this writer, and stores nothing
+	}
+	if s != nil {
+		s.end(true)
+		s.emit()
+	}
 }
 
 // maxMore bounds how long a goroutine that will not stop holds up a request.
