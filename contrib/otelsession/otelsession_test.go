@@ -1,0 +1,414 @@
+package otelsession_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/contrib/otelsession"
+)
+
+type AppSession struct {
+	User string `msgpack:"user" validate:"max=32"`
+	N    int    `msgpack:"n"`
+}
+
+// A site is a Manager that is measured.
+type site struct {
+	t      testing.TB
+	mgr    *sessions.Manager[AppSession]
+	reader *metric.ManualReader
+	spans  *tracetest.SpanRecorder
+	tracer *trace.TracerProvider
+}
+
+func newSite(t testing.TB, store sessions.Store) *site {
+	t.Helper()
+	s := &site{t: t, reader: metric.NewManualReader(), spans: tracetest.NewSpanRecorder()}
+	inst, err := otelsession.New(metric.NewMeterProvider(metric.WithReader(s.reader)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.tracer = trace.NewTracerProvider(trace.WithSpanProcessor(s.spans))
+	s.mgr = newManager(t, inst.Store(store), inst.OnEvent)
+	return s
+}
+
+func newManager(t testing.TB, store sessions.Store, onEvent func(context.Context, sessions.Event)) *sessions.Manager[AppSession] {
+	t.Helper()
+	keys, err := sessions.NewKeyring(sessions.NewSecret())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := sessions.Config[AppSession]{Keys: keys, Store: store, OnEvent: onEvent, Logger: slog.New(slog.DiscardHandler)}
+	if _, ok := store.(sessions.OwnerStore); ok {
+		cfg.Owner = func(s *AppSession) string { return s.User }
+	}
+	mgr, err := sessions.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mgr
+}
+
+// serve serves one request within a span, and returns the response.
+func (s *site) serve(handler http.HandlerFunc, cookies ...*http.Cookie) *http.Response {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for _, c := range cookies {
+		r.AddCookie(c)
+	}
+	ctx, span := s.tracer.Tracer("test").Start(r.Context(), "request")
+	defer span.End()
+	w := httptest.NewRecorder()
+	s.mgr.Middleware(handler).ServeHTTP(w, r.WithContext(ctx))
+	return w.Result()
+}
+
+// signIn makes a session of ada.
+func (s *site) signIn() *http.Cookie {
+	s.t.Helper()
+	cookies := s.serve(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Data.User = "ada"
+	}).Cookies()
+	if len(cookies) != 1 {
+		s.t.Fatalf("got %d cookies, want 1", len(cookies))
+	}
+	return cookies[0]
+}
+
+func edit(_ http.ResponseWriter, r *http.Request) { sessions.Get[AppSession](r.Context()).Data.N++ }
+func read(_ http.ResponseWriter, r *http.Request) { sessions.Get[AppSession](r.Context()) }
+
+// metrics collects all instruments, by name.
+func (s *site) metrics() map[string]metricdata.Metrics {
+	s.t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := s.reader.Collect(context.Background(), &all); err != nil {
+		s.t.Fatal(err)
+	}
+	byName := map[string]metricdata.Metrics{}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			byName[m.Name] = m
+		}
+	}
+	return byName
+}
+
+// counts are those of an instrument by its attributes, as in "kind=started reason=no_cookie".
+func (s *site) counts(name string) map[string]int {
+	s.t.Helper()
+	counts := map[string]int{}
+	switch data := s.metrics()[name].Data.(type) {
+	case metricdata.Sum[int64]:
+		for _, p := range data.DataPoints {
+			counts[spell(p.Attributes.ToSlice())] = int(p.Value)
+		}
+	case metricdata.Histogram[float64]:
+		for _, p := range data.DataPoints {
+			counts[spell(p.Attributes.ToSlice())] = int(p.Count)
+		}
+	}
+	return counts
+}
+
+func spell(attrs []attribute.KeyValue) string {
+	var words []string
+	for _, a := range attrs {
+		words = append(words, string(a.Key)+"="+a.Value.AsString())
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
+}
+
+func (s *site) wantCount(name, attributes string, want int) {
+	s.t.Helper()
+	if counts := s.counts(name); counts[attributes] != want {
+		s.t.Errorf("%s: got %d of %q, want %d, in %v", name, counts[attributes], attributes, want, counts)
+	}
+}
+
+func TestEventsAreCountedByKindAndReason(t *testing.T) {
+	s := newSite(t, new(sessions.MemoryStore))
+	cookie := s.signIn()
+	s.signIn()
+	s.serve(read, &http.Cookie{Name: cookie.Name, Value: cookie.Value[:len(cookie.Value)-1]})
+	s.serve(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		for range 33 {
+			sess.Flash("info", "one too many")
+		}
+	}, cookie)
+	s.wantCount("session.events", "session.event.kind=started session.event.reason=no_cookie", 2)
+	s.wantCount("session.events", "session.event.kind=refused session.event.reason=forged", 1)
+	s.wantCount("session.events", "session.event.kind=flash_dropped", 1)
+}
+
+func TestFailuresAreCountedByTheirClass(t *testing.T) {
+	for _, tt := range []struct {
+		class string
+		err   error
+	}{
+		{"_OTHER", errors.New("no route to ada's host")},
+		{"timeout", fmt.Errorf("dial: %w", context.DeadlineExceeded)},
+		{"canceled", context.Canceled},
+	} {
+		t.Run(tt.class, func(t *testing.T) {
+			store := &hookStore{MemoryStore: new(sessions.MemoryStore)}
+			s := newSite(t, store)
+			cookie := s.signIn()
+			store.beforeLoad = func() error { return tt.err }
+			if res := s.serve(read, cookie); res.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("got status %d, want 503", res.StatusCode)
+			}
+			s.wantCount("session.events", "error.type="+tt.class+" session.event.kind=failed", 1)
+			s.wantCount("session.store.duration", "error.type="+tt.class+" session.store.operation=load", 1)
+		})
+	}
+}
+
+func TestEveryOperationIsMeasured(t *testing.T) {
+	store := &hookStore{MemoryStore: new(sessions.MemoryStore)}
+	s := newSite(t, store)
+	cookie := s.signIn()
+	s.serve(edit, cookie)
+	s.serve(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Destroy()
+	}, cookie)
+	s.serve(read, cookie) // finds nothing
+	for _, err := range s.mgr.Sessions(context.Background(), "ada") {
+		t.Errorf("got a session, or %v, want none", err)
+	}
+	for attributes, want := range map[string]int{
+		"session.store.operation=create":                    1,
+		"session.store.operation=load":                      2,
+		"error.type=not_found session.store.operation=load": 1,
+		"session.store.operation=update":                    1,
+		"session.store.operation=delete":                    1,
+		"session.store.operation=owned":                     1,
+	} {
+		s.wantCount("session.store.duration", attributes, want)
+	}
+}
+
+func TestDurationIsTheStoresAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &hookStore{MemoryStore: new(sessions.MemoryStore)}
+		s := newSite(t, store)
+		cookie := s.signIn()
+		store.beforeLoad = func() error { time.Sleep(time.Second); return nil }
+		s.serve(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Minute) }, cookie)
+		store.beforeOwned = func() { time.Sleep(2 * time.Second) }
+		for range s.mgr.Sessions(t.Context(), "ada") {
+			time.Sleep(time.Minute)
+		}
+		m := s.metrics()["session.store.duration"]
+		if m.Unit != "s" {
+			t.Errorf("got the unit %q, want seconds", m.Unit)
+		}
+		sums := map[string]float64{}
+		for _, p := range m.Data.(metricdata.Histogram[float64]).DataPoints {
+			sums[spell(p.Attributes.ToSlice())] = p.Sum
+		}
+		if got := sums["session.store.operation=load"]; got != 2 { // one of the request, one of the listing
+			t.Errorf("load: got %vs, want 2s", got)
+		}
+		if got := sums["session.store.operation=owned"]; got != 2 {
+			t.Errorf("owned: got %vs, want 2s", got)
+		}
+	})
+}
+
+func TestConflictsAreVisible(t *testing.T) {
+	store := &hookStore{MemoryStore: new(sessions.MemoryStore)}
+	s := newSite(t, store)
+	cookie := s.signIn()
+	s.serve(func(w http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Update(func(a *AppSession) { a.N++ })
+		s.serve(edit, cookie) // is faster
+	}, cookie)
+	s.wantCount("session.store.duration", "error.type=conflict session.store.operation=update", 1)
+	s.wantCount("session.store.duration", "session.store.operation=update", 2)
+	s.wantCount("session.events", "session.event.kind=merged", 1)
+}
+
+func TestEventsAreOnTheSpanOfTheRequest(t *testing.T) {
+	s := newSite(t, new(sessions.MemoryStore))
+	s.serve(read, &http.Cookie{Name: "__Host-session", Value: "nonsense"})
+	s.serve(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Data.User = strings.Repeat("a", 33)
+	})
+	var got []string
+	for _, span := range s.spans.Ended() {
+		for _, e := range span.Events() {
+			got = append(got, e.Name+" "+spell(e.Attributes))
+		}
+	}
+	want := []string{"session.refused session.event.reason=forged", "session.failed error.type=invalid"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestRequestWithoutASpanIsMeasured(t *testing.T) {
+	s := newSite(t, new(sessions.MemoryStore))
+	w := httptest.NewRecorder()
+	s.mgr.Middleware(http.HandlerFunc(edit)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	s.wantCount("session.events", "session.event.kind=started session.event.reason=no_cookie", 1)
+}
+
+// What is exported names nobody: no id, no owner, nothing that an error says.
+func TestNothingPersonalIsExported(t *testing.T) {
+	store := &hookStore{MemoryStore: new(sessions.MemoryStore)}
+	s := newSite(t, store)
+	cookie := s.signIn()
+	var id string
+	s.serve(func(_ http.ResponseWriter, r *http.Request) { id = sessions.Get[AppSession](r.Context()).ID() }, cookie)
+	store.beforeLoad = func() error { return errors.New("ada's record is broken") }
+	s.serve(read, cookie)
+	for range s.mgr.Sessions(context.Background(), "ada") {
+		break
+	}
+	var all strings.Builder
+	for _, m := range s.metrics() {
+		fmt.Fprintf(&all, "%+v\n", m)
+		for attributes := range s.counts(m.Name) {
+			fmt.Fprintln(&all, attributes)
+		}
+	}
+	for _, span := range s.spans.Ended() {
+		for _, e := range span.Events() {
+			fmt.Fprintln(&all, e.Name, spell(e.Attributes))
+		}
+	}
+	for _, secret := range []string{id, cookie.Value, "ada", "broken"} {
+		if strings.Contains(all.String(), secret) {
+			t.Errorf("%q is exported:\n%s", secret, all.String())
+		}
+	}
+	if !strings.Contains(all.String(), "session.failed") {
+		t.Errorf("the failure is not exported:\n%s", all.String())
+	}
+}
+
+func TestStoreIsAnOwnerStoreIfTheInnerOneIs(t *testing.T) {
+	inst, err := otelsession.New(noopmetric.NewMeterProvider())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := inst.Store(new(sessions.MemoryStore)).(sessions.OwnerStore); !ok {
+		t.Error("an OwnerStore is none any more")
+	}
+	if _, ok := inst.Store(struct{ sessions.Store }{new(sessions.MemoryStore)}).(sessions.OwnerStore); ok {
+		t.Error("a plain Store claims to be an OwnerStore")
+	}
+}
+
+func TestRevokeOwnerReachesThroughTheStore(t *testing.T) {
+	s := newSite(t, new(sessions.MemoryStore))
+	s.signIn()
+	s.signIn()
+	if n, err := s.mgr.RevokeOwner(t.Context(), "ada"); n != 2 || err != nil {
+		t.Errorf("got %d and %v, want 2", n, err)
+	}
+}
+
+func TestNilMeansTheGlobalProvider(t *testing.T) {
+	reader := metric.NewManualReader()
+	before := otel.GetMeterProvider()
+	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
+	defer otel.SetMeterProvider(before)
+	inst, err := otelsession.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{t: t, reader: reader}
+	inst.OnEvent(context.Background(), sessions.Event{Kind: sessions.EventMerged})
+	s.wantCount("session.events", "session.event.kind=merged", 1)
+}
+
+// A hookStore fails, or waits, where a test says so.
+type hookStore struct {
+	*sessions.MemoryStore
+	beforeLoad  func() error
+	beforeOwned func()
+}
+
+func (h *hookStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	if h.beforeLoad != nil {
+		if err := h.beforeLoad(); err != nil {
+			return sessions.Record{}, err
+		}
+	}
+	return h.MemoryStore.Load(ctx, id)
+}
+
+func (h *hookStore) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
+	if h.beforeOwned != nil {
+		h.beforeOwned()
+	}
+	return h.MemoryStore.Owned(ctx, owner)
+}
+
+// BenchmarkRequest reads and writes a session in memory, measured and not.
+func BenchmarkRequest(b *testing.B) {
+	noop, err := otelsession.New(noopmetric.NewMeterProvider())
+	if err != nil {
+		b.Fatal(err)
+	}
+	sdk, err := otelsession.New(metric.NewMeterProvider(metric.WithReader(metric.NewManualReader())))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, work := range []struct {
+		name    string
+		handler http.HandlerFunc
+	}{{"read", read}, {"write", edit}} {
+		for _, way := range []struct {
+			name string
+			mgr  *sessions.Manager[AppSession]
+		}{
+			{"bare", newManager(b, new(sessions.MemoryStore), nil)},
+			{"wrapped by nothing", newManager(b, struct{ sessions.OwnerStore }{new(sessions.MemoryStore)}, nil)},
+			{"without an SDK", newManager(b, noop.Store(new(sessions.MemoryStore)), noop.OnEvent)},
+			{"measured", newManager(b, sdk.Store(new(sessions.MemoryStore)), sdk.OnEvent)},
+		} {
+			b.Run(work.name+"/"+way.name, func(b *testing.B) {
+				w := httptest.NewRecorder()
+				way.mgr.Middleware(http.HandlerFunc(edit)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+				r := httptest.NewRequest(http.MethodGet, "/", nil)
+				r.AddCookie(w.Result().Cookies()[0])
+				h := way.mgr.Middleware(work.handler)
+				b.ReportAllocs()
+				for b.Loop() {
+					h.ServeHTTP(discard{http.Header{}}, r)
+				}
+			})
+		}
+	}
+}
+
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(b []byte) (int, error) { return io.Discard.Write(b) }
+func (d discard) WriteHeader(int)             {}

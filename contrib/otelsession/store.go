@@ -1,0 +1,121 @@
+package otelsession
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/typedsessions/sessions"
+)
+
+// durations are the bounds of the histogram's buckets, in seconds. The upper ones
+// are those of OpenTelemetry's conventions for databases; the lower ones tell
+// a cache from a local server. A Manager gives up after 5 seconds.
+var durations = []float64{0.00001, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10}
+
+// Store returns a store that is inner, measured. It is a [sessions.OwnerStore] if
+// inner is one. What inner has besides, such as a way to close it, is still
+// inner's. Errors pass through unchanged, and nothing is repeated.
+//
+// A Manager gives every store but a bare [sessions.MemoryStore] a timer for each
+// request, so that measuring that one costs a little more than the measuring.
+func (i *Instrumentation) Store(inner sessions.Store) sessions.Store {
+	s := store{inner, i}
+	if owners, ok := inner.(sessions.OwnerStore); ok {
+		return ownerStore{s, owners}
+	}
+	return s
+}
+
+type store struct {
+	inner sessions.Store
+	inst  *Instrumentation
+}
+
+func (s store) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	start := time.Now()
+	rec, err := s.inner.Load(ctx, id)
+	s.inst.record(ctx, "load", time.Since(start), err)
+	return rec, err
+}
+
+func (s store) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	start := time.Now()
+	version, err := s.inner.Create(ctx, id, rec)
+	s.inst.record(ctx, "create", time.Since(start), err)
+	return version, err
+}
+
+func (s store) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	start := time.Now()
+	version, err := s.inner.Update(ctx, id, rec)
+	s.inst.record(ctx, "update", time.Since(start), err)
+	return version, err
+}
+
+func (s store) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
+	start := time.Now()
+	err := s.inner.Touch(ctx, id, expires)
+	s.inst.record(ctx, "touch", time.Since(start), err)
+	return err
+}
+
+func (s store) Delete(ctx context.Context, id sessions.ID, version uint64) error {
+	start := time.Now()
+	err := s.inner.Delete(ctx, id, version)
+	s.inst.record(ctx, "delete", time.Since(start), err)
+	return err
+}
+
+type ownerStore struct {
+	store
+	owners sessions.OwnerStore
+}
+
+// Owned measures the whole listing, without what the caller does between the ids.
+func (s ownerStore) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
+	return func(yield func(sessions.ID, error) bool) {
+		var spent time.Duration
+		var failed error
+		start := time.Now()
+		for id, err := range s.owners.Owned(ctx, owner) {
+			spent += time.Since(start)
+			failed = err
+			more := yield(id, err)
+			start = time.Now()
+			if !more {
+				break
+			}
+		}
+		s.inst.record(ctx, "owned", spent+time.Since(start), failed)
+	}
+}
+
+// An outcome is how an operation of the store ended; errorType is "" if well.
+type outcome struct{ operation, errorType string }
+
+// allOutcomes has the attributes of each, made once: every request records one.
+func allOutcomes() map[outcome][]metric.RecordOption {
+	errorTypes := []string{"", otherError}
+	for _, c := range errorClasses {
+		errorTypes = append(errorTypes, c.name)
+	}
+	all := map[outcome][]metric.RecordOption{}
+	for _, operation := range []string{"load", "create", "update", "touch", "delete", "owned"} {
+		for _, errorType := range errorTypes {
+			attrs := []attribute.KeyValue{attribute.String("session.store.operation", operation)}
+			if errorType != "" {
+				attrs = append(attrs, attribute.String("error.type", errorType))
+			}
+			all[outcome{operation, errorType}] = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
+		}
+	}
+	return all
+}
+
+func (i *Instrumentation) record(ctx context.Context, operation string, spent time.Duration, err error) {
+	i.duration.Record(ctx, spent.Seconds(), i.outcomes[outcome{operation, errorType(err)}]...)
+}

@@ -1,0 +1,397 @@
+package filestore_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/stores/filestore"
+)
+
+// roleVariable makes a test play the other process of itself, in a folder.
+const roleVariable = "FILESTORE_TEST_FOLDER"
+
+// child starts the test again as another process. What it prints on standard
+// output comes through the reader, what it complains of is shown.
+func child(t *testing.T, dir string, env ...string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), append(env, roleVariable+"="+dir)...)
+	cmd.Stderr = os.Stderr
+	if _, err := cmd.StdinPipe(); err != nil { // it ends when this process does
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, bufio.NewReader(out)
+}
+
+// endWithParent ends this process when the one that started it ends.
+func endWithParent() {
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
+}
+
+// In the test below, the n-th operation on an id leaves it in a state that tells
+// its n: the record expires n seconds after this, and its data is made of the
+// number of the operation that wrote it. Every seventh operation deletes, and
+// the one before that only touches.
+var epoch = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func deletes(n int) bool { return n%7 == 0 } // as 0, at the start
+func touches(n int) bool { return n%7 == 6 }
+
+func dataOf(n int) []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(n))
+	return append(b, bytes.Repeat([]byte{byte(n)}, n*7919%50_000)...)
+}
+
+func operate(s *filestore.Store, id sessions.ID, n int) error {
+	ctx := context.Background()
+	end := epoch.Add(time.Duration(n) * time.Second)
+	rec, err := s.Load(ctx, id)
+	switch {
+	case deletes(n):
+		return s.Delete(ctx, id, rec.Version)
+	case touches(n):
+		return s.Touch(ctx, id, end)
+	case errors.Is(err, sessions.ErrNotFound):
+		_, err = s.Create(ctx, id, sessions.Record{Data: dataOf(n), Expires: end, Owner: "ada"})
+		return err
+	case err == nil:
+		_, err = s.Update(ctx, id, sessions.Record{Data: dataOf(n), Version: rec.Version, Expires: end, Owner: []string{"ada", "bob", ""}[n%3]})
+	}
+	return err
+}
+
+// stateOf returns the number of the operation that left the record as it is, or
+// complains if none of the two that are possible did.
+func stateOf(t *testing.T, s *filestore.Store, id sessions.ID, acknowledged int) int {
+	t.Helper()
+	rec, err := s.Load(t.Context(), id)
+	if errors.Is(err, sessions.ErrNotFound) {
+		for _, n := range []int{acknowledged, acknowledged + 1} {
+			if deletes(n) {
+				return n
+			}
+		}
+		t.Fatalf("id %v is gone after operation %d", id, acknowledged)
+	}
+	if err != nil {
+		t.Fatalf("id %v: %v", id, err)
+	}
+	n := int(rec.Expires.Sub(epoch) / time.Second)
+	written := n
+	if touches(n) {
+		written--
+	}
+	if n != acknowledged && n != acknowledged+1 || deletes(n) || !bytes.Equal(rec.Data, dataOf(written)) {
+		t.Fatalf("id %v is in state %d with %d bytes, operation %d was acknowledged", id, n, len(rec.Data), acknowledged)
+	}
+	return n
+}
+
+const crashIDs = 4
+
+// crashID: two of them share a folder of records.
+func crashID(i int) sessions.ID { return sessions.ID{byte(i / 2), byte(i)} }
+
+func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
+	if dir := os.Getenv(roleVariable); dir != "" {
+		endWithParent()
+		s := open(t, dir)
+		var writers sync.WaitGroup
+		for i, state := range strings.Fields(os.Getenv("FILESTORE_TEST_STATES")) {
+			n, _ := strconv.Atoi(state)
+			writers.Go(func() {
+				for n++; ; n++ {
+					if err := operate(s, crashID(i), n); err != nil {
+						fmt.Fprintf(os.Stderr, "operation %d on id %d: %v\n", n, i, err)
+						os.Exit(1)
+					}
+					fmt.Printf("done %d %d\n", i, n)
+				}
+			})
+		}
+		writers.Wait()
+	}
+
+	const kills = 200
+	dir := t.TempDir()
+	s := open(t, dir)
+	var states [crashIDs]int
+	left := 0 // files that a writer had begun
+	for range kills {
+		cmd, out := child(t, dir, "FILESTORE_TEST_STATES="+strings.Trim(fmt.Sprint(states), "[]"))
+		acknowledged := states
+		after := rand.IntN(40)
+		for lines := 0; ; lines++ {
+			if lines == after {
+				_ = cmd.Process.Kill() // while it goes on
+			}
+			line, err := out.ReadString('\n')
+			if err != nil {
+				break
+			}
+			var i, n int
+			if _, err := fmt.Sscanf(line, "done %d %d\n", &i, &n); err == nil {
+				acknowledged[i] = n
+			}
+		}
+		_ = cmd.Wait()
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
+			t.Fatalf("the writer ended by itself: %v", cmd.ProcessState)
+		}
+		for i := range states {
+			states[i] = stateOf(t, s, crashID(i), acknowledged[i])
+		}
+		asides, _ := filepath.Glob(filepath.Join(dir, "records", "*", "new"))
+		left += len(asides)
+	}
+	t.Logf("%d kills, %d files left half-written, the ids got %v operations", kills, left, states)
+	if left == 0 {
+		t.Error("no kill met a writer at work")
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := s.Sweep(ctx); err != nil {
+		t.Errorf("Sweep: %v", err)
+	}
+	if asides, _ := filepath.Glob(filepath.Join(dir, "records", "*", "new")); len(asides) > 0 {
+		t.Errorf("Sweep left %v", asides)
+	}
+	indexed := 0
+	for i := range states {
+		id := crashID(i)
+		if rec, err := s.Load(ctx, id); err == nil && rec.Owner != "" {
+			indexed++
+			if !owned(t, s, rec.Owner)[id] {
+				t.Errorf("Owned does not yield id %d", i)
+			}
+		}
+		if err := operate(s, id, states[i]+1); err != nil {
+			t.Errorf("the next operation on id %d: %v", i, err)
+		}
+		if err := s.Delete(ctx, id, 0); err != nil {
+			t.Errorf("Delete of id %d: %v", i, err)
+		}
+	}
+	if n := len(ownerPaths(t, dir)); n != 0 {
+		t.Errorf("%d entries are left in the index of no session", n)
+	}
+}
+
+func TestACrashAtAnyByteLeavesTheOldRecord(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	id, other := sessions.ID{1, 1}, sessions.ID{1, 2}
+	rec := recordFor(time.Hour, "old", "ada")
+	rec.Version = create(t, s, id, rec)
+	create(t, s, other, recordFor(time.Hour, "what was being written", "ada"))
+	whole, err := os.ReadFile(recordPath(dir, other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	aside := filepath.Join(dir, "records", "01", "new")
+	for n := range len(whole) + 1 {
+		if err := os.WriteFile(aside, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Load(t.Context(), id); err != nil || got.Version != rec.Version {
+			t.Fatalf("after %d bytes: got %v, %v, want the old record", n, got, err)
+		}
+		if rec.Version, err = s.Update(t.Context(), id, rec); err != nil {
+			t.Fatalf("after %d bytes: the next write: %v", n, err)
+		}
+	}
+}
+
+func TestATornRecordIsAbsent(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	id := sessions.ID{1}
+	create(t, s, id, recordFor(time.Hour, "data", "ada"))
+	path := recordPath(dir, id)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	torn := map[string][]byte{"all bytes zero": make([]byte, len(whole)), "one byte more": append(bytes.Clone(whole), 0)}
+	for i := range whole {
+		torn[fmt.Sprintf("cut at byte %d", i)] = whole[:i]
+		if i == 3 {
+			continue // the format: see below
+		}
+		flipped := bytes.Clone(whole)
+		flipped[i] ^= 0x10
+		torn[fmt.Sprintf("byte %d flipped", i)] = flipped
+	}
+	for name, b := range torn {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Load(t.Context(), id); !errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("%s: got %v, want ErrNotFound", name, err)
+		}
+	}
+	create(t, s, id, recordFor(time.Hour, "new", ""))
+}
+
+func TestARecordOfANewerProgramIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	id := sessions.ID{1}
+	version := create(t, s, id, recordFor(time.Hour, "data", "ada"))
+	path := recordPath(dir, id)
+	newer, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer[3]++
+	if err := os.WriteFile(path, newer, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rec := recordFor(time.Hour, "mine", "")
+	rec.Version = version
+	_, loadErr := s.Load(t.Context(), id)
+	_, createErr := s.Create(t.Context(), id, rec)
+	_, updateErr := s.Update(t.Context(), id, rec)
+	_, sweepErr := s.Sweep(t.Context())
+	for name, err := range map[string]error{"Load": loadErr, "Create": createErr, "Update": updateErr, "Sweep": sweepErr} {
+		if !unclear(err) {
+			t.Errorf("%s: got %v, want an error that says so", name, err)
+		}
+	}
+	if got, err := os.ReadFile(path); !bytes.Equal(got, newer) {
+		t.Errorf("the file has changed: %v", err)
+	}
+	if n := len(ownerPaths(t, dir)); n != 1 {
+		t.Errorf("%d entries in the index, want 1", n)
+	}
+}
+
+func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
+	dir := os.Getenv(roleVariable)
+	if dir == "" {
+		// In a process of its own, since what it runs out of is that of a process.
+		cmd, out := child(t, t.TempDir())
+		log, _ := io.ReadAll(out)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v\n%s", err, log)
+		}
+		return
+	}
+	const room = 8 << 10 // bytes in a file
+	signal.Ignore(syscall.SIGXFSZ)
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: room, Max: room}); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	id := sessions.ID{1}
+	rec := recordFor(time.Hour, "old", "ada")
+	rec.Version = create(t, s, id, rec)
+	large := recordFor(time.Hour, strings.Repeat("x", 2*room), "bob")
+	large.Version = rec.Version
+	_, updateErr := s.Update(t.Context(), id, large)
+	_, createErr := s.Create(t.Context(), sessions.ID{1, 1}, large)
+	for name, err := range map[string]error{"Update": updateErr, "Create": createErr} {
+		if !errors.Is(err, syscall.EFBIG) || !strings.HasPrefix(err.Error(), "filestore: write ") {
+			t.Errorf("%s: got %v, want the error of the system", name, err)
+		}
+	}
+	if got, err := s.Load(t.Context(), id); err != nil || string(got.Data) != "old" || got.Version != rec.Version {
+		t.Errorf("got %q at version %d, %v, want the old record", got.Data, got.Version, err)
+	}
+	if !owned(t, s, "ada")[id] || owned(t, s, "bob")[id] {
+		t.Error("it is no longer ada's")
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "records", "01", "new")); err == nil {
+		t.Error("what was written of the new record takes room")
+	}
+	if _, err := s.Update(t.Context(), id, rec); err != nil {
+		t.Errorf("an Update that fits: %v", err)
+	}
+}
+
+func TestWaitingForAnotherProcessEndsWithTheContextOrTheProcess(t *testing.T) {
+	id := sessions.ID{1}
+	if dir := os.Getenv(roleVariable); dir != "" {
+		endWithParent()
+		f, err := os.Open(filepath.Join(dir, "records", "01", "lock"))
+		if err == nil {
+			err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("locked")
+		select {}
+	}
+	dir := t.TempDir()
+	s := open(t, dir)
+	version := create(t, s, id, recordFor(time.Hour, "old", ""))
+	cmd, out := child(t, dir)
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	if line, err := out.ReadString('\n'); line != "locked\n" {
+		t.Fatalf("got %q, %v from the other process", line, err)
+	}
+
+	if _, err := s.Load(t.Context(), id); err != nil {
+		t.Errorf("Load: got %v, want the record: it takes no lock", err)
+	}
+	create(t, s, sessions.ID{2}, recordFor(time.Hour, "", "")) // has another lock
+	var waiting sync.WaitGroup
+	for range 3 { // one waits for the process, the others for that one
+		waiting.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+			defer cancel()
+			if err := s.Delete(ctx, id, version); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Delete: got %v, want the deadline's error", err)
+			}
+		})
+		waiting.Go(func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			time.AfterFunc(20*time.Millisecond, cancel)
+			if err := s.Touch(ctx, id, time.Now().Add(2*time.Hour)); !errors.Is(err, context.Canceled) {
+				t.Errorf("Touch: got %v, want the error of a cancelled context", err)
+			}
+		})
+	}
+	waiting.Wait()
+
+	deleted := make(chan error, 1)
+	go func() { deleted <- s.Delete(t.Context(), id, version) }()
+	select {
+	case err := <-deleted:
+		t.Fatalf("Delete: got %v while another process had the lock", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	_ = cmd.Process.Kill()
+	if err := <-deleted; err != nil {
+		t.Errorf("Delete after the other process died: %v", err)
+	}
+}

@@ -1,0 +1,114 @@
+package filestore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// A record's file, all numbers big-endian:
+//
+//	magic "SES" ‖ format 1 ‖ CRC-32C of what follows 4 ‖ version 8 ‖
+//	expires, Unix milliseconds 8 ‖ length of the owner 4 ‖ owner ‖ data
+const (
+	magic      = "SES"
+	format     = 1
+	headerSize = len(magic) + 1 + 4 + 8 + 8 + 4
+)
+
+// asideName is the file in which a record is written before it is renamed.
+const asideName = "new"
+
+// errTorn is a file that a power failure left without its contents, or with
+// parts of them. Its record is lost, so that it counts as absent: an error would
+// shut out its visitor until somebody removed the file.
+var errTorn = errors.New("not a whole record")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func encode(rec sessions.Record) []byte {
+	b := make([]byte, 0, headerSize+len(rec.Owner)+len(rec.Data))
+	b = append(b, magic...)
+	b = append(b, format, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint64(b, rec.Version)
+	b = binary.BigEndian.AppendUint64(b, uint64(rec.Expires.UnixMilli()))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(rec.Owner)))
+	b = append(b, rec.Owner...)
+	b = append(b, rec.Data...)
+	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	return b
+}
+
+func decode(b []byte) (rec sessions.Record, err error) {
+	if len(b) < headerSize || string(b[:3]) != magic {
+		return rec, errTorn
+	}
+	if b[3] != format {
+		return rec, fmt.Errorf("format %d, need %d: a newer program wrote it", b[3], format)
+	}
+	if binary.BigEndian.Uint32(b[4:]) != crc32.Checksum(b[8:], castagnoli) {
+		return rec, errTorn
+	}
+	owner := binary.BigEndian.Uint32(b[24:])
+	rest := b[headerSize:]
+	if uint64(owner) > uint64(len(rest)) {
+		return rec, errTorn
+	}
+	return sessions.Record{
+		Data:    rest[owner:],
+		Version: binary.BigEndian.Uint64(b[8:]),
+		Expires: time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:]))),
+		Owner:   string(rest[:owner]),
+	}, nil
+}
+
+func readRecord(path string) (sessions.Record, error) {
+	f, err := open(path, os.O_RDONLY)
+	if err != nil {
+		return sessions.Record{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return sessions.Record{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return sessions.Record{}, fmt.Errorf("%s is a %v, need a regular file", path, info.Mode())
+	}
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return sessions.Record{}, fmt.Errorf("%s: %w", path, err)
+	}
+	rec, err := decode(b)
+	if err != nil {
+		return sessions.Record{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return rec, nil
+}
+
+// writeFile writes a file that is not there yet.
+func writeFile(path string, b []byte, sync bool) error {
+	f, err := open(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if errors.Is(err, fs.ErrExist) {
+		// Of a process that died here.
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		f, err = open(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}

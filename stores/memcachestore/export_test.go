@@ -1,0 +1,3 @@
+package memcachestore
+
+var Exptime = exptime

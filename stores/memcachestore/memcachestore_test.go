@@ -1,0 +1,495 @@
+package memcachestore_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/internal/testserver"
+	"github.com/typedsessions/sessions/stores/memcachestore"
+	"github.com/typedsessions/sessions/stores/storetest"
+)
+
+// The suite stores records of 1 MiB, which need larger items than memcached
+// takes unless told.
+var largeItems = []string{"-I", "2m"}
+
+func newClient(t testing.TB, addr string) *memcache.Client {
+	c := memcache.New(addr)
+	c.MaxIdleConns = 100
+	c.Timeout = 10 * time.Second // the machine may be busy
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// opener returns a function that opens empty stores: each has its own prefix.
+func opener() func(t testing.TB, addr string) sessions.Store {
+	var n atomic.Int64
+	return func(t testing.TB, addr string) sessions.Store {
+		return memcachestore.New(newClient(t, addr), fmt.Sprintf("%d:", n.Add(1)))
+	}
+}
+
+func TestStoreKeepsItsPromises(t *testing.T) {
+	server, open := testserver.Memcached(t, largeItems...), opener()
+	storetest.Run(t, func(t testing.TB) sessions.Store { return open(t, server.Addr) })
+}
+
+func TestStoreKeepsItsPromisesWhenConnectionsBreak(t *testing.T) {
+	server := testserver.Memcached(t, largeItems...)
+	storetest.RunCut(t, server.Addr, opener())
+}
+
+func TestStoreKeepsItsPromisesToTwoProcesses(t *testing.T) {
+	where, child := os.LookupEnv("STORETEST_WHERE")
+	if !child {
+		where = testserver.Memcached(t, largeItems...).Addr
+	}
+	storetest.RunProcesses(t, where, func(t testing.TB, addr string) sessions.Store {
+		return memcachestore.New(newClient(t, addr), "")
+	})
+}
+
+func TestApplicationGoesOnAfterMemcachedWasKilled(t *testing.T) {
+	server, open := testserver.Memcached(t), opener()
+	storetest.RunCrash(t, server, false, func(t testing.TB) sessions.Store { return open(t, server.Addr) })
+}
+
+// ask sends memcached a command and returns the lines of the answer, up to one
+// that begins with last.
+func ask(t testing.TB, addr, command, last string) []string {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := fmt.Fprintf(c, "%s\r\n", command); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for in := bufio.NewScanner(c); in.Scan(); {
+		lines = append(lines, in.Text())
+		if strings.HasPrefix(in.Text(), last) {
+			return lines
+		}
+	}
+	t.Fatalf("%s: got %q and no line %s", command, lines, last)
+	return nil
+}
+
+// stats returns the numbers of memcached's command stats.
+func stats(t testing.TB, addr string) map[string]int {
+	t.Helper()
+	numbers := map[string]int{}
+	for _, line := range ask(t, addr, "stats", "END") {
+		if f := strings.Fields(line); len(f) == 3 {
+			if n, err := strconv.Atoi(f[2]); err == nil {
+				numbers[f[1]] = n
+			}
+		}
+	}
+	return numbers
+}
+
+// commands returns how many commands memcached has executed that touch items.
+func commands(t testing.TB, addr string) int {
+	s := stats(t, addr)
+	return s["cmd_get"] + s["cmd_set"] + s["cmd_touch"] + s["delete_hits"] + s["delete_misses"]
+}
+
+func recordFor(d time.Duration, data string) sessions.Record {
+	return sessions.Record{Data: []byte(data), Expires: time.Now().Add(d)}
+}
+
+func TestOperationsCostTheCommandsThatTheDocsSay(t *testing.T) {
+	server := testserver.Memcached(t)
+	store := memcachestore.New(newClient(t, server.Addr), "shop:")
+	ctx := t.Context()
+	rec := recordFor(time.Hour, "data")
+	for i, tt := range []struct {
+		operation string
+		want      int
+		prepare   time.Duration // of the record that is there; 0: none
+		do        func(id sessions.ID, version uint64) error
+	}{
+		{"Load", 1, time.Hour, func(id sessions.ID, _ uint64) error { _, err := store.Load(ctx, id); return err }},
+		{"Create", 1, 0, func(id sessions.ID, _ uint64) error { _, err := store.Create(ctx, id, rec); return err }},
+		{"Create over an expired record", 3, -time.Second, func(id sessions.ID, _ uint64) error { _, err := store.Create(ctx, id, rec); return err }},
+		{"Update", 2, time.Hour, func(id sessions.ID, version uint64) error {
+			rec := rec
+			rec.Version = version
+			_, err := store.Update(ctx, id, rec)
+			return err
+		}},
+		{"Touch", 2, time.Hour, func(id sessions.ID, _ uint64) error { return store.Touch(ctx, id, time.Now().Add(2*time.Hour)) }},
+		{"Touch that changes nothing", 1, time.Hour, func(id sessions.ID, _ uint64) error { return store.Touch(ctx, id, time.Now()) }},
+		{"Delete", 1, time.Hour, func(id sessions.ID, _ uint64) error { return store.Delete(ctx, id, 0) }},
+		{"Delete at a version", 2, time.Hour, func(id sessions.ID, version uint64) error { return store.Delete(ctx, id, version) }},
+	} {
+		id := sessions.ID{byte(i)}
+		var version uint64
+		if tt.prepare != 0 {
+			var err error
+			if version, err = store.Create(ctx, id, recordFor(tt.prepare, "data")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := commands(t, server.Addr)
+		if err := tt.do(id, version); err != nil {
+			t.Errorf("%s: %v", tt.operation, err)
+		}
+		if got := commands(t, server.Addr) - before; got != tt.want {
+			t.Errorf("%s: got %d commands, want %d", tt.operation, got, tt.want)
+		}
+	}
+}
+
+func TestRequestsCostTheCommandsThatTheREADMESays(t *testing.T) {
+	type visits struct{ N int }
+	server := testserver.Memcached(t)
+	keys, err := sessions.NewKeyring(sessions.NewSecret())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mgr, err := sessions.New(sessions.Config[visits]{Keys: keys, Store: memcachestore.New(newClient(t, server.Addr), "shop:")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cookie *http.Cookie
+	request := func(do func(*sessions.Session[visits])) {
+		t.Helper()
+		r, w := httptest.NewRequest("GET", "https://example.com/", nil), httptest.NewRecorder()
+		if cookie != nil {
+			r.AddCookie(cookie)
+		}
+		mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			do(sessions.Get[visits](r.Context()))
+		})).ServeHTTP(w, r)
+		for _, c := range w.Result().Cookies() {
+			cookie = c
+		}
+		if w.Code != http.StatusOK {
+			t.Errorf("got status %d", w.Code)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		want int
+		do   func(*sessions.Session[visits])
+	}{
+		{"begins a session", 1, func(s *sessions.Session[visits]) { s.Data.N = 1 }},
+		{"reads it", 1, func(s *sessions.Session[visits]) { _ = s.Data.N }},
+		{"leaves it unchanged", 1, func(s *sessions.Session[visits]) { s.Data.N = 1 }},
+		{"changes it", 3, func(s *sessions.Session[visits]) { s.Data.N = 2 }},
+		{"gives it a new id", 4, func(s *sessions.Session[visits]) { s.RegenerateID() }},
+		{"ends it", 2, func(s *sessions.Session[visits]) { s.Destroy() }},
+	} {
+		before := commands(t, server.Addr)
+		request(tt.do)
+		if got := commands(t, server.Addr) - before; got != tt.want {
+			t.Errorf("a request that %s: got %d commands, want %d", tt.name, got, tt.want)
+		}
+	}
+	request(func(s *sessions.Session[visits]) { s.Data.N = 1 })
+	cookie.Value = cookie.Value[:len(cookie.Value)-6] + "AAAAAA"
+	before := commands(t, server.Addr)
+	request(func(s *sessions.Session[visits]) { _ = s.Data.N })
+	if got := commands(t, server.Addr) - before; got != 0 {
+		t.Errorf("a request with a forged cookie: got %d commands, want none", got)
+	}
+}
+
+func TestMemcachedKeepsARecordUntilItsExpiryAtLeast(t *testing.T) {
+	server := testserver.Memcached(t)
+	store := memcachestore.New(newClient(t, server.Addr), "shop:")
+	day := 24 * time.Hour
+	for i, tt := range []struct {
+		name  string
+		d     time.Duration
+		never bool
+	}{
+		{"a second", time.Second, false},
+		{"a second and a bit", 1001 * time.Millisecond, false},
+		{"nearly 30 days", 30*day - time.Second, false},
+		{"30 days", 30 * day, false},
+		{"a bit more than 30 days", 30*day + time.Second, false},
+		{"a year", 365 * day, false},
+		{"as long as the client can say", time.Until(time.Unix(1<<31-3, 0)), false},
+		{"longer", time.Until(time.Unix(1<<31+1, 0)), true},
+		{"a hundred years", 36525 * day, true},
+	} {
+		id := sessions.ID{byte(i)}
+		rec := recordFor(tt.d, "data")
+		if _, err := store.Create(t.Context(), id, rec); err != nil {
+			t.Fatal(err)
+		}
+		// "HD t123" says that it goes in 123 seconds, "HD t-1" never.
+		answer := ask(t, server.Addr, "mg shop:"+id.String()+" t", "HD ")[0]
+		left, err := strconv.Atoi(strings.TrimPrefix(answer, "HD t"))
+		need := int(time.Until(rec.Expires) / time.Second)
+		switch {
+		case err != nil:
+			t.Errorf("%s: memcached says %q", tt.name, answer)
+		case tt.never && left != -1:
+			t.Errorf("%s: memcached keeps it for %d s, want for ever", tt.name, left)
+		case !tt.never && (left < need || left > need+10):
+			t.Errorf("%s: memcached keeps it for %d s, want %d or a little more", tt.name, left, need)
+		}
+		if err := store.Touch(t.Context(), id, rec.Expires.Add(time.Second)); err != nil {
+			t.Errorf("%s: Touch: %v", tt.name, err)
+		}
+		if _, err := store.Load(t.Context(), id); err != nil && tt.d > time.Minute {
+			t.Errorf("%s: Load after Touch: %v", tt.name, err)
+		}
+	}
+}
+
+// memcached counts full seconds of its clock, of which the first is over already
+// in part.
+func TestRelativeExpiryAllowsForTheTickOfMemcachedsClock(t *testing.T) {
+	now := time.Unix(2_000_000_000, 0)
+	for _, fraction := range []time.Duration{0, 1, 500, 999} {
+		now := now.Add(fraction * time.Millisecond)
+		for _, left := range []time.Duration{1, 999, 1000, 1001, 1999, 2000, 3_600_500} {
+			left *= time.Millisecond
+			got := time.Duration(memcachestore.Exptime(now.Add(left), now)) * time.Second
+			if surely := got - time.Second; surely < left || surely > left+2*time.Second {
+				t.Errorf("for %v from %v on: memcached keeps it for %v at least, want that or up to 2 s more", left, now, surely)
+			}
+		}
+	}
+	if got := memcachestore.Exptime(time.Time{}, now); got != 1 {
+		t.Errorf("for what has expired: got %d, want 1, as 0 is never", got)
+	}
+}
+
+func TestADeletionLeavesNothingInMemcached(t *testing.T) {
+	server := testserver.Memcached(t)
+	store := memcachestore.New(newClient(t, server.Addr), "shop:")
+	var id sessions.ID
+	version, err := store.Create(t.Context(), id, recordFor(time.Hour, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(t.Context(), id, version); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		if ask(t, server.Addr, "mg shop:"+id.String()+" t", "")[0] == "EN" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("its key is there after a minute")
+		}
+	}
+}
+
+func TestAnItemThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {
+	server := testserver.Memcached(t) // 1 MiB, as users have it
+	store := memcachestore.New(newClient(t, server.Addr), "shop:")
+	var id sessions.ID
+	large := recordFor(time.Hour, strings.Repeat("x", 1<<20))
+	if _, err := store.Create(t.Context(), id, large); !errors.Is(err, sessions.ErrTooLarge) {
+		t.Errorf("Create: got %v, want ErrTooLarge", err)
+	}
+	version, err := store.Create(t.Context(), id, recordFor(time.Hour, "old"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	large.Version = version
+	if _, err = store.Update(t.Context(), id, large); !errors.Is(err, sessions.ErrTooLarge) {
+		t.Errorf("Update: got %v, want ErrTooLarge", err)
+	} else if !strings.Contains(err.Error(), "-I") {
+		t.Errorf("the error does not name the mend: %v", err)
+	}
+	rec, err := store.Load(t.Context(), id)
+	if err != nil || string(rec.Data) != "old" || rec.Version != version {
+		t.Errorf("after the refusal: got %q at version %d, %v, want the old record", rec.Data, rec.Version, err)
+	}
+}
+
+// operations are all of them, on the record of an id.
+var operations = map[string]func(ctx context.Context, s sessions.Store, id sessions.ID, version uint64) error{
+	"Load": func(ctx context.Context, s sessions.Store, id sessions.ID, _ uint64) error {
+		_, err := s.Load(ctx, id)
+		return err
+	},
+	"Create": func(ctx context.Context, s sessions.Store, id sessions.ID, _ uint64) error {
+		id[0]++
+		_, err := s.Create(ctx, id, recordFor(time.Hour, "data"))
+		return err
+	},
+	"Update": func(ctx context.Context, s sessions.Store, id sessions.ID, version uint64) error {
+		rec := recordFor(time.Hour, "data")
+		rec.Version = version
+		_, err := s.Update(ctx, id, rec)
+		return err
+	},
+	"Touch": func(ctx context.Context, s sessions.Store, id sessions.ID, _ uint64) error {
+		return s.Touch(ctx, id, time.Now().Add(2*time.Hour))
+	},
+	"Delete at a version": func(ctx context.Context, s sessions.Store, id sessions.ID, version uint64) error {
+		return s.Delete(ctx, id, version)
+	},
+	"Delete": func(ctx context.Context, s sessions.Store, id sessions.ID, _ uint64) error {
+		return s.Delete(ctx, id, 0)
+	},
+}
+
+func TestOperationsEndWithTheirContextWhileMemcachedHangs(t *testing.T) {
+	server := testserver.Memcached(t)
+	client := newClient(t, server.Addr)
+	client.Timeout = time.Hour
+	store := memcachestore.New(client, "")
+	var id sessions.ID
+	version, err := store.Create(t.Context(), id, recordFor(time.Hour, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Pause()
+	defer server.Continue()
+	for name, operation := range operations {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if err := operation(ctx, store, id, version); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: got %v, want the deadline's error", name, err)
+		}
+		cancel()
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Millisecond, cancel)
+		if err := operation(ctx, store, id, version); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want the error of a cancelled context", name, err)
+		}
+	}
+}
+
+func TestWithoutADeadlineTheClientsTimeoutEndsAnOperation(t *testing.T) {
+	server := testserver.Memcached(t)
+	client := newClient(t, server.Addr)
+	client.Timeout = 20 * time.Millisecond
+	store := memcachestore.New(client, "")
+	server.Pause()
+	defer server.Continue()
+	for name, operation := range operations {
+		err := operation(context.Background(), store, sessions.ID{}, 1)
+		if err == nil || errors.Is(err, sessions.ErrNotFound) || !strings.HasPrefix(err.Error(), "memcachestore: ") {
+			t.Errorf("%s: got %v, want an error of the network", name, err)
+		}
+	}
+}
+
+func TestAnEvictedSessionIsAbsent(t *testing.T) {
+	server := testserver.Memcached(t, "-m", "4")
+	store := memcachestore.New(newClient(t, server.Addr), "")
+	var victim sessions.ID
+	version, err := store.Create(t.Context(), victim, recordFor(time.Hour, strings.Repeat("x", 10_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; stats(t, server.Addr)["evictions"] == 0; i++ {
+		if i == 10_000 {
+			t.Fatal("100 MB did not fill 4")
+		}
+		if _, err := store.Create(t.Context(), sessions.ID{byte(i >> 8), byte(i), 1}, recordFor(time.Hour, strings.Repeat("x", 10_000))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"Load", "Update", "Touch", "Delete at a version"} {
+		if err := operations[name](t.Context(), store, victim, version); !errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("%s: got %v, want ErrNotFound", name, err)
+		}
+	}
+}
+
+func TestAValueOfSomethingElseIsAnError(t *testing.T) {
+	server := testserver.Memcached(t)
+	client := newClient(t, server.Addr)
+	store := memcachestore.New(client, "shop:")
+	var id sessions.ID
+	for _, value := range []string{"", "{}", strings.Repeat("\x02", 100), "\x01" + strings.Repeat("\xff", 20)} {
+		if err := client.Set(&memcache.Item{Key: "shop:" + id.String(), Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"Load", "Update", "Touch", "Delete at a version"} {
+			if err := operations[name](t.Context(), store, id, 1); err == nil || errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrConflict) {
+				t.Errorf("%s of %q: got %v, want an error that says so", name, value, err)
+			}
+		}
+	}
+	if err := store.Delete(t.Context(), id, 0); err != nil {
+		t.Errorf("Delete: got %v, want nil: it removes whatever is there", err)
+	}
+}
+
+func TestStoresOfDifferentPrefixesDoNotMeet(t *testing.T) {
+	server := testserver.Memcached(t)
+	client := newClient(t, server.Addr)
+	longest := strings.Repeat("p", 186)
+	for _, prefix := range []string{"", "shop:", "ütf-8:", longest} {
+		store := memcachestore.New(client, prefix)
+		if _, err := store.Create(t.Context(), sessions.ID{}, recordFor(time.Hour, prefix)); err != nil {
+			t.Errorf("prefix %q: %v", prefix, err)
+		}
+		if rec, err := store.Load(t.Context(), sessions.ID{}); err != nil || string(rec.Data) != prefix {
+			t.Errorf("prefix %q: got the data %q, %v", prefix, rec.Data, err)
+		}
+	}
+}
+
+func TestNewPanicsOnAPrefixThatNoKeyMayHave(t *testing.T) {
+	for _, prefix := range []string{" ", "a b", "a\n", "\x00", "\x7f", "a\r\nflush_all\r\n", strings.Repeat("p", 187)} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("New took the prefix %q", prefix)
+				}
+			}()
+			memcachestore.New(memcache.New("127.0.0.1:1"), prefix)
+		}()
+	}
+}
+
+func TestTheCallersDataMayChangeWhenItsContextHasEnded(t *testing.T) {
+	server := testserver.Memcached(t)
+	store := memcachestore.New(newClient(t, server.Addr), "")
+	data := bytes.Repeat([]byte{1}, 100_000)
+	server.Pause()
+	var late sync.WaitGroup
+	for i := range 4 {
+		late.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			_, _ = store.Create(ctx, sessions.ID{byte(i)}, sessions.Record{Data: data, Expires: time.Now().Add(time.Hour)})
+		})
+	}
+	late.Wait()
+	for i := range data {
+		data[i] = 2 // the race detector sees who else reads it
+	}
+	server.Continue()
+	if _, err := store.Create(t.Context(), sessions.ID{9}, recordFor(time.Hour, "")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		if rec, err := store.Load(t.Context(), sessions.ID{byte(i)}); err == nil && bytes.Contains(rec.Data, []byte{2}) {
+			t.Error("what the caller wrote after the call was stored")
+		}
+	}
+}

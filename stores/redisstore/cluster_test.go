@@ -1,0 +1,309 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/internal/testserver"
+	"github.com/typedsessions/sessions/stores/redisstore"
+	"github.com/typedsessions/sessions/stores/storetest"
+)
+
+const slots = 16384
+
+// A node is a Redis of a cluster, and a connection to it alone.
+type node struct {
+	*testserver.Server
+	rueidis.Client
+	id   string
+	host string
+	port string
+}
+
+// startCluster starts three masters, and then a replica of each.
+func startCluster(t testing.TB) (nodes []*node) {
+	t.Helper()
+	for range 6 {
+		_, bus, _ := net.SplitHostPort(testserver.FreeAddr(t))
+		n := &node{Server: testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-config-file", "{dir}/nodes.conf",
+			"--cluster-port", bus, "--cluster-announce-ip", "{host}", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no",
+			"--repl-diskless-sync-delay", "0")}
+		n.Client = connect(t, rueidis.ClientOption{InitAddress: []string{n.Addr}, ForceSingleClient: true})
+		n.host, n.port, _ = net.SplitHostPort(n.Addr)
+		n.id = n.do(t, "CLUSTER", "MYID")
+		if len(nodes) > 0 {
+			nodes[0].do(t, "CLUSTER", "MEET", n.host, n.port, bus)
+		}
+		nodes = append(nodes, n)
+	}
+	for i, n := range nodes[:3] {
+		n.do(t, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*slots/3), strconv.Itoa((i+1)*slots/3-1))
+	}
+	for i, n := range nodes[3:] {
+		eventually(t, "the nodes do not meet", func() bool { return strings.Contains(n.do(t, "CLUSTER", "NODES"), nodes[i].id) })
+		n.do(t, "CLUSTER", "REPLICATE", nodes[i].id)
+	}
+	for _, n := range nodes {
+		eventually(t, "the cluster does not come up", func() bool {
+			known := n.do(t, "CLUSTER", "NODES")
+			return strings.Contains(n.do(t, "CLUSTER", "INFO"), "cluster_state:ok") && strings.Count(known, "slave ") == 3 &&
+				!strings.Contains(known, "handshake")
+		})
+	}
+	for _, n := range nodes[3:] {
+		eventually(t, "a replica does not follow", func() bool { return strings.Contains(n.do(t, "INFO", "replication"), "master_link_status:up") })
+	}
+	return nodes
+}
+
+// do sends a command to this node and returns what it answers.
+func (n *node) do(t testing.TB, command ...string) string {
+	t.Helper()
+	answer := n.Do(context.Background(), n.B().Arbitrary(command...).Build())
+	if err := answer.Error(); err != nil {
+		t.Fatalf("%v: %v", command, err)
+	}
+	if n, err := answer.AsInt64(); err == nil {
+		return strconv.FormatInt(n, 10)
+	}
+	s, _ := answer.ToString()
+	return s
+}
+
+func clusterClient(t testing.TB, nodes []*node) rueidis.Client {
+	var addrs []string
+	for _, n := range nodes {
+		addrs = append(addrs, n.Addr)
+	}
+	return connect(t, rueidis.ClientOption{InitAddress: addrs})
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	nodes := startCluster(t)
+	client := clusterClient(t, nodes)
+	t.Run("keeps what a store promises", func(t *testing.T) {
+		storetest.Run(t, opened(client, redisstore.Options{}))
+	})
+	t.Run("keeps it while its slot moves from node to node", func(t *testing.T) {
+		const prefix = "{moving}"
+		moves := moveAround(t, nodes[:3], prefix)
+		storetest.Run(t, func(t testing.TB) sessions.Store {
+			return redisstore.New(client, redisstore.Options{Prefix: prefix + t.Name()})
+		})
+		if moves.Load() < 10 {
+			t.Errorf("the slot moved %d times, which shows little", moves.Load())
+		}
+		t.Logf("the slot moved %d times", moves.Load())
+	})
+	// The last, since it leaves the cluster with a node less.
+	t.Run("goes on after a fail-over", func(t *testing.T) { failOver(t, nodes, client) })
+}
+
+// moveAround moves the slot of a key from master to master until the test ends,
+// and counts how often.
+func moveAround(t *testing.T, masters []*node, key string) *atomic.Int64 {
+	var moves atomic.Int64
+	slot := masters[0].do(t, "CLUSTER", "KEYSLOT", key)
+	from := slices.IndexFunc(masters, func(n *node) bool {
+		r := n.Do(context.Background(), n.B().Arbitrary("GET", key).Build())
+		_, elsewhere := errMoved(r.Error())
+		return !elsewhere
+	})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for ; ; from = (from + 1) % len(masters) {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			source, target := masters[from], masters[(from+1)%len(masters)]
+			if err := moveSlot(slot, source, target, masters); err != nil {
+				t.Error(err)
+				return
+			}
+			moves.Add(1)
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-stopped })
+	return &moves
+}
+
+func errMoved(err error) (string, bool) {
+	if re, ok := rueidis.IsRedisErr(err); ok {
+		return re.IsMoved()
+	}
+	return "", false
+}
+
+// moveSlot does what redis-cli --cluster reshard does.
+func moveSlot(slot string, source, target *node, masters []*node) error {
+	ctx := context.Background()
+	do := func(n *node, command ...string) ([]string, error) {
+		r := n.Do(ctx, n.B().Arbitrary(command...).Build())
+		if err := r.Error(); err != nil {
+			return nil, fmt.Errorf("%v: %w", command, err)
+		}
+		keys, _ := r.AsStrSlice()
+		return keys, nil
+	}
+	if _, err := do(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source.id); err != nil {
+		return err
+	}
+	if _, err := do(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target.id); err != nil {
+		return err
+	}
+	for {
+		keys, err := do(source, "CLUSTER", "GETKEYSINSLOT", slot, "10")
+		if err != nil {
+			return err
+		}
+		if len(keys) == 0 {
+			break
+		}
+		if _, err := do(source, append([]string{"MIGRATE", target.host, target.port, "", "0", "5000", "KEYS"}, keys...)...); err != nil {
+			return err
+		}
+	}
+	for _, n := range append([]*node{target, source}, masters...) {
+		if _, err := do(n, "CLUSTER", "SETSLOT", slot, "NODE", target.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A tally is a record that counts, and what is known of its count.
+type tally struct {
+	id           sessions.ID
+	acknowledged int
+	unknown      int // updates without an answer
+}
+
+// count adds one to each of the tallies until stop is closed. Nobody else does.
+func count(t *testing.T, store sessions.Store, tallies []*tally, stop <-chan struct{}, rounds *atomic.Int64) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		for _, y := range tallies {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			rec, err := store.Load(ctx, y.id)
+			if err == nil {
+				n, _ := strconv.Atoi(string(rec.Data))
+				rec.Data = strconv.AppendInt(nil, int64(n+1), 10)
+				_, err = store.Update(ctx, y.id, rec)
+				switch {
+				case err == nil:
+					y.acknowledged++
+				case errors.Is(err, sessions.ErrConflict): // an update without an answer came late
+				case errors.Is(err, sessions.ErrNotFound):
+					t.Errorf("Update: got %v", err)
+				default:
+					y.unknown++
+				}
+			} else if errors.Is(err, sessions.ErrNotFound) {
+				t.Errorf("Load: got %v", err)
+			}
+			cancel()
+		}
+		rounds.Add(1)
+	}
+}
+
+// failOver promotes a replica on demand, where Redis promises to lose nothing,
+// and then by killing a master, where it promises less: what the dead master
+// acknowledged last may be gone.
+func failOver(t *testing.T, nodes []*node, client rueidis.Client) {
+	store := redisstore.New(client, redisstore.Options{Prefix: "failing"})
+	ctx := context.Background()
+	var tallies []*tally
+	for n := range 60 {
+		y := &tally{id: idOf(n)}
+		if _, err := store.Create(ctx, y.id, sessions.Record{Data: []byte("0"), Expires: time.Now().Add(time.Hour), Owner: "ada"}); err != nil {
+			t.Fatal(err)
+		}
+		tallies = append(tallies, y)
+	}
+	load := func(during func(pass func())) {
+		stop := make(chan struct{})
+		var running sync.WaitGroup
+		var rounds [6]atomic.Int64
+		for i := range rounds {
+			running.Go(func() { count(t, store, tallies[i*10:(i+1)*10], stop, &rounds[i]) })
+		}
+		during(func() {
+			for i := range rounds {
+				before := rounds[i].Load()
+				eventually(t, "the load stands still", func() bool { return rounds[i].Load() > before+5 })
+			}
+		})
+		close(stop)
+		running.Wait()
+	}
+	check := func(floor bool) (lost int) {
+		for _, y := range tallies {
+			rec, err := store.Load(ctx, y.id)
+			if err != nil {
+				t.Fatalf("after the fail-over: %v", err)
+			}
+			n, _ := strconv.Atoi(string(rec.Data))
+			if n > y.acknowledged+y.unknown || floor && n < y.acknowledged {
+				t.Errorf("got count %d, want %d acknowledged and at most %d more", n, y.acknowledged, y.unknown)
+			}
+			lost += max(0, y.acknowledged-n)
+			y.acknowledged, y.unknown = n, 0
+		}
+		owned := 0
+		for _, err := range store.Owned(ctx, "ada") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			owned++
+		}
+		if owned != len(tallies) {
+			t.Errorf("the index lists %d sessions, want %d", owned, len(tallies))
+		}
+		return lost
+	}
+
+	load(func(pass func()) {
+		pass()
+		nodes[3].do(t, "CLUSTER", "FAILOVER")
+		eventually(t, "the replica is not promoted", func() bool { return strings.Contains(nodes[3].do(t, "INFO", "replication"), "role:master") })
+		pass()
+	})
+	check(true)
+
+	load(func(pass func()) {
+		pass()
+		nodes[1].Kill()
+		eventually(t, "the replica is not promoted", func() bool { return strings.Contains(nodes[4].do(t, "INFO", "replication"), "role:master") })
+		pass()
+	})
+	eventually(t, "the store does not recover", func() bool {
+		for _, y := range tallies {
+			if _, err := store.Load(ctx, y.id); err != nil {
+				return false
+			}
+		}
+		return true
+	})
+	t.Logf("%d acknowledged updates went with the killed master", check(false))
+}

@@ -1,0 +1,185 @@
+package sqlstore_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/stores/sqlstore"
+)
+
+func refused(t *testing.T, driver, dsn string, d sqlstore.Dialect, mend string) {
+	t.Helper()
+	_, err := sqlstore.New(open(t, driver, dsn), d, sqlstore.Options{})
+	if err == nil || !strings.Contains(err.Error(), mend) {
+		t.Errorf("got %v, want an error that says %s", err, mend)
+	}
+}
+
+func TestMySQLDialect(t *testing.T) {
+	t.Parallel()
+	e := mariaDB(t)
+	t.Run("a connection without clientFoundRows is refused", func(t *testing.T) {
+		refused(t, "mysql", "root@tcp("+e.where+")/app", sqlstore.MySQL, "clientFoundRows=true")
+	})
+	t.Run("an account with the rights of the README is enough", func(t *testing.T) {
+		root := e.open(t, e.where)
+		run(t, root, "CREATE USER app")
+		run(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES ON app.* TO app")
+		db := open(t, "mysql", "app@tcp("+e.where+")/app?clientFoundRows=true")
+		s := e.store(t, db, "")
+		create(t, s, sessions.ID{}, nil, time.Hour)
+		if _, err := s.Sweep(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("Create replaces an expired record whatever the mode of the server", func(t *testing.T) {
+		for _, mode := range []string{"", "ANSI,TRADITIONAL", "SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES", "ORACLE"} {
+			db := open(t, "mysql", "root@tcp("+e.where+")/app?clientFoundRows=true&sql_mode=%27"+mode+"%27")
+			s := e.store(t, db, newTable())
+			id := sessions.ID{1}
+			create(t, s, id, []byte("old"), -time.Hour)
+			version, err := s.Create(t.Context(), id, sessions.Record{Data: []byte("new"), Expires: time.Now().Add(time.Hour)})
+			rec, loadErr := s.Load(t.Context(), id)
+			if err != nil || loadErr != nil || string(rec.Data) != "new" || rec.Owner != "" || rec.Version != version {
+				t.Errorf("mode %q: got %v, %q, %v, %v", mode, rec, rec.Data, err, loadErr)
+			}
+		}
+	})
+}
+
+func TestPostgreSQLDialect(t *testing.T) {
+	t.Parallel()
+	e := postgreSQL(t)
+	e.store(t, e.open(t, e.where), "")
+	// PgBouncer may need them.
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		t.Run("it works in pgx's mode "+mode, func(t *testing.T) {
+			db := open(t, "pgx", e.dsn(e.where)+"&default_query_exec_mode="+mode)
+			s := e.store(t, db, "")
+			id := sessions.ID{1}
+			create(t, s, id, []byte{0, 0xff}, -time.Hour)
+			create(t, s, id, []byte{0, 0xff}, time.Hour)
+			rec, err := s.Load(t.Context(), id)
+			if err != nil || len(rec.Data) != 2 || rec.Owner != "ada" {
+				t.Errorf("Load: got %v, %v", rec, err)
+			}
+			if rec.Version, err = s.Update(t.Context(), id, rec); err != nil {
+				t.Errorf("Update: %v", err)
+			}
+			if err := s.Touch(t.Context(), id, rec.Expires); err != nil {
+				t.Errorf("Touch: %v", err)
+			}
+			for got, err := range s.Owned(t.Context(), "ada") {
+				if err != nil || got != id {
+					t.Errorf("Owned: got %v, %v", got, err)
+				}
+			}
+			if n, err := s.Sweep(t.Context()); n != 0 || err != nil {
+				t.Errorf("Sweep: got %d, %v", n, err)
+			}
+			if err := s.Delete(t.Context(), id, rec.Version); err != nil {
+				t.Errorf("Delete: %v", err)
+			}
+		})
+	}
+	t.Run("a Migrate that has nothing to do needs no rights and waits for nobody", func(t *testing.T) {
+		db := e.open(t, e.where)
+		run(t, db, "CREATE USER app")
+		run(t, db, "GRANT SELECT, INSERT, UPDATE, DELETE ON sessions TO app")
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(t.Context(), "UPDATE sessions SET version = version"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(t.Context(), "LOCK TABLE sessions IN SHARE UPDATE EXCLUSIVE MODE"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		s, err := sqlstore.New(open(t, "pgx", "postgres://app@"+e.where+"/postgres?sslmode=disable"), sqlstore.PostgreSQL, sqlstore.Options{})
+		if err == nil {
+			err = s.Migrate(ctx)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSQLiteDialect(t *testing.T) {
+	t.Parallel()
+	t.Run("a connection without a busy timeout is refused", func(t *testing.T) {
+		refused(t, "sqlite", "file:"+filepath.Join(t.TempDir(), "x.db"), sqlstore.SQLite, "busy_timeout")
+	})
+	t.Run("a database in memory is refused by Migrate", func(t *testing.T) {
+		s, err := sqlstore.New(open(t, "sqlite", "file::memory:?_pragma=busy_timeout(5000)"), sqlstore.SQLite, sqlstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "wal") {
+			t.Errorf("got %v, want an error that names the journal mode", err)
+		}
+	})
+	t.Run("Migrate turns the file to write-ahead logging", func(t *testing.T) {
+		e := sqLite(t)
+		db := e.open(t, e.where)
+		e.store(t, db, "")
+		var mode string
+		if get(t, db, &mode, "PRAGMA journal_mode"); mode != "wal" {
+			t.Errorf("got %q, want wal", mode)
+		}
+	})
+}
+
+func TestUnknownDialectIsRefused(t *testing.T) {
+	for _, d := range []sqlstore.Dialect{0, 4, -1} {
+		if _, err := sqlstore.New(nil, d, sqlstore.Options{}); err == nil {
+			t.Errorf("%v: got no error", d)
+		}
+	}
+}
+
+func TestNoDriverIsImported(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, driver := range []string{"jackc", "go-sql-driver", "modernc", "testing"} {
+		if strings.Contains(string(out), driver) {
+			t.Errorf("the package imports %s", driver)
+		}
+	}
+}
+
+func TestReadmeShowsTheExamples(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, _ := strings.Cut(string(examples), "type AppSession")
+	parts := strings.Split(code, "\nfunc ")
+	if len(parts) != 6 {
+		t.Fatalf("got %d parts, want the type, 2 functions and 3 programs", len(parts))
+	}
+	for _, part := range parts {
+		if name, body, ok := strings.Cut(part, "() {"); ok && strings.HasPrefix(name, "Example") {
+			part = "main() {" + body
+		}
+		if !strings.Contains(string(readme), strings.TrimSpace(part)) {
+			t.Errorf("README.md lacks\n%s", part)
+		}
+	}
+}

@@ -1,0 +1,284 @@
+package sqlstore_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/stores/sqlstore"
+	"github.com/typedsessions/sessions/stores/storetest"
+)
+
+func TestPostgreSQL(t *testing.T) {
+	t.Parallel()
+	testEngine(t, postgreSQL(t))
+}
+
+func TestMariaDB(t *testing.T) {
+	t.Parallel()
+	testEngine(t, mariaDB(t))
+}
+
+func TestSQLite(t *testing.T) {
+	t.Parallel()
+	testEngine(t, sqLite(t))
+}
+
+func testEngine(t *testing.T, e engine) {
+	t.Run("it is a store", func(t *testing.T) { storetest.Run(t, e.fresh) })
+	t.Run("two processes share it", func(t *testing.T) { testProcesses(t, e) })
+	t.Run("ten processes migrate it at once", func(t *testing.T) { testMigrations(t, e) })
+	for _, claim := range claims {
+		t.Run(claim.name, func(t *testing.T) { claim.check(t, e) })
+	}
+	if e.server == nil {
+		return
+	}
+	t.Run("a request costs one statement to read and two to change", func(t *testing.T) {
+		storetest.RunCost(t, e.fresh, e.commands(t, e.open(t, e.where)))
+	})
+	t.Run("connections are cut", func(t *testing.T) {
+		storetest.RunCut(t, e.where, func(t testing.TB, addr string) sessions.Store {
+			// The table is made before anything is cut.
+			table := newTable()
+			e.store(t, e.open(t, e.where), table)
+			return e.store(t, e.open(t, addr), table)
+		})
+	})
+	// Last, as nothing else should notice.
+	t.Run("the server is killed", func(t *testing.T) { storetest.RunCrash(t, e.server, true, e.fresh) })
+}
+
+func testProcesses(t *testing.T, e engine) {
+	storetest.RunProcesses(t, e.where+" "+newTable(), func(t testing.TB, where string) sessions.Store {
+		where, table, _ := strings.Cut(where, " ")
+		return e.store(t, e.open(t, where), table)
+	})
+}
+
+func testMigrations(t *testing.T, e engine) {
+	if where, ok := another(); ok {
+		where, table, _ := strings.Cut(where, " ")
+		s, err := sqlstore.New(e.open(t, where), e.dialect, sqlstore.Options{Table: table})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = os.Stdout.WriteString("ready\n")
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test says go
+		if err := s.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Load(t.Context(), sessions.ID{}); !errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("after Migrate, Load: got %v, want not found", err)
+		}
+		return
+	}
+	if e.server == nil {
+		e.where += ".new" // a file that is not there yet
+	}
+	table := newTable()
+	var pattern []string
+	for _, part := range strings.Split(t.Name(), "/") {
+		pattern = append(pattern, "^"+regexp.QuoteMeta(part)+"$")
+	}
+	start := make(chan struct{})
+	var ready, ended sync.WaitGroup
+	for range 10 {
+		cmd := exec.Command(os.Args[0], "-test.run="+strings.Join(pattern, "/"))
+		cmd.Env = append(os.Environ(), "STORETEST_WHERE="+e.where+" "+table)
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ready.Add(1)
+		ended.Go(func() {
+			_, _ = io.ReadFull(stdout, make([]byte, len("ready\n")))
+			ready.Done()
+			<-start
+			_ = stdin.Close()
+			out, _ := io.ReadAll(stdout)
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+	ready.Wait()
+	close(start)
+	ended.Wait()
+}
+
+var claims = []struct {
+	name  string
+	check func(t *testing.T, e engine)
+}{
+	{"Sweep deletes what is expired and nothing else, under load", testSweep},
+	{"Sweep obeys its context", func(t *testing.T, e engine) {
+		s := e.store(t, e.open(t, e.where), newTable())
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := s.Sweep(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context canceled", err)
+		}
+	}},
+	{"tables of one database are apart, whatever their names", func(t *testing.T, e engine) {
+		db := e.open(t, e.where)
+		stores := []*sqlstore.Store{e.store(t, db, ""), e.store(t, db, "Order"), e.store(t, db, "user"), e.store(t, db, "_2"+strings.Repeat("x", 46))}
+		id := sessions.ID{1}
+		for i, s := range stores {
+			create(t, s, id, []byte{byte(i)}, time.Hour)
+		}
+		for i, s := range stores {
+			rec, err := s.Load(t.Context(), id)
+			if err != nil || len(rec.Data) != 1 || rec.Data[0] != byte(i) {
+				t.Errorf("got data %v of table %d, %v", rec.Data, i, err)
+			}
+		}
+	}},
+	{"names that could be SQL are refused", func(t *testing.T, e engine) {
+		db := e.open(t, e.where)
+		for _, name := range []string{`a"b`, "a`b", "a b", "a;b", "app.sessions", "1st", "é", "a\x00", "a'", "a?", "{table}", strings.Repeat("x", 49)} {
+			if _, err := sqlstore.New(db, e.dialect, sqlstore.Options{Table: name}); err == nil {
+				t.Errorf("%q: got no error", name)
+			}
+		}
+	}},
+	{"the table may come after the Store", func(t *testing.T, e engine) {
+		s, err := sqlstore.New(e.open(t, e.where), e.dialect, sqlstore.Options{Table: newTable()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Load(t.Context(), sessions.ID{}); err == nil || errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("without a table: got %v, want an error of the database", err)
+		}
+		for range 2 {
+			if err := s.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		create(t, s, sessions.ID{}, nil, time.Hour)
+		if _, err := s.Load(t.Context(), sessions.ID{}); err != nil {
+			t.Errorf("after Migrate: got %v", err)
+		}
+	}},
+	{"a loop over Owned may use the Store over one connection", func(t *testing.T, e engine) {
+		db := e.open(t, e.where)
+		db.SetMaxOpenConns(1)
+		s := e.store(t, db, newTable())
+		const n = 20
+		for i := range n {
+			create(t, s, sessions.ID{byte(i)}, nil, time.Hour)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		deleted := 0
+		for id, err := range s.Owned(ctx, "ada") {
+			if err == nil {
+				err = s.Delete(ctx, id, 0)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			deleted++
+		}
+		if deleted != n {
+			t.Errorf("deleted %d, want %d", deleted, n)
+		}
+	}},
+	{"of many that create over an expired record one does", func(t *testing.T, e engine) {
+		s := e.store(t, e.open(t, e.where), newTable())
+		id := sessions.ID{1}
+		create(t, s, id, []byte("old"), -time.Hour)
+		var wg sync.WaitGroup
+		errs := make([]error, 8)
+		versions := make([]uint64, len(errs))
+		for i := range errs {
+			wg.Go(func() {
+				versions[i], errs[i] = s.Create(t.Context(), id, sessions.Record{Data: []byte{byte(i)}, Expires: time.Now().Add(time.Hour)})
+			})
+		}
+		wg.Wait()
+		rec, err := s.Load(t.Context(), id)
+		if err != nil || len(rec.Data) != 1 || rec.Owner != "" {
+			t.Fatalf("got %v, %v, want a new record", rec, err)
+		}
+		for i, err := range errs {
+			won := i == int(rec.Data[0])
+			if won && (err != nil || versions[i] != rec.Version) || !won && !errors.Is(err, sessions.ErrExists) {
+				t.Errorf("Create %d: got version %d, %v; the record is that of %d, version %d", i, versions[i], err, rec.Data[0], rec.Version)
+			}
+		}
+	}},
+}
+
+func create(t testing.TB, s sessions.Store, id sessions.ID, data []byte, lasts time.Duration) {
+	t.Helper()
+	if _, err := s.Create(t.Context(), id, sessions.Record{Data: data, Expires: time.Now().Add(lasts), Owner: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testSweep(t *testing.T, e engine) {
+	db := e.open(t, e.where)
+	s := e.store(t, db, newTable())
+	const each = 1200 // live and expired; together more than one statement looks at
+	data := make([]byte, 1000)
+	for i := range each {
+		create(t, s, sessions.ID{byte(i), byte(i >> 8), 1}, data, -time.Second)
+		create(t, s, sessions.ID{byte(i), byte(i >> 8), 2}, data, time.Hour)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	working := make(chan struct{}, 4)
+	for g := range cap(working) {
+		wg.Go(func() {
+			for i := g; ctx.Err() == nil; i = (i + cap(working)) % each {
+				id := sessions.ID{byte(i), byte(i >> 8), 2}
+				rec, err := s.Load(t.Context(), id)
+				if err == nil {
+					_, err = s.Update(t.Context(), id, rec)
+				}
+				if err == nil {
+					err = s.Touch(t.Context(), id, time.Now().Add(2*time.Hour))
+				}
+				if err != nil {
+					t.Errorf("a live record, while Sweep runs: %v", err)
+					return
+				}
+				select {
+				case working <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	<-working
+	n, err := s.Sweep(t.Context())
+	stop()
+	wg.Wait()
+	if err != nil || n != each {
+		t.Errorf("got %d, %v, want %d", n, err, each)
+	}
+	for i := range each {
+		if _, err := s.Load(t.Context(), sessions.ID{byte(i), byte(i >> 8), 2}); err != nil {
+			t.Fatalf("record %d: %v", i, err)
+		}
+	}
+	if n, err := s.Sweep(t.Context()); err != nil || n != 0 {
+		t.Errorf("again: got %d, %v, want 0", n, err)
+	}
+}

@@ -1,0 +1,265 @@
+package storetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// An account is the session of the test's application.
+type account struct {
+	User string         `msgpack:"user"` // the owner
+	N    int            `msgpack:"n"`
+	Name string         `msgpack:"name"`
+	Role string         `msgpack:"role"`
+	City string         `msgpack:"city"`
+	Cart map[string]int `msgpack:"cart"`
+}
+
+type session = sessions.Session[account]
+
+// verbs are what a request may do with its session.
+var verbs = map[string]func(s *session, q url.Values){
+	"ignore": nil,
+	"read":   func(*session, url.Values) {},
+	"add":    func(s *session, _ url.Values) { s.Update(func(a *account) { a.N++ }) },
+	"same":   func(s *session, _ url.Values) { s.Data.N += 0; s.Data.Name = strings.Clone(s.Data.Name) },
+	"name":   func(s *session, q url.Values) { s.Data.Name = q.Get("value") },
+	"role":   func(s *session, q url.Values) { s.Data.Role = q.Get("value") },
+	"city":   func(s *session, q url.Values) { s.Data.City = q.Get("value") },
+	"cart": func(s *session, q url.Values) {
+		if s.Data.Cart == nil {
+			s.Data.Cart = map[string]int{}
+		}
+		s.Data.Cart[q.Get("value")]++
+	},
+	"flash":      func(s *session, q url.Values) { s.Flash("info", q.Get("value")) },
+	"flashes":    func(s *session, _ url.Values) { s.Flashes() },
+	"regenerate": func(s *session, _ url.Values) { s.RegenerateID() },
+	"login":      func(s *session, q url.Values) { s.RegenerateID(); s.Data.User = q.Get("value") },
+	"prolong":    func(s *session, _ url.Values) { s.SetLifetime(100 * time.Hour) },
+	"destroy":    func(s *session, _ url.Values) { s.Destroy() },
+	"reset":      func(s *session, _ url.Values) { s.Reset() },
+}
+
+// A reply is what the application says of a session after the verb.
+type reply struct {
+	ID      string
+	Reason  sessions.Reason // why the session was new
+	Account account
+
+	Status int           `json:"-"`
+	Took   time.Duration `json:"-"`
+}
+
+// An app is an application behind a Manager on a real server. Everything it
+// does it does on request, so that it may run in another process.
+type app struct {
+	url     string
+	manager *sessions.Manager[account]
+	gates   sync.Map // of slow requests, by their name
+}
+
+// A gate stops a request between the load of its session and the verb.
+type gate struct{ loaded, open chan struct{} }
+
+// newApp serves until the test ends, and fails the test if a handler panics.
+func newApp(t testing.TB, store sessions.Store) *app {
+	t.Helper()
+	keys, err := sessions.NewKeyring([]byte("a secret of tests, the same in all processes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := sessions.Config[account]{
+		Keys:   keys,
+		Store:  store,
+		Cookie: sessions.Cookie{Insecure: true},
+		Logger: slog.New(slog.DiscardHandler),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		},
+	}
+	if _, ok := store.(sessions.OwnerStore); ok {
+		config.Owner = func(a *account) string { return a.User }
+	}
+	manager, err := sessions.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &app{manager: manager}
+	mux := http.NewServeMux()
+	mux.Handle("POST /session/{verb}", manager.Middleware(http.HandlerFunc(a.serve)))
+	mux.HandleFunc("POST /gate/{name}/{step}", func(_ http.ResponseWriter, r *http.Request) {
+		if g := a.gate(r.PathValue("name")); r.PathValue("step") == "loaded" {
+			<-g.loaded
+		} else {
+			close(g.open)
+		}
+	})
+	mux.HandleFunc("POST /revoke", func(w http.ResponseWriter, r *http.Request) {
+		respond(w, nil, manager.Revoke(r.Context(), r.FormValue("value")))
+	})
+	mux.HandleFunc("POST /revokeowner", func(w http.ResponseWriter, r *http.Request) {
+		n, err := manager.RevokeOwner(r.Context(), r.FormValue("value"), r.Form["except"]...)
+		respond(w, n, err)
+	})
+	mux.HandleFunc("POST /sessions", func(w http.ResponseWriter, r *http.Request) {
+		var ids []string
+		var failed error
+		for info, err := range manager.Sessions(r.Context(), r.FormValue("value")) {
+			ids = append(ids, info.ID)
+			if err != nil {
+				failed = err
+			}
+		}
+		respond(w, ids, failed)
+	})
+	server := httptest.NewUnstartedServer(mux)
+	server.Config.ErrorLog = log.New(panics{t}, "", 0)
+	server.Start()
+	t.Cleanup(server.Close)
+	a.url = server.URL
+	return a
+}
+
+func (a *app) serve(w http.ResponseWriter, r *http.Request) {
+	verb, query := verbs[r.PathValue("verb")], r.URL.Query()
+	if verb == nil {
+		respond(w, reply{}, nil)
+		return
+	}
+	s := sessions.Get[account](r.Context())
+	if name := query.Get("gate"); name != "" {
+		g := a.gate(name)
+		close(g.loaded)
+		<-g.open
+	}
+	verb(s, query)
+	respond(w, reply{ID: s.ID(), Reason: s.Reason(), Account: s.Data}, nil)
+}
+
+func (a *app) gate(name string) *gate {
+	g, _ := a.gates.LoadOrStore(name, &gate{make(chan struct{}), make(chan struct{})})
+	return g.(*gate)
+}
+
+func respond(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// panics fails the test when net/http writes that a handler panicked.
+type panics struct{ testing.TB }
+
+func (t panics) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), "panic") {
+		t.Errorf("%s", line)
+	}
+	return len(line), nil
+}
+
+// client has room for the parallel requests of the tests.
+var client = &http.Client{
+	Transport: &http.Transport{MaxIdleConnsPerHost: 200},
+	Timeout:   2 * opTimeout,
+}
+
+// post sends a request and decodes the answer into v, if that is not nil.
+func post(target, cookie string, v any) (status int, header http.Header, err error) {
+	req, err := http.NewRequest(http.MethodPost, target, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	if cookie != "" {
+		req.Header.Set("Cookie", cookie)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	if v != nil && res.StatusCode == http.StatusOK {
+		if err := json.NewDecoder(res.Body).Decode(v); err != nil {
+			return res.StatusCode, res.Header, fmt.Errorf("%s: %w", target, err)
+		}
+	}
+	return res.StatusCode, res.Header, nil
+}
+
+// A browser has the cookie of a session. One goroutine uses it at a time.
+type browser struct {
+	t      testing.TB
+	app    string // the server that it talks to
+	cookie string
+}
+
+// at returns a browser with the same cookie at another server.
+func (b *browser) at(app string) *browser { return &browser{b.t, app, b.cookie} }
+
+// try lets a request do the verb and takes the cookie that comes.
+func (b *browser) try(verb string, query ...string) reply {
+	b.t.Helper()
+	q := url.Values{}
+	for i := 0; i < len(query); i += 2 {
+		q.Set(query[i], query[i+1])
+	}
+	var r reply
+	began := time.Now()
+	status, header, err := post(b.app+"/session/"+verb+"?"+q.Encode(), b.cookie, &r)
+	if err != nil {
+		b.t.Errorf("%s: %v", verb, err)
+	}
+	r.Status, r.Took = status, time.Since(began)
+	for _, line := range header.Values("Set-Cookie") {
+		if c, err := http.ParseSetCookie(line); err == nil && c.MaxAge < 0 {
+			b.cookie = ""
+		} else if err == nil {
+			b.cookie = c.Name + "=" + c.Value
+		}
+	}
+	return r
+}
+
+// do is try for a request that must succeed.
+func (b *browser) do(verb string, query ...string) reply {
+	b.t.Helper()
+	r := b.try(verb, query...)
+	if r.Status != http.StatusOK {
+		b.t.Errorf("%s: got status %d, want 200", verb, r.Status)
+	}
+	return r
+}
+
+// slow sends a request that loads the session, calls during, and then does the
+// verb.
+func (b *browser) slow(during func(), verb string, query ...string) reply {
+	b.t.Helper()
+	name := newName()
+	replies := make(chan reply, 1)
+	go func() { replies <- b.do(verb, append(query, "gate", name)...) }()
+	b.gate(name, "loaded")
+	during()
+	b.gate(name, "open")
+	return <-replies
+}
+
+// gate waits until a slow request has loaded its session, or lets it go on.
+func (b *browser) gate(name, step string) {
+	b.t.Helper()
+	if _, _, err := post(b.app+"/gate/"+url.PathEscape(name)+"/"+step, "", nil); err != nil {
+		b.t.Errorf("gate: %v", err)
+	}
+}

@@ -1,0 +1,382 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// oddOwners are all different, though a collation, a pattern, a C string or
+// a shortened index would find some of them equal.
+var oddOwners = []string{
+	"a", "ad", "ada", "adaa", "ADA", "Ada", " ada", "ada ", "ada  ", "ada\t", "ada\n", "ada\x00", "ada@example.com", "Ada Lovelace",
+	"0", "00", "1", "1e0", "null", "NULL", "true",
+	"*", "a*", "?", "%", "a%", "_", "__", "[a]", "a:b", "{a}", "{b}", "a/../b", "../a", "/", ".", "\\", "'", "\"", "`", "'; DROP TABLE sessions; --", "$1", ":a", "?1",
+	"\x00", "\x00\x00", "a\x00b", "a\x00c", "\xff", "\xff\xfe", "\xc3", "é", "e\u0301", "ß", "ss", "İ", "i", "I", "ı", "🦫", "🦦", "\r\n", "a\r\nb",
+	strings.Repeat("o", 1024), strings.Repeat("o", 1023) + "p", strings.Repeat("o", 1023), strings.Repeat("\xff", 1024),
+}
+
+func (s *subject) owners() sessions.OwnerStore { return s.Store.(sessions.OwnerStore) }
+
+// owned returns the ids that Owned yields.
+func (s *subject) owned(owner string) map[sessions.ID]bool {
+	s.Helper()
+	ids := map[sessions.ID]bool{}
+	for id, err := range s.owners().Owned(s.ctx, owner) {
+		if err != nil {
+			s.Fatalf("Owned: %v", err)
+		}
+		ids[id] = true
+	}
+	return ids
+}
+
+// lists fails unless Owned yields those ids, and besides only such as are gone.
+func (s *subject) lists(owner string, want ...sessions.ID) {
+	s.Helper()
+	got := s.owned(owner)
+	for _, id := range want {
+		if !got[id] {
+			s.Errorf("Owned(%.40q) does not yield %v", owner, id)
+		}
+	}
+	for id := range got {
+		if slices.Contains(want, id) {
+			continue
+		}
+		if rec, err := s.Load(s.ctx, id); err == nil {
+			s.Errorf("Owned(%.40q) yields %v, which is of %.40q", owner, id, rec.Owner)
+		}
+	}
+}
+
+// ownerClauses are the sentences of the comment of OwnerStore.
+var ownerClauses = []clause{
+	{"Owned yields every id of the owner and of nobody else", func(s *subject) {
+		s.create(idOf(0), recordFor(time.Hour, "", "ada"))
+		s.create(idOf(1), recordFor(time.Hour, "", "bob"))
+		s.create(idOf(2), recordFor(time.Hour, "", "ada"))
+		s.create(idOf(3), recordFor(time.Hour, "", ""))
+		s.lists("ada", idOf(0), idOf(2))
+		s.lists("bob", idOf(1))
+		s.lists("carl")
+	}},
+	{"Owned yields none where there is none", func(s *subject) {
+		s.lists("ada")
+		s.create(oneID, recordFor(time.Hour, "", "ada"))
+		for _, nobody := range []string{"carl", "ad", "adaa", "ADA", "ada ", " ada", "%", "*", "ad_"} {
+			if n := len(s.owned(nobody)); n > 0 {
+				s.Errorf("Owned(%q): got %d ids, want none", nobody, n)
+			}
+		}
+	}},
+	{"owners of any bytes are told apart", func(s *subject) {
+		for i, owner := range oddOwners {
+			s.create(idOf(i), recordFor(time.Hour, "data", owner))
+		}
+		for i, owner := range oddOwners {
+			got := s.owned(owner)
+			if !got[idOf(i)] {
+				s.Errorf("Owned(%.40q) does not yield the id that it has", owner)
+			}
+			delete(got, idOf(i))
+			for j, other := range oddOwners {
+				if got[idOf(j)] {
+					s.Errorf("Owned(%.40q) yields the id of %.40q", owner, other)
+				}
+			}
+		}
+		// And they stay apart where they are no longer.
+		for i := range oddOwners {
+			s.delete(idOf(i), 0)
+			for j := i + 1; j < len(oddOwners); j += 7 {
+				if !s.owned(oddOwners[j])[idOf(j)] {
+					s.Errorf("Owned(%.40q) lost its id to the Delete of one of %.40q", oddOwners[j], oddOwners[i])
+				}
+			}
+		}
+	}},
+	{"a record without an owner is not indexed", func(s *subject) {
+		version := s.create(oneID, recordFor(time.Hour, "", ""))
+		s.update(otherID, s.create(otherID, recordFor(time.Hour, "", "ada")), recordFor(time.Hour, "", ""))
+		s.update(oneID, version, recordFor(time.Hour, "", ""))
+		if n := len(s.owned("")); n > 0 {
+			s.Errorf(`Owned(""): got %d ids, want none`, n)
+		}
+	}},
+	{"an Update, a Touch and a refused operation leave an id to its owner", func(s *subject) {
+		rec := recordFor(time.Hour, "", "ada")
+		first := s.create(oneID, rec)
+		version := s.update(oneID, first, rec)
+		s.lists("ada", oneID)
+		s.touch(oneID, time.Now().Add(2*time.Hour))
+		s.lists("ada", oneID)
+		late := recordFor(time.Hour, "", "bob")
+		_, err := s.Create(s.ctx, oneID, late)
+		s.fails("Create", err, sessions.ErrExists)
+		late.Version = first
+		_, err = s.Update(s.ctx, oneID, late)
+		s.fails("Update", err, sessions.ErrConflict)
+		s.fails("Delete", s.Delete(s.ctx, oneID, first), sessions.ErrConflict)
+		late.Owner = ""
+		_, err = s.Update(s.ctx, oneID, late)
+		s.fails("Update", err, sessions.ErrConflict)
+		s.lists("ada", oneID)
+		s.lists("bob")
+		s.update(oneID, version, rec)
+		s.lists("ada", oneID)
+	}},
+	{"an Update of an absent id is in nobody's index", func(s *subject) {
+		rec := recordFor(time.Hour, "", "ada")
+		rec.Version = 1
+		_, err := s.Update(s.ctx, oneID, rec)
+		s.fails("Update", err, sessions.ErrNotFound)
+		s.lists("ada")
+		s.create(oneID, recordFor(time.Hour, "", "bob"))
+		s.lists("ada")
+		s.lists("bob", oneID)
+	}},
+	{"Owned yields no id that moved to another owner", func(s *subject) {
+		version := s.create(oneID, recordFor(time.Hour, "", "ada"))
+		for _, owner := range []string{"bob", "", "ada", "ada", "bob", "carl", "", "", "carl", "ada"} {
+			version = s.update(oneID, version, recordFor(time.Hour, "", owner))
+			for _, other := range []string{"ada", "bob", "carl"} {
+				if listed := s.owned(other)[oneID]; listed != (other == owner) {
+					s.Errorf("after the move to %q: listed for %q is %t", owner, other, listed)
+				}
+			}
+		}
+	}},
+	{"Owned yields no id that was deleted and created again for another owner", func(s *subject) {
+		for i, end := range []func(id sessions.ID, version uint64){
+			func(id sessions.ID, _ uint64) { s.delete(id, 0) },
+			func(id sessions.ID, version uint64) { s.delete(id, version) },
+			func(id sessions.ID, version uint64) { s.update(id, version, recordFor(-time.Second, "", "ada")) },
+		} {
+			id := idOf(i)
+			end(id, s.create(id, recordFor(time.Hour, "", "ada")))
+			version := s.create(id, recordFor(time.Hour, "", "bob"))
+			s.lists("ada")
+			s.lists("bob", id)
+			end(id, s.update(id, version, recordFor(time.Hour, "", "ada")))
+			s.create(id, recordFor(time.Hour, "", ""))
+			s.lists("ada")
+			s.lists("bob")
+			s.delete(id, 0)
+			s.create(id, recordFor(time.Hour, "", "ada"))
+			s.lists("ada", id)
+			s.delete(id, 0)
+		}
+	}},
+	{"an id that expired and was created again is in the index of its new owner only", func(s *subject) {
+		end := time.Now().Add(50 * time.Millisecond)
+		s.create(oneID, sessions.Record{Expires: end, Owner: "ada"})
+		s.create(otherID, sessions.Record{Expires: end, Owner: "ada"})
+		s.pass(end)
+		s.create(oneID, recordFor(time.Hour, "", "bob"))
+		s.create(otherID, recordFor(time.Hour, "", "ada"))
+		s.lists("ada", otherID)
+		s.lists("bob", oneID)
+	}},
+	{"Owned yields an id that was touched beyond its first expiry", func(s *subject) {
+		id, end := s.within(func(id sessions.ID, end time.Time) error {
+			_, err := s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"})
+			if err == nil {
+				err = s.Touch(s.ctx, id, time.Now().Add(time.Hour))
+			}
+			return err
+		})
+		s.pass(end)
+		s.lists("ada", id)
+	}},
+	{"Owned yields ids that live as long as any", func(s *subject) {
+		// One that ends must not take the index of the others with it.
+		end := time.Now().Add(50 * time.Millisecond)
+		s.create(idOf(0), sessions.Record{Expires: time.Now().AddDate(100, 0, 0), Owner: "ada"})
+		s.create(idOf(1), recordFor(time.Hour, "", "ada"))
+		s.create(idOf(2), sessions.Record{Expires: end, Owner: "ada"})
+		s.create(idOf(3), sessions.Record{Expires: end, Owner: "bob"})
+		s.create(idOf(4), recordFor(time.Hour, "", "bob"))
+		s.pass(end)
+		s.lists("ada", idOf(0), idOf(1))
+		s.lists("bob", idOf(4))
+	}},
+	{"Owned yields thousands", func(s *subject) {
+		const n = 5000
+		want := make(map[sessions.ID]bool, n)
+		for i := range n {
+			want[idOf(i)] = true
+		}
+		parallel(8, func(g int) {
+			for i := g; i < n; i += 8 {
+				if _, err := s.Create(s.ctx, idOf(i), recordFor(time.Hour, "", "ada")); err != nil {
+					s.Errorf("Create: %v", err)
+					return
+				}
+			}
+		})
+		s.create(idOf(n), recordFor(time.Hour, "", "bob"))
+		got := s.owned("ada")
+		for id := range got {
+			if !want[id] {
+				s.Errorf("got %v, which is of nobody or of bob", id)
+			}
+		}
+		if len(got) != n {
+			s.Errorf("got %d ids, want %d", len(got), n)
+		}
+		s.lists("bob", idOf(n))
+	}},
+	{"Owned may be left early, and begun again, and its ids changed meanwhile", func(s *subject) {
+		const n = 300
+		for i := range n {
+			s.create(idOf(i), recordFor(time.Hour, "", "ada"))
+		}
+		all := s.owners().Owned(s.ctx, "ada")
+		for range 3 {
+			left := 10
+			for id, err := range all {
+				if err != nil {
+					s.Fatalf("Owned: %v", err)
+				}
+				if _, err := s.Load(s.ctx, id); errors.Is(err, sessions.ErrNotFound) {
+					continue // deleted, but still in the index
+				}
+				s.delete(id, 0) // no lock is held while it yields
+				if left--; left == 0 {
+					break
+				}
+			}
+		}
+		live := 0
+		for id := range s.owned("ada") {
+			if _, err := s.Load(s.ctx, id); err == nil {
+				live++
+			}
+		}
+		if live != n-30 {
+			s.Errorf("got %d ids that live, want the %d that were not deleted", live, n-30)
+		}
+	}},
+	{"Owned obeys its context", func(s *subject) {
+		s.create(oneID, recordFor(time.Hour, "", "ada"))
+		cancelled, cancel := context.WithCancel(context.Background())
+		cancel()
+		late, cancel := context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
+		defer cancel()
+		for _, owner := range []string{"ada", "nobody"} {
+			for ctx, want := range map[context.Context]error{cancelled: context.Canceled, late: context.DeadlineExceeded} {
+				var errs []error
+				for _, err := range s.owners().Owned(ctx, owner) {
+					errs = append(errs, err)
+				}
+				if len(errs) != 1 || !errors.Is(errs[0], want) {
+					s.Errorf("Owned(%q): got errors %v, want %v once", owner, errs, want)
+				}
+			}
+		}
+	}},
+	{"Owned that is cancelled on the way ends with that error, or has yielded all", func(s *subject) {
+		const n = 1000
+		for i := range n {
+			s.create(idOf(i), recordFor(time.Hour, "", "ada"))
+		}
+		ctx, cancel := context.WithCancel(s.ctx)
+		defer cancel()
+		ids := map[sessions.ID]bool{}
+		var failed error
+		for id, err := range s.owners().Owned(ctx, "ada") {
+			if failed != nil {
+				s.Error("a pair after the error")
+			}
+			if failed = err; err == nil {
+				ids[id] = true
+			}
+			cancel()
+		}
+		if failed == nil && len(ids) != n {
+			s.Errorf("got %d ids of %d and no error", len(ids), n)
+		}
+		if failed != nil {
+			s.fails("Owned", failed, context.Canceled)
+		}
+	}},
+	{"Owned misses nothing that lives while others come, move and go", func(s *subject) {
+		const lasting = 100
+		for i := range lasting {
+			s.create(idOf(i), recordFor(time.Hour, "", "ada"))
+		}
+		stop := make(chan struct{})
+		var writers sync.WaitGroup
+		for w := range 4 {
+			writers.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					id := idOf(1000 + 1000*w + i%50)
+					version, err := s.Create(s.ctx, id, recordFor(time.Hour, "", "ada"))
+					if err == nil && i%2 == 0 {
+						rec := recordFor(time.Hour, "", "bob")
+						rec.Version = version
+						_, err = s.Update(s.ctx, id, rec)
+					}
+					if err == nil {
+						err = s.Delete(s.ctx, id, 0)
+					}
+					if err != nil {
+						s.Errorf("a writer: %v", err)
+						return
+					}
+				}
+			})
+		}
+		missing := 0
+		for range 20 {
+			got := s.owned("ada")
+			for i := range lasting {
+				if !got[idOf(i)] {
+					missing++
+				}
+			}
+		}
+		close(stop)
+		writers.Wait()
+		if missing > 0 {
+			s.Errorf("ids that were there all the time were missing %d times", missing)
+		}
+	}},
+	{"Owned yields every id that parallel Updates moved to the owner", func(s *subject) {
+		owners := []string{"ada", "bob", "carl", ""}
+		for round := range 20 {
+			id := idOf(round)
+			s.create(id, recordFor(time.Hour, "", "ada"))
+			parallel(len(owners), func(i int) {
+				for range 5 {
+					rec, err := s.Load(s.ctx, id)
+					if err == nil {
+						rec.Owner = owners[i]
+						_, err = s.Update(s.ctx, id, rec)
+					}
+					if err != nil && !errors.Is(err, sessions.ErrConflict) {
+						s.Errorf("Update: %v", err)
+					}
+				}
+			})
+			now := s.load(id).Owner
+			for _, owner := range owners[:3] {
+				if listed := s.owned(owner)[id]; listed != (owner == now) {
+					s.Errorf("%v is of %q, listed for %q is %t", fmt.Sprint(round), now, owner, listed)
+				}
+			}
+		}
+	}},
+}

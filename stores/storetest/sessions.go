@@ -1,0 +1,285 @@
+package storetest
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/typedsessions/sessions"
+)
+
+// A visit is a subject with sessions in it: the same application at two
+// addresses, which may be one, or two processes.
+type visit struct {
+	*subject
+	apps [2]string
+}
+
+func (v *visit) browser() *browser { return &browser{t: v.T, app: v.apps[0]} }
+
+// signIn returns a browser with a stored session of the user.
+func (v *visit) signIn(user string) (*browser, string) {
+	v.Helper()
+	b := v.browser()
+	r := b.do("login", "value", user)
+	if b.cookie == "" {
+		v.Fatal("a login got no cookie")
+	}
+	return b, r.ID
+}
+
+// live returns those of the public ids that the store has a record of.
+func (v *visit) live(ids ...string) (live []string) {
+	v.Helper()
+	ids = slices.Sorted(slices.Values(ids))
+	for _, s := range slices.Compact(ids) {
+		var id sessions.ID
+		if n, err := hex.Decode(id[:], []byte(s)); err != nil || n != len(id) {
+			v.Fatalf("%q is not the id of a stored session", s)
+		}
+		_, err := v.Load(v.ctx, id)
+		if err == nil {
+			live = append(live, s)
+		} else if !errors.Is(err, sessions.ErrNotFound) {
+			v.Errorf("Load: %v", err)
+		}
+	}
+	return live
+}
+
+// ask sends the second application a request about sessions.
+func (v *visit) ask(what, value string, answer any, except ...string) {
+	v.Helper()
+	q := url.Values{"value": {value}, "except": except}
+	if status, _, err := post(v.apps[1]+"/"+what+"?"+q.Encode(), "", answer); err != nil || status != http.StatusOK {
+		v.Errorf("%s: got status %d, %v", what, status, err)
+	}
+}
+
+// hasOwners says whether there is an index to ask.
+func (v *visit) hasOwners() bool {
+	_, ok := v.Store.(sessions.OwnerStore)
+	return ok
+}
+
+// newName returns a name that nothing has yet, also not in a store that tests
+// share.
+func newName() string { return "user " + rand.Text() }
+
+// A sessionClause is a promise of a Manager that needs the store's help.
+type sessionClause struct {
+	name  string
+	check func(v *visit)
+}
+
+var sessionClauses = []sessionClause{
+	{"100 parallel Updates all count", func(v *visit) {
+		b, _ := v.signIn(newName())
+		parallel(100, func(i int) { b.at(v.apps[i%2]).do("add") })
+		if got := b.do("read").Account.N; got != 100 {
+			v.Errorf("got N=%d, want exactly 100", got)
+		}
+	}},
+	{"parallel requests keep each other's fields and map keys", func(v *visit) {
+		b, _ := v.signIn(newName())
+		changes := [][2]string{{"name", "Ada"}, {"role", "admin"}, {"city", "London"}}
+		for i := range 17 {
+			changes = append(changes, [2]string{"cart", strconv.Itoa(i)})
+		}
+		// All have loaded the session before any goes on.
+		var loaded sync.WaitGroup
+		loaded.Add(len(changes))
+		open := make(chan struct{})
+		go func() { loaded.Wait(); close(open) }()
+		parallel(len(changes), func(i int) {
+			b.at(v.apps[i%2]).slow(func() { loaded.Done(); <-open }, changes[i][0], "value", changes[i][1])
+		})
+		if a := b.do("read").Account; a.Name != "Ada" || a.Role != "admin" || a.City != "London" || len(a.Cart) != 17 {
+			v.Errorf("got %+v, want all of the %d changes", a, len(changes))
+		}
+	}},
+	{"a session that was ended stays ended, whatever a slow request does", func(v *visit) {
+		ends := map[string]func(other *browser, user, id string){
+			"Destroy": func(other *browser, _, _ string) { other.do("destroy") },
+			"Reset":   func(other *browser, _, _ string) { other.do("reset") },
+			"Revoke":  func(_ *browser, _, id string) { v.ask("revoke", id, nil) },
+		}
+		if v.hasOwners() {
+			ends["RevokeOwner"] = func(_ *browser, user, _ string) { v.ask("revokeowner", user, nil) }
+		}
+		for end, finish := range ends {
+			for _, verb := range []string{"read", "name", "add", "flash", "flashes", "regenerate", "login", "prolong"} {
+				user := newName()
+				b, id := v.signIn(user)
+				b.do("flash", "value", "hello")
+				old, other := b.at(v.apps[0]), b.at(v.apps[1])
+				r := b.slow(func() { finish(other, user, id) }, verb, "value", user)
+				if live := v.live(id, r.ID); len(live) > 0 {
+					v.Errorf("%s: %d records are live after a slow request with the verb %s, want none", end, len(live), verb)
+				}
+				if b.cookie != old.cookie {
+					v.Errorf("%s: a slow request with the verb %s got a cookie", end, verb)
+				}
+				if r := old.do("read"); r.Reason != sessions.ReasonUnknown || r.Account.User != "" {
+					v.Errorf("%s, then %s: the old cookie has a session of %q (%q), want an unknown one", end, verb, r.Account.User, r.Reason)
+				}
+				if v.Failed() {
+					return
+				}
+			}
+		}
+	}},
+	{"parallel requests do not undo a logout", func(v *visit) {
+		for range 10 {
+			b, id := v.signIn(newName())
+			parallel(8, func(i int) {
+				b := b.at(v.apps[i%2])
+				if i == 4 {
+					b.do("destroy")
+					return
+				}
+				for range 3 {
+					b.do([]string{"add", "flash", "cart", "name"}[i%4], "value", "x")
+				}
+			})
+			if live := v.live(id); len(live) > 0 {
+				v.Errorf("the session is live after a logout")
+			}
+			if r := b.do("read"); r.Reason != sessions.ReasonUnknown {
+				v.Errorf("the old cookie has a session of %q (%q), want an unknown one", r.Account.User, r.Reason)
+			}
+		}
+	}},
+	{"two RegenerateIDs at once leave one live session", func(v *visit) {
+		for range 10 {
+			first, id := v.signIn(newName())
+			second := first.at(v.apps[1])
+			old := first.cookie
+			var a, b reply
+			released := make(chan struct{})
+			// Both have loaded the session before either goes on.
+			b = second.slow(func() {
+				go func() {
+					defer close(released)
+					a = first.do("regenerate")
+				}()
+			}, "regenerate")
+			<-released
+			live := v.live(id, a.ID, b.ID)
+			if len(live) != 1 || live[0] == id {
+				v.Errorf("got live ids %v, want one new one", live)
+			}
+			moved := 0
+			for _, b := range []*browser{first, second} {
+				if b.cookie != old {
+					moved++
+				}
+			}
+			if moved != 1 {
+				v.Errorf("%d requests got a cookie, want the one that won", moved)
+			}
+		}
+	}},
+	{"a login beside a logout leaves no live old session, and at most one", func(v *visit) {
+		for range 10 {
+			b, id := v.signIn(newName())
+			out := b.at(v.apps[1])
+			var r reply
+			parallel(2, func(i int) {
+				if i == 0 {
+					r = b.do("login", "value", newName())
+				} else {
+					out.do("destroy")
+				}
+			})
+			if live := v.live(id, r.ID); slices.Contains(live, id) || len(live) > 1 {
+				v.Errorf("got live ids %v, want at most the new one", live)
+			}
+		}
+	}},
+	{"the sessions of an owner are listed, and revoked but for one", func(v *visit) {
+		if !v.hasOwners() {
+			return
+		}
+		user, other := newName(), newName()
+		var browsers []*browser
+		var want []string
+		for i := range 6 {
+			b, id := v.signIn(user)
+			browsers, want = append(browsers, b.at(v.apps[i%2])), append(want, id)
+		}
+		stranger, _ := v.signIn(other)
+		if r := browsers[5].do("login", "value", other); r.ID == want[5] {
+			v.Error("a login kept the id")
+		}
+		browsers, want = browsers[:5], want[:5] // the sixth is somebody else's now
+		for _, b := range browsers {
+			b.do("add")
+		}
+		var got []string
+		v.ask("sessions", user, &got)
+		slices.Sort(got)
+		sorted := slices.Sorted(slices.Values(want))
+		if !slices.Equal(got, sorted) {
+			v.Errorf("got sessions %v, want %v", got, sorted)
+		}
+		var n int
+		v.ask("revokeowner", user, &n, want[0])
+		if live := v.live(want...); n != 4 || !slices.Equal(live, want[:1]) {
+			v.Errorf("revoked %d and left %v, want 4 and the first of %v", n, live, want)
+		}
+		for i, b := range browsers {
+			if gone := b.do("read").Reason == sessions.ReasonUnknown; gone == (i == 0) {
+				v.Errorf("session %d: revoked is %t", i, gone)
+			}
+		}
+		if stranger.do("read").Reason != sessions.ReasonNone {
+			v.Error("the session of another owner is gone")
+		}
+	}},
+	{"RevokeOwner ends all sessions of an owner under load", func(v *visit) {
+		if !v.hasOwners() {
+			return
+		}
+		user := newName()
+		const n = 8
+		var browsers []*browser
+		var ids []string
+		for range n {
+			b, id := v.signIn(user)
+			browsers, ids = append(browsers, b), append(ids, id)
+		}
+		var running sync.WaitGroup
+		begun := make(chan struct{}, n)
+		for i, b := range browsers {
+			running.Go(func() {
+				b := b.at(v.apps[i%2])
+				for n := 0; n < 10_000; n++ {
+					if n == 2 {
+						begun <- struct{}{}
+					}
+					if r := b.do([]string{"add", "flash", "cart"}[n%3], "value", "x"); r.Reason != sessions.ReasonNone || r.Status != http.StatusOK {
+						return
+					}
+				}
+				v.Error("a session is never revoked")
+			})
+		}
+		for range n {
+			<-begun
+		}
+		v.ask("revokeowner", user, nil)
+		if live := v.live(ids...); len(live) > 0 {
+			v.Errorf("%d of %d sessions are live after RevokeOwner", len(live), n)
+		}
+		running.Wait()
+		if live := v.live(ids...); len(live) > 0 {
+			v.Errorf("%d of %d sessions are live again", len(live), n)
+		}
+	}},
+}

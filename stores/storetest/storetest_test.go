@@ -1,0 +1,136 @@
+package storetest_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/stores/storetest"
+)
+
+func TestMemoryStore(t *testing.T) {
+	storetest.Run(t, func(testing.TB) sessions.Store { return new(sessions.MemoryStore) })
+}
+
+// With a bound that is never reached, everything must be as without.
+func TestMemoryStoreWithRoom(t *testing.T) {
+	storetest.Run(t, func(testing.TB) sessions.Store { return &sessions.MemoryStore{Max: 100_000} })
+}
+
+// An unownedStore has no index of owners.
+type unownedStore struct{ sessions.Store }
+
+func TestAStoreWithoutOwnersIsFine(t *testing.T) {
+	storetest.Run(t, func(testing.TB) sessions.Store { return unownedStore{newPlainStore("")} })
+}
+
+// faultVariable tells a process that a test started which fault to have.
+const faultVariable = "STORETEST_FAULT"
+
+// TestRun runs the suite on a store with the fault that is asked for, or on one
+// without.
+func TestRun(t *testing.T) {
+	f := fault(os.Getenv(faultVariable))
+	storetest.Run(t, func(testing.TB) sessions.Store { return newPlainStore(f) })
+}
+
+// The others run on a server in this process.
+
+func TestCut(t *testing.T) {
+	f := fault(os.Getenv(faultVariable))
+	s := newServer(t)
+	storetest.RunCut(t, s.addr, func(_ testing.TB, addr string) sessions.Store {
+		s.store.Store(new(sessions.MemoryStore)) // an empty one
+		return &remoteStore{addr, f}
+	})
+}
+
+func TestProcesses(t *testing.T) {
+	f := fault(os.Getenv(faultVariable))
+	where := os.Getenv("STORETEST_WHERE")
+	if where == "" {
+		where = newServer(t).addr
+	}
+	storetest.RunProcesses(t, where, func(_ testing.TB, where string) sessions.Store {
+		if f == "every process has its own" {
+			return new(sessions.MemoryStore)
+		}
+		return &remoteStore{where, f}
+	})
+}
+
+func TestCrash(t *testing.T) {
+	f := fault(os.Getenv(faultVariable))
+	for _, durable := range []bool{true, false} {
+		t.Run(fmt.Sprintf("durable=%t", durable), func(t *testing.T) {
+			s := newServer(t)
+			s.forgetful = !durable || f == "the server forgets"
+			storetest.RunCrash(t, s, durable, func(testing.TB) sessions.Store { return &remoteStore{s.addr, f} })
+		})
+	}
+}
+
+func TestCost(t *testing.T) {
+	s := newServer(t)
+	f := fault(os.Getenv(faultVariable))
+	open := func(testing.TB) sessions.Store { return &remoteStore{s.addr, f} }
+	storetest.RunCost(t, open, func() int { return int(s.commands.Load()) })
+}
+
+func TestEveryFaultIsFound(t *testing.T) {
+	if len(caught) < 20 {
+		t.Fatalf("got %d faults, want at least 20", len(caught))
+	}
+	for f, subtests := range caught {
+		t.Run(string(f), func(t *testing.T) {
+			t.Parallel()
+			for _, subtest := range subtests {
+				mustFail(t, f, "TestRun", subtest)
+			}
+		})
+	}
+	for _, tt := range []struct {
+		fault fault
+		test  []string
+	}{
+		{"an operation of unknown outcome is repeated", []string{"TestCut", "histories with cut connections can be explained"}},
+		{"a cut is reported as a conflict", []string{"TestCut", "histories with cut connections can be explained"}},
+		{"a cut is reported as absence", []string{"TestCut", "histories with cut connections can be explained"}},
+		{"a cut Update is reported as done", []string{"TestCut", "histories with cut connections can be explained"}},
+		{"the context is ignored", []string{"TestCut", "operations end when nothing comes through and their time is over"}},
+		{"the error of the context does not shine through", []string{"TestCut", "operations end when nothing comes through and their caller cancels"}},
+		{"every process has its own", []string{"TestProcesses", "two processes: 100 parallel Updates all count"}},
+		{"every process has its own", []string{"TestProcesses", "two processes: the sessions of an owner are listed, and revoked but for one"}},
+		{"the server forgets", []string{"TestCrash", "durable=true"}},
+		{"it panics when there is no connection", []string{"TestCrash", "durable=false"}},
+		{"Load asks twice", []string{"TestCost"}},
+		{"Update asks twice", []string{"TestCost"}},
+	} {
+		t.Run(string(tt.fault)+", "+tt.test[0], func(t *testing.T) {
+			t.Parallel()
+			mustFail(t, tt.fault, tt.test...)
+		})
+	}
+}
+
+// mustFail runs a test of this binary in another process, with the fault, and
+// wants it to fail.
+func mustFail(t *testing.T, f fault, test ...string) {
+	t.Helper()
+	var pattern []string
+	for _, name := range test {
+		pattern = append(pattern, "^"+regexp.QuoteMeta(strings.ReplaceAll(name, " ", "_"))+"$")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run="+strings.Join(pattern, "/"), "-test.timeout=2m", "-rapid.nofailfile")
+	cmd.Env = append(os.Environ(), faultVariable+"="+string(f), "TMPDIR="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Errorf("%q passes with the fault", test)
+	} else if !strings.Contains(string(out), "--- FAIL: "+strings.ReplaceAll(strings.Join(test, "/"), " ", "_")) {
+		t.Errorf("%q did not fail but end: %v\n%s", test, err, out)
+	}
+}
