@@ -1,0 +1,114 @@
+// Echo is a login, a stream and a WebSocket with echo:
+//
+//	go run ./examples/echo
+//
+// The middleware stands around the whole of echo: mgr.Middleware(e). Handlers,
+// and the HTTPErrorHandler, which echo calls after the last middleware of its
+// own, then all have the session. As echo.WrapMiddleware(mgr.Middleware) it works
+// too, for a group of routes for instance, but the session is then stored before
+// an error that a handler returned is answered: an error page finds no flash
+// message any more.
+//
+// middleware.Recover inside turns a panic into an answer before the sessions see
+// it, so that what the handler changed until then is stored. This program leaves
+// it out; where you want a page for panics, recover outside of the sessions.
+package main
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/examples/internal/demo"
+)
+
+// AppSession is what the application remembers of a visitor.
+type AppSession = demo.AppSession
+
+func main() {
+	mgr, ln, err := demo.Start()
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(demo.Serve(ln, newHandler(mgr, demo.EverySecond)))
+}
+
+func newHandler(mgr *sessions.Manager[AppSession], tick demo.Ticker) http.Handler {
+	return http.NewCrossOriginProtection().Handler(mgr.Middleware(newEcho(tick)))
+}
+
+func newEcho(tick demo.Ticker) *echo.Echo {
+	e := echo.New()
+	e.GET("/login", loginForm)
+	e.POST("/login", login)
+	e.POST("/logout", logout)
+	e.GET("/", dashboard, signedIn)
+	e.GET("/events", events(tick))
+	e.GET("/ws", echo.WrapHandler(http.HandlerFunc(demo.Chat)))
+	return e
+}
+
+// signedIn lets only those through to next who have signed in.
+func signedIn(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		sess := sessions.Get[AppSession](c.Request().Context())
+		if sess.Data.User == "" {
+			sess.Flash("error", "Please sign in first")
+			return c.Redirect(http.StatusSeeOther, "/login")
+		}
+		return next(c)
+	}
+}
+
+func loginForm(c echo.Context) error {
+	sess := sessions.Get[AppSession](c.Request().Context())
+	return c.HTML(http.StatusOK, demo.LoginPage(sess.Flashes()))
+}
+
+func login(c echo.Context) error {
+	sess := sessions.Get[AppSession](c.Request().Context())
+	user := c.FormValue("user")
+	if !demo.Authenticate(user, c.FormValue("password")) {
+		sess.Flash("error", "Invalid name or password")
+		return c.Redirect(http.StatusSeeOther, "/login")
+	}
+	sess.RegenerateID() // an id that somebody planted in this browser is worth nothing now
+	sess.Data.User = user
+	sess.Flash("info", "Welcome")
+	return c.Redirect(http.StatusSeeOther, "/")
+}
+
+func logout(c echo.Context) error {
+	sess := sessions.Get[AppSession](c.Request().Context())
+	sess.Reset()
+	sess.Flash("info", "You have signed out")
+	return c.Redirect(http.StatusSeeOther, "/login")
+}
+
+func dashboard(c echo.Context) error {
+	sess := sessions.Get[AppSession](c.Request().Context())
+	return c.HTML(http.StatusOK, demo.DashboardPage(sess.Data, sess.Flashes()))
+}
+
+func events(tick demo.Ticker) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		sess := sessions.Get[AppSession](c.Request().Context())
+		if sess.Data.User == "" {
+			return echo.NewHTTPError(http.StatusUnauthorized, "Please sign in first")
+		}
+		w := c.Response()
+		w.Header().Set(echo.HeaderContentType, "text/event-stream")
+		w.Header().Set(echo.HeaderCacheControl, "no-store")
+		w.WriteHeader(http.StatusOK)
+		w.Flush()
+		demo.Count(c.Request().Context(), sess, tick(), func(event, data string) error {
+			_, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", event, data)
+			w.Flush()
+			return err
+		})
+		return nil
+	}
+}

@@ -1,0 +1,121 @@
+// Gin is a login, a stream and a WebSocket with gin:
+//
+//	go run ./examples/gin
+//
+// The middleware stands around the engine: mgr.Middleware(engine). gin's own
+// writer then wraps the one that stores the session, and whatever way a handler
+// answers, also an empty answer that gin sends after the last handler, passes
+// through it. A handler of gin that calls Middleware with c.Writer and goes on
+// with c.Next does not do: the handlers after it keep writing to c.Writer, past
+// the session, whose cookie then comes too late.
+//
+// Two things to know. gin.Recovery, which gin.Default installs, turns a panic
+// into an answer before the middleware sees it, so that what the handler changed
+// until then is stored; this program leaves it out, and where you want a page
+// for panics, recover outside of the sessions. And Context.Stream asks for
+// http.CloseNotifier, which is deprecated and which no wrapper but gin's has:
+// write, flush and look at the request's context instead, as events does.
+package main
+
+import (
+	"log"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/examples/internal/demo"
+)
+
+// AppSession is what the application remembers of a visitor.
+type AppSession = demo.AppSession
+
+func main() {
+	gin.SetMode(gin.ReleaseMode)
+	mgr, ln, err := demo.Start()
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(demo.Serve(ln, newHandler(mgr, demo.EverySecond)))
+}
+
+func newHandler(mgr *sessions.Manager[AppSession], tick demo.Ticker) http.Handler {
+	return http.NewCrossOriginProtection().Handler(mgr.Middleware(newEngine(tick)))
+}
+
+func newEngine(tick demo.Ticker) *gin.Engine {
+	engine := gin.New()
+	engine.GET("/login", loginForm)
+	engine.POST("/login", login)
+	engine.POST("/logout", logout)
+	engine.GET("/", signedIn, dashboard)
+	engine.GET("/events", events(tick))
+	engine.GET("/ws", func(c *gin.Context) { demo.Chat(c.Writer, c.Request) })
+	return engine
+}
+
+// signedIn lets only those through who have signed in.
+func signedIn(c *gin.Context) {
+	sess := sessions.Get[AppSession](c.Request.Context())
+	if sess.Data.User == "" {
+		sess.Flash("error", "Please sign in first")
+		c.Redirect(http.StatusSeeOther, "/login")
+		c.Abort()
+	}
+}
+
+func loginForm(c *gin.Context) {
+	sess := sessions.Get[AppSession](c.Request.Context())
+	html(c, demo.LoginPage(sess.Flashes()))
+}
+
+func login(c *gin.Context) {
+	sess := sessions.Get[AppSession](c.Request.Context())
+	user := c.PostForm("user")
+	if !demo.Authenticate(user, c.PostForm("password")) {
+		sess.Flash("error", "Invalid name or password")
+		c.Redirect(http.StatusSeeOther, "/login")
+		return
+	}
+	sess.RegenerateID() // an id that somebody planted in this browser is worth nothing now
+	sess.Data.User = user
+	sess.Flash("info", "Welcome")
+	c.Redirect(http.StatusSeeOther, "/")
+}
+
+func logout(c *gin.Context) {
+	sess := sessions.Get[AppSession](c.Request.Context())
+	sess.Reset()
+	sess.Flash("info", "You have signed out")
+	c.Redirect(http.StatusSeeOther, "/login")
+}
+
+func dashboard(c *gin.Context) {
+	sess := sessions.Get[AppSession](c.Request.Context())
+	html(c, demo.DashboardPage(sess.Data, sess.Flashes()))
+}
+
+func events(tick demo.Ticker) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		sess := sessions.Get[AppSession](c.Request.Context())
+		if sess.Data.User == "" {
+			c.String(http.StatusUnauthorized, "Please sign in first")
+			return
+		}
+		c.Header("Content-Type", "text/event-stream")
+		c.Header("Cache-Control", "no-store")
+		c.Writer.Flush()
+		demo.Count(c.Request.Context(), sess, tick(), func(event, data string) error {
+			c.SSEvent(event, data)
+			c.Writer.Flush()
+			if err := c.Errors.Last(); err != nil {
+				return err
+			}
+			return nil
+		})
+	}
+}
+
+func html(c *gin.Context, page string) {
+	c.Data(http.StatusOK, "text/html; charset=utf-8", []byte(page))
+}

@@ -1,0 +1,90 @@
+// Nethttp is a login, a stream and a WebSocket with net/http alone:
+//
+//	go run ./examples/nethttp
+//
+// The session is the same in all of them: [sessions.Get] with the request's
+// context. Whatever a handler changes is stored before its response leaves. Only
+// what outlives the first byte, a stream or a WebSocket, calls Save.
+package main
+
+import (
+	"io"
+	"log"
+	"net/http"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/examples/internal/demo"
+)
+
+// AppSession is what the application remembers of a visitor.
+type AppSession = demo.AppSession
+
+func main() {
+	mgr, ln, err := demo.Start()
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(demo.Serve(ln, newHandler(mgr, demo.EverySecond)))
+}
+
+// newHandler puts the middleware around the whole mux. Where some routes need no
+// session, such as static files, give them a mux further out.
+func newHandler(mgr *sessions.Manager[AppSession], tick demo.Ticker) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /login", loginForm)
+	mux.HandleFunc("POST /login", login)
+	mux.HandleFunc("POST /logout", logout)
+	mux.HandleFunc("GET /{$}", signedIn(dashboard))
+	mux.HandleFunc("GET /events", demo.Events(tick))
+	mux.HandleFunc("GET /ws", demo.Chat)
+	return http.NewCrossOriginProtection().Handler(mgr.Middleware(mux))
+}
+
+// signedIn lets only those through to next who have signed in.
+func signedIn(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if sess.Data.User == "" {
+			sess.Flash("error", "Please sign in first")
+			http.Redirect(w, r, "/login", http.StatusSeeOther)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func loginForm(w http.ResponseWriter, r *http.Request) {
+	sess := sessions.Get[AppSession](r.Context())
+	html(w, demo.LoginPage(sess.Flashes()))
+}
+
+func login(w http.ResponseWriter, r *http.Request) {
+	sess := sessions.Get[AppSession](r.Context())
+	user := r.PostFormValue("user")
+	if !demo.Authenticate(user, r.PostFormValue("password")) {
+		sess.Flash("error", "Invalid name or password")
+		http.Redirect(w, r, "/login", http.StatusSeeOther)
+		return
+	}
+	sess.RegenerateID() // an id that somebody planted in this browser is worth nothing now
+	sess.Data.User = user
+	sess.Flash("info", "Welcome")
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+func logout(w http.ResponseWriter, r *http.Request) {
+	sess := sessions.Get[AppSession](r.Context())
+	sess.Reset()
+	sess.Flash("info", "You have signed out")
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+func dashboard(w http.ResponseWriter, r *http.Request) {
+	sess := sessions.Get[AppSession](r.Context())
+	html(w, demo.DashboardPage(sess.Data, sess.Flashes()))
+}
+
+func html(w http.ResponseWriter, page string) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = io.WriteString(w, page)
+}
