@@ -1,0 +1,109 @@
+package benchmarks
+
+import "strings"
+
+// A Contender is something that keeps sessions and is measured.
+type Contender struct {
+	Name   string // in the names of benchmarks
+	Title  string
+	Module string // the Go module or the npm package whose version counts
+	Kind   Kind
+	Keeps  string // where the session is
+	Lacks  Lack
+}
+
+// A Kind says on which side a Contender is.
+type Kind int
+
+// The kinds of contenders.
+const (
+	Ours Kind = iota
+	Floor
+	Peer
+	NodePeer // a Peer that runs in Node.js
+)
+
+// A Lack is a set of what a contender leaves out, as it is set up here.
+type Lack uint
+
+// What contenders leave out.
+const (
+	Typing     Lack = 1 << iota // one struct, checked by the compiler
+	Validation                  // of what is loaded and of what is saved
+	Absolute                    // an absolute lifetime that the server checks
+	Idle                        // an idle timeout that the server checks
+	Encryption                  // of what a visitor or a store could read
+	Detection                   // saves only what differs, without being told
+	Saving                      // saves by itself
+	Atomicity                   // keeps the changes of parallel requests
+	Rotation                    // of the keys that sign
+)
+
+var lacks = []string{
+	"typing", "validation", "absolute lifetime", "idle timeout", "encryption",
+	"change detection", "automatic saving", "parallel changes", "key rotation",
+}
+
+func (l Lack) String() string {
+	var names []string
+	for i, name := range lacks {
+		if l&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+const (
+	root = "github.com/typedsessions/sessions"
+
+	// byHand is what the libraries on securecookie have in common: a map of
+	// values, a signature with a time in it, and a Save in every handler.
+	byHand = Typing | Validation | Idle | Detection | Saving | Atomicity
+)
+
+// Contenders are all who take part in the works of one request, in the order of
+// the tables.
+var Contenders = []Contender{
+	{"signed", "this library", root, Ours, "signed cookie", Encryption | Atomicity},
+	{"sealed", "this library, Encrypt", root, Ours, "sealed cookie", Atomicity},
+	{"generated", "this library, generated codec", root, Ours, "signed cookie", Encryption | Atomicity},
+	{"memory", "this library, MemoryStore", root, Ours, "memory", Encryption},
+	{"memory-sealed", "this library, MemoryStore, Encrypt", root, Ours, "sealed in memory", 0},
+
+	{"floor", "floor", "", Floor, "signed cookie", Absolute | Idle | Encryption | Atomicity | Rotation},
+	{"floor-sealed", "floor, sealed", "", Floor, "sealed cookie", Absolute | Idle | Atomicity | Rotation},
+	{"floor-generated", "floor, generated codec", "", Floor, "signed cookie", Absolute | Idle | Encryption | Atomicity | Rotation},
+
+	// scs has no keys, since it signs nothing: there is none to rotate.
+	{"scs", "scs, memstore", "github.com/alexedwards/scs/v2", Peer, "memory", Typing | Validation | Encryption | Detection | Atomicity},
+	{"gorilla", "gorilla/sessions", "github.com/gorilla/sessions", Peer, "signed cookie", byHand | Encryption},
+	{"gorilla-encrypted", "gorilla/sessions, encrypted", "github.com/gorilla/sessions", Peer, "signed and encrypted cookie", byHand},
+	{"securecookie", "gorilla/securecookie, JSON", "github.com/gorilla/securecookie", Peer, "signed cookie", byHand&^Typing | Encryption},
+	{"dghubble", "dghubble/sessions", "github.com/dghubble/sessions", Peer, "signed cookie", byHand&^Typing | Encryption},
+	{"gin", "gin-contrib/sessions", "github.com/gin-contrib/sessions", Peer, "signed cookie", byHand | Encryption},
+	{"echo", "echo-contrib/session", "github.com/labstack/echo-contrib", Peer, "signed cookie", byHand | Encryption},
+
+	{"remix", "Remix session-middleware", "@remix-run/session-middleware", NodePeer, "signed cookie", Typing | Validation | Absolute | Idle | Encryption | Detection | Atomicity},
+	{"express", "express-session", "express-session", NodePeer, "memory", Typing | Validation | Absolute | Encryption | Atomicity},
+	{"iron", "iron-session", "iron-session", NodePeer, "sealed cookie", byHand &^ Typing},
+}
+
+// Stored are those who keep sessions in a server, in the order of the tables.
+var Stored = []Contender{
+	{"redis-ours", "this library, redisstore", root, Ours, "Redis", Encryption},
+	{"redis-ours-cached", "this library, redisstore, LocalCache", root, Ours, "Redis", Encryption},
+	{"redis-floor", "floor, rueidis", "github.com/redis/rueidis", Floor, "Redis", byHandStored},
+	{"redis-floor-cached", "floor, rueidis, cached", "github.com/redis/rueidis", Floor, "Redis", byHandStored},
+	{"redis-scs", "scs, goredisstore", "github.com/alexedwards/scs/goredisstore", Peer, "Redis", Typing | Validation | Encryption | Detection | Atomicity},
+	{"postgres-ours", "this library, sqlstore", root, Ours, "PostgreSQL", Encryption},
+	{"postgres-floor", "floor, pgx", "github.com/jackc/pgx/v5", Floor, "PostgreSQL", byHandStored},
+	{"postgres-scs", "scs, pgxstore", "github.com/alexedwards/scs/pgxstore", Peer, "PostgreSQL", Typing | Validation | Encryption | Detection | Atomicity},
+}
+
+// byHandStored is what the floors over a server leave out: they find a record,
+// decode it, and replace it at its version.
+const byHandStored = Validation | Idle | Encryption | Detection | Saving | Rotation

@@ -1,0 +1,14 @@
+package benchmarks
+
+import "time"
+
+//go:generate go tool msgp -io=false -tests=false
+
+// A Generated is a Shop whose encoding github.com/tinylib/msgp has generated.
+type Generated struct {
+	UserID   int       `msg:"uid" msgpack:"uid" validate:"gte=0"`
+	Name     string    `msg:"name" msgpack:"name" validate:"max=100"`
+	Role     string    `msg:"role" msgpack:"role" validate:"omitempty,oneof=admin user"`
+	Cart     []int     `msg:"cart" msgpack:"cart" validate:"max=100,dive,gt=0"`
+	LastSeen time.Time `msg:"seen" msgpack:"seen"`
+}

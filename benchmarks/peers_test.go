@@ -1,0 +1,267 @@
+package benchmarks
+
+import (
+	"encoding/gob"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
+	dghubble "github.com/dghubble/sessions"
+	gin "github.com/gin-contrib/sessions"
+	gincookie "github.com/gin-contrib/sessions/cookie"
+	gingonic "github.com/gin-gonic/gin"
+	"github.com/gorilla/securecookie"
+	gorilla "github.com/gorilla/sessions"
+	echo "github.com/labstack/echo-contrib/session"
+	labstack "github.com/labstack/echo/v4"
+	"github.com/typedsessions/sessions"
+)
+
+// apps are the programs of benchmarks.Contenders, each set up as its
+// documentation recommends.
+var apps = map[string]func(testing.TB) app{
+	"signed":    func(tb testing.TB) app { return oursPlain(tb, sessions.Config[Shop]{}) },
+	"sealed":    func(tb testing.TB) app { return oursPlain(tb, sessions.Config[Shop]{Encrypt: true}) },
+	"generated": func(tb testing.TB) app { return oursGenerated(tb, sessions.Config[Generated]{}) },
+	"memory": func(tb testing.TB) app {
+		return oursPlain(tb, sessions.Config[Shop]{Store: new(sessions.MemoryStore)})
+	},
+	"memory-sealed": func(tb testing.TB) app {
+		return oursPlain(tb, sessions.Config[Shop]{Store: new(sessions.MemoryStore), Encrypt: true})
+	},
+
+	"floor":           func(testing.TB) app { return newFloor(false, newReflected()).app() },
+	"floor-sealed":    func(testing.TB) app { return newFloor(true, newReflected()).app() },
+	"floor-generated": func(testing.TB) app { return newFloor(false, generated{}).app() },
+
+	"scs":               func(testing.TB) app { return scsApp(scsInMemory()) },
+	"gorilla":           func(testing.TB) app { return gorillaApp(gorilla.NewCookieStore(secret)) },
+	"gorilla-encrypted": func(testing.TB) app { return gorillaApp(gorilla.NewCookieStore(secret, encryptionKey)) },
+	"securecookie":      func(testing.TB) app { return securecookieApp() },
+	"dghubble":          func(testing.TB) app { return dghubbleApp() },
+	"gin":               func(testing.TB) app { return ginApp() },
+	"echo":              func(testing.TB) app { return echoApp() },
+}
+
+func init() {
+	// Libraries that keep a map of any values encode it with gob, which must
+	// know the types.
+	gob.Register([]int{})
+	gob.Register(time.Time{})
+	// Some log every forged cookie; nobody pays for the terminal here.
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+}
+
+// scsInMemory is scs.New without the goroutine that sweeps memstore: it would
+// keep a million sessions in memory when their benchmark is over.
+func scsInMemory() *scs.SessionManager {
+	m := scs.New()
+	m.Store = memstore.NewWithCleanupInterval(0)
+	return m
+}
+
+func scsApp(m *scs.SessionManager) app {
+	m.Lifetime = lifetime
+	m.Cookie.Name, m.Cookie.Secure = cookieName, true
+	serve := func(h func(exchange)) http.Handler { return m.LoadAndSave(serveHTTP(h)) }
+	a := newHTTPApp(serve,
+		func(x exchange) (s Shop, ok bool) {
+			ctx := x.r.Context()
+			s.UserID = m.GetInt(ctx, "uid")
+			s.Name, s.Role = m.GetString(ctx, "name"), m.GetString(ctx, "role")
+			s.Cart, _ = m.Get(ctx, "cart").([]int)
+			s.LastSeen = m.GetTime(ctx, "seen")
+			return s, m.Exists(ctx, "uid")
+		},
+		func(x exchange, n int) { m.Put(x.r.Context(), "uid", n) },
+		func(x exchange, s Shop) {
+			ctx := x.r.Context()
+			must(m.RenewToken(ctx))
+			m.Put(ctx, "uid", s.UserID)
+			m.Put(ctx, "name", s.Name)
+			m.Put(ctx, "role", s.Role)
+			m.Put(ctx, "cart", s.Cart)
+			m.Put(ctx, "seen", s.LastSeen)
+		})
+	a.forgets = true
+	return a
+}
+
+// A values is a map of any, as most peers give it to a handler.
+type values interface {
+	get(key string) any
+	set(key string, value any)
+}
+
+func getShop(v values) (s Shop, ok bool) {
+	s.UserID, ok = v.get("uid").(int)
+	s.Name, _ = v.get("name").(string)
+	s.Role, _ = v.get("role").(string)
+	s.Cart, _ = v.get("cart").([]int)
+	s.LastSeen, _ = v.get("seen").(time.Time)
+	return s, ok
+}
+
+func setShop(v values, s Shop) {
+	v.set("uid", s.UserID)
+	v.set("name", s.Name)
+	v.set("role", s.Role)
+	v.set("cart", s.Cart)
+	v.set("seen", s.LastSeen)
+}
+
+type gorillaValues map[any]any
+
+func (v gorillaValues) get(key string) any    { return v[key] }
+func (v gorillaValues) set(key string, x any) { v[key] = x }
+
+func setOptions(store *gorilla.CookieStore) *gorilla.CookieStore {
+	store.Options = &gorilla.Options{Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode}
+	store.MaxAge(int(lifetime.Seconds()))
+	return store
+}
+
+// gorillaApp leaves a forged cookie aside, as gorilla's own examples do: Get
+// returns a new session with its error.
+func gorillaApp(store *gorilla.CookieStore) app {
+	setOptions(store)
+	a := newHTTPApp(serveHTTP,
+		func(x exchange) (Shop, bool) {
+			s, _ := store.Get(x.r, cookieName)
+			return getShop(gorillaValues(s.Values))
+		},
+		func(x exchange, n int) {
+			s, _ := store.Get(x.r, cookieName)
+			s.Values["uid"] = n
+			must(s.Save(x.r, x.w))
+		},
+		func(x exchange, data Shop) {
+			s, _ := store.Get(x.r, cookieName)
+			setShop(gorillaValues(s.Values), data)
+			must(s.Save(x.r, x.w))
+		})
+	a.idle = nil
+	return a
+}
+
+func securecookieApp() app {
+	codec := securecookie.New(secret, nil).SetSerializer(securecookie.JSONEncoder{}).MaxAge(int(lifetime.Seconds()))
+	load := func(r *http.Request) (s Shop, ok bool) {
+		c, err := r.Cookie(cookieName)
+		if err != nil || codec.Decode(cookieName, c.Value, &s) != nil {
+			return Shop{}, false
+		}
+		return s, true
+	}
+	save := func(w http.ResponseWriter, s Shop) {
+		value, err := codec.Encode(cookieName, s)
+		must(err)
+		http.SetCookie(w, &http.Cookie{
+			Name: cookieName, Value: value, Path: "/", MaxAge: int(lifetime.Seconds()),
+			HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
+		})
+	}
+	a := newHTTPApp(serveHTTP,
+		func(x exchange) (Shop, bool) { return load(x.r) },
+		func(x exchange, n int) {
+			s, _ := load(x.r)
+			s.UserID = n
+			save(x.w, s)
+		},
+		func(x exchange, s Shop) { save(x.w, s) })
+	a.idle = nil
+	return a
+}
+
+// dghubbleApp keeps one value of the map's one type.
+func dghubbleApp() app {
+	config := *dghubble.DefaultCookieConfig
+	config.MaxAge = int(lifetime.Seconds())
+	store := dghubble.NewCookieStore[Shop](&config, secret)
+	a := newHTTPApp(serveHTTP,
+		func(x exchange) (Shop, bool) {
+			s, err := store.Get(x.r, cookieName)
+			if err != nil {
+				return Shop{}, false
+			}
+			return s.GetOk("shop")
+		},
+		func(x exchange, n int) {
+			s, err := store.Get(x.r, cookieName)
+			must(err)
+			shop := s.Get("shop")
+			shop.UserID = n
+			s.Set("shop", shop)
+			must(s.Save(x.w))
+		},
+		func(x exchange, shop Shop) {
+			s := store.New(cookieName)
+			s.Set("shop", shop)
+			must(s.Save(x.w))
+		})
+	a.idle = nil
+	return a
+}
+
+type ginValues struct{ gin.Session }
+
+func (v ginValues) get(key string) any    { return v.Get(key) }
+func (v ginValues) set(key string, x any) { v.Set(key, x) }
+
+func ginApp() app {
+	store := gincookie.NewStore(secret)
+	store.Options(gin.Options{Path: "/", MaxAge: int(lifetime.Seconds()), HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode})
+	gingonic.SetMode(gingonic.ReleaseMode)
+	serve := func(h func(*gingonic.Context)) http.Handler {
+		e := gingonic.New()
+		e.Use(gin.Sessions(cookieName, store))
+		e.GET("/", h)
+		return e
+	}
+	return newApp(serve,
+		func(c *gingonic.Context) (Shop, bool) { return getShop(ginValues{gin.Default(c)}) },
+		func(c *gingonic.Context, n int) {
+			s := gin.Default(c)
+			s.Set("uid", n)
+			must(s.Save())
+		},
+		func(c *gingonic.Context, shop Shop) {
+			s := gin.Default(c)
+			setShop(ginValues{s}, shop)
+			must(s.Save())
+		})
+}
+
+func echoApp() app {
+	store := setOptions(gorilla.NewCookieStore(secret))
+	serve := func(h func(labstack.Context)) http.Handler {
+		e := labstack.New()
+		e.Use(echo.Middleware(store))
+		e.GET("/", func(c labstack.Context) error { h(c); return nil })
+		return e
+	}
+	return newApp(serve,
+		func(c labstack.Context) (Shop, bool) {
+			s, _ := echo.Get(cookieName, c)
+			return getShop(gorillaValues(s.Values))
+		},
+		func(c labstack.Context, n int) {
+			s, _ := echo.Get(cookieName, c)
+			s.Values["uid"] = n
+			must(s.Save(c.Request(), c.Response()))
+		},
+		func(c labstack.Context, shop Shop) {
+			s, _ := echo.Get(cookieName, c)
+			setShop(gorillaValues(s.Values), shop)
+			must(s.Save(c.Request(), c.Response()))
+		})
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,374 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/typedsessions/sessions/benchmarks"
+)
+
+var works = []struct{ name, what string }{
+	{"R", "the session is read"},
+	{"W", "one field of it is changed"},
+	{"N", "no cookie, and nobody asks for the session"},
+	{"U", "a valid cookie, and nobody asks for the session"},
+	{"F", "a forged cookie, and the handler asks for the session"},
+	{"L", "a login: a new id, and the fields are set"},
+}
+
+// document is the text of docs/BENCHMARKS.md.
+func document(r *results) []byte {
+	d := &writer{}
+	d.line("# Benchmarks")
+	d.line("")
+	d.line("`go run ./benchmarks/report` has written this file: every figure in it is measured. Do not edit it.")
+	d.line("")
+	d.line("![Time of a request, on a logarithmic scale](benchmarks.svg)")
+	d.setting(r)
+	d.targets(r)
+	d.floors(r)
+	d.peers(r)
+	d.servers(r)
+	d.scale(r)
+	d.cores(r)
+	d.firstByte(r)
+	d.footprint(r)
+	d.figures(r)
+	return d.Bytes()
+}
+
+type writer struct{ bytes.Buffer }
+
+func (d *writer) line(format string, args ...any) {
+	if len(args) == 0 {
+		d.WriteString(format + "\n")
+		return
+	}
+	fmt.Fprintf(d, format+"\n", args...)
+}
+
+// table writes a row of titles and the line under it; the first column is text.
+func (d *writer) table(titles ...string) {
+	d.line("")
+	d.row(titles...)
+	d.row(append([]string{"---"}, slices.Repeat([]string{"--:"}, len(titles)-1)...)...)
+}
+
+func (d *writer) row(cells ...string) { d.line("| " + strings.Join(cells, " | ") + " |") }
+
+func (d *writer) heading(title string) { d.line("\n## %s\n", title) }
+
+func (d *writer) setting(r *results) {
+	c := r.config
+	d.heading("What was run, and on what")
+	d.row("", "")
+	d.row("---", "---")
+	d.row("date", c["date"])
+	d.row("revision", c["revision"])
+	d.row("machine", fmt.Sprintf("%s processors, %s, %s/%s, kernel %s", c["cpus"], c["cpu"], c["goos"], c["goarch"], c["kernel"]))
+	d.row("Go", c["go"])
+	d.row("Go modules", strings.Join(r.versions("module-"), ", "))
+	d.row("servers", strings.Join(r.versions("server-"), ", "))
+	if c["node"] != "" {
+		d.row("Node.js", c["node"]+" with "+strings.Join(r.versions("npm-"), ", "))
+	}
+	d.row("rounds", c["rounds"])
+	d.line("")
+	if c["short"] != "" {
+		d.line("This was a short run (`-short`), which is less exact.")
+		d.line("")
+	}
+	d.line("To run it: `go run ./benchmarks/report`, from the root of the repository; Redis and PostgreSQL must be")
+	d.line("installed (it starts its own), Node.js may be. `-short` takes a few minutes, `-only core` prints ratios and")
+	d.line("writes no file. The raw results are in `benchmarks/results.txt`, for")
+	d.line("[benchstat](https://pkg.go.dev/golang.org/x/perf/cmd/benchstat): `benchstat -col /by benchmarks/results.txt`.")
+	d.line("")
+	d.line("All contenders keep the same session: a user id, a name, a role, a cart of eight ids and a time. They set the same")
+	d.line("cookie attributes. Handlers are those of each library's documentation, and are called in the process with a")
+	d.line("ResponseWriter that costs nothing; those of Node.js likewise without a socket, 16 at once. The works:")
+	d.line("")
+	for _, w := range works {
+		d.line("- **%s**: %s", w.name, w.what)
+	}
+	d.line("")
+	d.line("Everything runs in rounds, each benchmark for a short while in each, so that whatever else the machine does meets all")
+	d.line("alike. A ratio is the median of the ratios of the rounds; beside it stand its quartiles, and the ratio of the fastest")
+	d.line("rounds. The floor is a middleware by hand that does only what cannot be left out: it puts the session into the context,")
+	d.line("and where the handler asks for it, finds the cookie, decodes base64, checks an HMAC with a reused state (or opens")
+	d.line("AES-GCM under a key derived for the message), decodes, validates, and encodes once to see what changed. Its cookie has")
+	d.line("as many bytes as ours.")
+}
+
+func (d *writer) targets(r *results) {
+	d.heading("Targets")
+	d.line("Whether a target is reached is decided by the median.")
+	d.table("ratio", "median", "quartiles", "of minima", "target", "")
+	for _, t := range targets() {
+		m := t.measured(r)
+		if m.n == 0 {
+			d.row(t.claim, "", "", "", t.goal(), t.verdict(r))
+			continue
+		}
+		d.row(t.claim, number(m.median), number(m.lower)+" to "+number(m.upper), number(t.minima(r)), t.goal(), t.verdict(r))
+	}
+}
+
+func (d *writer) floors(r *results) {
+	d.heading("This library beside the floor")
+	d.line("Time of a request, and the ratio to the floor of the same kind.")
+	titles := []string{"work"}
+	pairs := [][2]string{{"signed", "floor"}, {"sealed", "floor-sealed"}, {"generated", "floor-generated"}}
+	for _, p := range pairs {
+		titles = append(titles, p[0], p[1], "ratio", "allocations")
+	}
+	d.table(titles...)
+	for _, w := range works {
+		cells := []string{w.name}
+		for _, p := range pairs {
+			ours, floor := request(w.name, p[0]), request(w.name, p[1])
+			cells = append(cells, duration(r.time(ours)), duration(r.time(floor)), count(r.ratio(ours, floor, "sec/op")), count(r.of(ours, "allocs/op")))
+		}
+		d.row(cells...)
+	}
+}
+
+func (d *writer) peers(r *results) {
+	d.heading("This library beside its peers")
+	d.line("Time of a request, and how many times that of this library with a signed cookie. A peer that runs no code unless")
+	d.line("a handler calls it has no figures for N and U. The times of gin and echo include their routers. What a contender")
+	d.line("leaves out, as it is set up here, stands in the last column.")
+	titles := []string{"", "session in"}
+	for _, w := range works {
+		titles = append(titles, w.name)
+	}
+	d.table(append(titles, "leaves out")...)
+	for _, c := range benchmarks.Contenders {
+		cells := []string{c.Title, c.Keeps}
+		for _, w := range works {
+			name := request(w.name, c.Name)
+			cell := duration(r.time(name))
+			if m := r.ratio(name, request(w.name, "signed"), "sec/op"); m.n > 0 && c.Name != "signed" {
+				cell += ", " + number(m.median) + " ×"
+			}
+			cells = append(cells, cell)
+		}
+		d.row(append(cells, c.Lacks.String())...)
+	}
+}
+
+func (d *writer) servers(r *results) {
+	d.heading("Sessions in a server")
+	d.line("Requests a second of 64 visitors at once, each on a connection of its own to a server of net/http, which has up to 64")
+	d.line("connections to Redis or PostgreSQL; all of it runs on the machine above. The floor asks its client for the record,")
+	d.line("decodes it, and for W replaces it if it still has the same version. Redis counts commands and bytes itself, the")
+	d.line("commands inside scripts too; PostgreSQL's are counted at the connections, and it need not wait for the disk")
+	d.line("(`synchronous_commit=off`).")
+	d.table("", "in", "R, requests/s", "× scs", "W, requests/s", "× scs", "commands, R", "commands, W", "bytes, R", "bytes, W", "leaves out")
+	for _, c := range benchmarks.Stored {
+		engine, _, _ := strings.Cut(c.Name, "-")
+		cells := []string{c.Title, c.Keeps}
+		for _, w := range []string{"R", "W"} {
+			name, scs := stored(w, c.Name), stored(w, engine+"-scs")
+			cells = append(cells, whole(r.of(name, "req/s")), count(r.ratio(scs, name, "sec/op")))
+		}
+		for _, unit := range []string{"commands/req", "wire-B/req"} {
+			for _, w := range []string{"R", "W"} {
+				m := r.of(stored(w, c.Name), unit)
+				if unit == "wire-B/req" {
+					cells = append(cells, whole(m))
+				} else {
+					cells = append(cells, count(m))
+				}
+			}
+		}
+		d.row(append(cells, c.Lacks.String())...)
+	}
+}
+
+func (d *writer) scale(r *results) {
+	d.heading("Live sessions")
+	d.line("Time of a request for a session that is picked at random among so many that are live. In Redis the others are keys of")
+	d.line("the same size.")
+	sizes := []int{fewSessions, shortSessions, manySessions}
+	titles := []string{"", "work"}
+	for _, n := range sizes {
+		titles = append(titles, thousands(n))
+	}
+	d.table(append(titles, "last ÷ first")...)
+	for _, by := range []string{"memory", "scs", "redis-ours"} {
+		for _, w := range []string{"R", "W"} {
+			cells := []string{title(by), w}
+			last := ""
+			for _, n := range sizes {
+				name := scaled(w, by, n)
+				m := r.time(name)
+				if m.n > 0 {
+					last = name
+				}
+				cells = append(cells, duration(m))
+			}
+			d.row(append(cells, count(r.ratio(last, scaled(w, by, fewSessions), "sec/op")))...)
+		}
+	}
+	d.line("")
+	d.line("Memory that a live session takes:")
+	d.table("", "bytes")
+	for _, by := range []string{"memory", "scs"} {
+		d.row(title(by), whole(r.of("Memory/by="+by, "B/session")))
+	}
+}
+
+func (d *writer) cores(r *results) {
+	d.heading("Processors")
+	d.line("How many times the requests of one processor so many do, each with sessions of its own.")
+	by := map[string]bool{}
+	cpus := map[string]bool{}
+	for k := range r.values {
+		if rest, ok := strings.CutPrefix(k.name, "Parallel/work=R/by="); ok {
+			name, n, _ := strings.Cut(rest, "/cpus=")
+			by[name], cpus[n] = true, true
+		}
+	}
+	counts := slices.SortedFunc(maps.Keys(cpus), func(a, b string) int {
+		if len(a) != len(b) {
+			return len(a) - len(b)
+		}
+		return strings.Compare(a, b)
+	})
+	d.table(append([]string{"", "work"}, counts...)...)
+	for _, c := range benchmarks.Contenders {
+		if !by[c.Name] {
+			continue
+		}
+		for _, w := range []string{"R", "W"} {
+			name := "Parallel/work=" + w + "/by=" + c.Name + "/cpus="
+			cells := []string{c.Title, w}
+			for _, n := range counts {
+				cells = append(cells, count(r.ratio(name+"1", name+n, "sec/op")))
+			}
+			d.row(cells...)
+		}
+	}
+}
+
+// firstByteUnit is what benchfmt makes of first-byte-ns.
+const firstByteUnit = "first-byte-sec"
+
+func (d *writer) firstByte(r *results) {
+	d.heading("The first byte")
+	d.line("Time from the request to the first byte of the body over a loopback connection, when the handler has changed the")
+	d.line("session, and the ratio to a handler without one: what a middleware holds back shows there.")
+	d.table("", "1 kB", "ratio", "100 MB", "ratio", "100 MB, all of it", "ratio")
+	for _, by := range []string{"bare", "signed", "memory", "scs"} {
+		cells := []string{title(by)}
+		for _, of := range []struct{ size, unit string }{{"1kB", firstByteUnit}, {"100MB", firstByteUnit}, {"100MB", "sec/op"}} {
+			name := func(by string) string { return "FirstByte/by=" + by + "/size=" + of.size }
+			cells = append(cells, duration(r.of(name(by), of.unit)), count(r.ratio(name(by), name("bare"), of.unit)))
+		}
+		d.row(cells...)
+	}
+}
+
+func (d *writer) footprint(r *results) {
+	d.heading("Footprint")
+	d.line("A minimal program with a login (`benchmarks/footprint`), built with `-trimpath -ldflags '-s -w'`, and the number of")
+	d.line("modules in it besides its own.")
+	d.table("", "bytes", "more than net/http", "modules")
+	base := r.of("Footprint/by=nethttp", "binary-B").median
+	var names []string
+	for k := range r.values {
+		if name, ok := strings.CutPrefix(k.name, "Footprint/by="); ok && k.unit == "binary-B" {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return int(r.of("Footprint/by="+a, "binary-B").median - r.of("Footprint/by="+b, "binary-B").median)
+	})
+	for _, name := range names {
+		size := r.of("Footprint/by="+name, "binary-B")
+		d.row(name, thousands(int(size.median)), thousands(int(size.median-base)), thousands(int(r.of("Footprint/by="+name, "modules").median)))
+	}
+}
+
+func (d *writer) figures(r *results) {
+	d.heading("All figures")
+	d.line("The spread is that of the quartiles, of the median.")
+	d.table("benchmark", "median", "least", "spread", "bytes", "allocations", "rounds")
+	for _, k := range slices.SortedFunc(maps.Keys(r.values), func(a, b key) int { return strings.Compare(a.name, b.name) }) {
+		if k.unit != "sec/op" {
+			continue
+		}
+		name, m := k.name, r.time(k.name)
+		d.row(name, duration(m), duration(summary{median: m.min, n: m.n}), fmt.Sprintf("%.0f %%", 100*(m.upper-m.lower)/m.median),
+			whole(r.of(name, "B/op")), whole(r.of(name, "allocs/op")), fmt.Sprint(m.n))
+	}
+}
+
+// title is that of a contender, whichever list it is in.
+func title(name string) string {
+	for _, c := range slices.Concat(benchmarks.Contenders, benchmarks.Stored) {
+		if c.Name == name {
+			return c.Title
+		}
+	}
+	return "no session"
+}
+
+// duration prints seconds; nothing where nothing was measured.
+func duration(m summary) string {
+	s := m.median
+	switch {
+	case m.n == 0:
+		return ""
+	case s < 1e-6:
+		return figures(s*1e9) + " ns"
+	case s < 1e-3:
+		return figures(s*1e6) + " µs"
+	case s < 1:
+		return figures(s*1e3) + " ms"
+	}
+	return figures(s) + " s"
+}
+
+// figures prints three of them.
+func figures(x float64) string {
+	switch {
+	case x >= 100:
+		return fmt.Sprintf("%.0f", x)
+	case x >= 10:
+		return fmt.Sprintf("%.1f", x)
+	}
+	return fmt.Sprintf("%.2f", x)
+}
+
+func count(m summary) string {
+	if m.n == 0 {
+		return ""
+	}
+	return number(m.median)
+}
+
+func whole(m summary) string {
+	if m.n == 0 {
+		return ""
+	}
+	return thousands(int(m.median + 0.5))
+}
+
+func number(x float64) string {
+	if x == float64(int(x)) {
+		return thousands(int(x))
+	}
+	return figures(x)
+}
+
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

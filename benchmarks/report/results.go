@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/perf/benchfmt"
+)
+
+// results are what was measured, and on what. A file holds them in benchstat's
+// format, and everything that the report says comes from there.
+type results struct {
+	config map[string]string
+	all    []*benchfmt.Result
+
+	// values has those of each benchmark and unit, one for each round in which it
+	// took part.
+	values map[key][]float64
+}
+
+type key struct{ name, unit string }
+
+func newResults() *results {
+	return &results{config: map[string]string{}, values: map[key][]float64{}}
+}
+
+func readResults(file string) (*results, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	r := newResults()
+	return r, r.read(bytes.NewReader(b), file)
+}
+
+// read adds what "go test -bench" has printed.
+func (r *results) read(in io.Reader, name string) error {
+	reader := benchfmt.NewReader(in, name)
+	for reader.Scan() {
+		switch record := reader.Result().(type) {
+		case *benchfmt.SyntaxError:
+			return record
+		case *benchfmt.Result:
+			for _, c := range record.Config {
+				r.config[c.Key] = string(c.Value)
+			}
+			r.add(record.Clone())
+		}
+	}
+	return reader.Err()
+}
+
+func (r *results) add(one *benchfmt.Result) {
+	one.Config = nil
+	r.all = append(r.all, one)
+	name := nameOf(one)
+	for _, v := range one.Values {
+		k := key{name, v.Unit}
+		r.values[k] = append(r.values[k], v.Value)
+	}
+}
+
+// nameOf leaves out the number of processors, unless it is what is compared.
+func nameOf(one *benchfmt.Result) string {
+	base, parts := one.Name.Parts()
+	cpus := "1"
+	if n := len(parts); n > 0 && parts[n-1][0] == '-' {
+		cpus, parts = string(parts[n-1][1:]), parts[:n-1]
+	}
+	name := string(base) + string(bytes.Join(parts, nil))
+	if string(base) == "Parallel" {
+		name += "/cpus=" + cpus
+	}
+	return name
+}
+
+func (r *results) writeFile(file string) error {
+	var b bytes.Buffer
+	for _, k := range slices.Sorted(maps.Keys(r.config)) {
+		fmt.Fprintf(&b, "%s: %s\n", k, r.config[k])
+	}
+	b.WriteString("\n")
+	w := benchfmt.NewWriter(&b)
+	for _, one := range r.all {
+		if err := w.Write(one); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
+}
+
+// A summary is what is said of several values.
+type summary struct {
+	median, min  float64
+	lower, upper float64 // quartiles
+	n            int
+}
+
+func summarize(values []float64) summary {
+	if len(values) == 0 {
+		return summary{}
+	}
+	v := slices.Sorted(slices.Values(values))
+	return summary{median: quantile(v, 0.5), min: v[0], lower: quantile(v, 0.25), upper: quantile(v, 0.75), n: len(v)}
+}
+
+// quantile interpolates between the two values nearest to it.
+func quantile(sorted []float64, q float64) float64 {
+	at := q * float64(len(sorted)-1)
+	i := int(at)
+	if i+1 == len(sorted) {
+		return sorted[i]
+	}
+	return sorted[i] + (at-float64(i))*(sorted[i+1]-sorted[i])
+}
+
+func (r *results) of(name, unit string) summary { return summarize(r.values[key{name, unit}]) }
+
+// time is how long one operation of a benchmark takes, in seconds.
+func (r *results) time(name string) summary { return r.of(name, "sec/op") }
+
+// ratio compares two benchmarks, round by round.
+func (r *results) ratio(a, b, unit string) summary {
+	va, vb := r.values[key{a, unit}], r.values[key{b, unit}]
+	var ratios []float64
+	for i := range min(len(va), len(vb)) {
+		if vb[i] > 0 {
+			ratios = append(ratios, va[i]/vb[i])
+		}
+	}
+	return summarize(ratios)
+}
+
+// ofMinima is the ratio of the fastest rounds, for what noise cannot explain.
+func (r *results) ofMinima(a, b, unit string) float64 {
+	ma, mb := r.of(a, unit), r.of(b, unit)
+	if ma.n == 0 || mb.n == 0 || mb.min == 0 {
+		return 0
+	}
+	return ma.min / mb.min
+}
+
+// versions lists what config has under a prefix, without it.
+func (r *results) versions(prefix string) []string {
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(r.config)) {
+		if name, ok := strings.CutPrefix(k, prefix); ok {
+			list = append(list, name+" "+r.config[k])
+		}
+	}
+	return list
+}

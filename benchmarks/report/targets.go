@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// A target is a bound on the ratio of two benchmarks, or on one value.
+type target struct {
+	claim  string
+	a, b   string // the ratio is a/b; of a alone if b is empty
+	unit   string
+	bound  float64
+	faster bool // the ratio must reach the bound, instead of staying within it
+}
+
+func request(work, by string) string { return "Request/work=" + work + "/by=" + by }
+func stored(work, by string) string  { return "Store/work=" + work + "/by=" + by }
+func scaled(work, by string, n int) string {
+	return fmt.Sprintf("Scale/work=%s/by=%s/sessions=%d", work, by, n)
+}
+
+// targets are what this library has promised itself.
+func targets() []target {
+	var all []target
+	within := func(bound float64, claim, ours, theirs string) {
+		all = append(all, target{claim: claim, a: ours, b: theirs, unit: "sec/op", bound: bound})
+	}
+	faster := func(bound float64, claim, ours, theirs string) {
+		all = append(all, target{claim: claim, a: theirs, b: ours, unit: "sec/op", bound: bound, faster: true})
+	}
+
+	within(1.0, "R, signed ÷ floor", request("R", "signed"), request("R", "floor"))
+	within(1.25, "R, generated codec ÷ floor", request("R", "generated"), request("R", "floor-generated"))
+	for _, work := range []string{"W", "F", "L"} {
+		within(1.15, work+", signed ÷ floor", request(work, "signed"), request(work, "floor"))
+	}
+	for _, work := range []string{"R", "W"} {
+		within(1.15, work+", sealed ÷ floor", request(work, "sealed"), request(work, "floor-sealed"))
+	}
+	for _, work := range []string{"N", "U"} {
+		within(0.9, work+", signed ÷ floor", request(work, "signed"), request(work, "floor"))
+		all = append(all, target{claim: work + ", signed, allocations", a: request(work, "signed"), unit: "allocs/op", bound: 2})
+	}
+
+	faster(5, "R, scs ÷ signed", request("R", "signed"), request("R", "scs"))
+	faster(5, "R, scs ÷ MemoryStore", request("R", "memory"), request("R", "scs"))
+	faster(6, "R, gorilla ÷ signed", request("R", "signed"), request("R", "gorilla"))
+	faster(5, "W, scs ÷ signed", request("W", "signed"), request("W", "scs"))
+	faster(5, "W, scs ÷ MemoryStore", request("W", "memory"), request("W", "scs"))
+	faster(5, "W, gorilla ÷ signed", request("W", "signed"), request("W", "gorilla"))
+	for _, work := range []string{"R", "W"} {
+		faster(10, work+", scs ÷ generated codec", request(work, "generated"), request(work, "scs"))
+		faster(10, work+", gorilla ÷ generated codec", request(work, "generated"), request(work, "gorilla"))
+		faster(30, work+", Remix ÷ signed", request(work, "signed"), request(work, "remix"))
+	}
+
+	faster(1.7, "Redis R, scs ÷ ours", stored("R", "redis-ours"), stored("R", "redis-scs"))
+	faster(1.8, "Redis W, scs ÷ ours", stored("W", "redis-ours"), stored("W", "redis-scs"))
+	faster(3, "Redis R, scs ÷ ours with LocalCache", stored("R", "redis-ours-cached"), stored("R", "redis-scs"))
+	faster(1.2, "PostgreSQL R, scs ÷ ours", stored("R", "postgres-ours"), stored("R", "postgres-scs"))
+	faster(1.5, "PostgreSQL W, scs ÷ ours", stored("W", "postgres-ours"), stored("W", "postgres-scs"))
+
+	for _, work := range []string{"R", "W"} {
+		for _, by := range []string{"memory", "redis-ours"} {
+			within(1.3, fmt.Sprintf("%s, %s, 1,000,000 ÷ 1,000 sessions", work, by), scaled(work, by, manySessions), scaled(work, by, fewSessions))
+		}
+	}
+	return all
+}
+
+// measured is the target's figure; its n is 0 where nothing was measured.
+func (t target) measured(r *results) summary {
+	if t.b == "" {
+		return r.of(t.a, t.unit)
+	}
+	return r.ratio(t.a, t.b, t.unit)
+}
+
+func (t target) minima(r *results) float64 {
+	if t.b == "" {
+		return r.of(t.a, t.unit).min
+	}
+	return r.ofMinima(t.a, t.b, t.unit)
+}
+
+func (t target) reached(figure float64) bool {
+	if t.faster {
+		return figure >= t.bound
+	}
+	return figure <= t.bound
+}
+
+func (t target) goal() string {
+	if t.faster {
+		return fmt.Sprintf("≥ %g", t.bound)
+	}
+	return fmt.Sprintf("≤ %g", t.bound)
+}
+
+func (t target) verdict(r *results) string {
+	switch m := t.measured(r); {
+	case m.n == 0:
+		return "not measured"
+	case t.reached(m.median):
+		return "reached"
+	default:
+		return "not reached"
+	}
+}
+
+// printTargets prints those that were measured.
+func printTargets(w io.Writer, r *results) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "ratio\tmedian\tquartiles\tof minima\ttarget\t")
+	for _, t := range targets() {
+		if m := t.measured(r); m.n > 0 {
+			fmt.Fprintf(tw, "%s\t%.2f\t%.2f to %.2f\t%.2f\t%s\t%s\n", t.claim, m.median, m.lower, m.upper, t.minima(r), t.goal(), t.verdict(r))
+		}
+	}
+	_ = tw.Flush()
+}
