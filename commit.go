@@ -110,6 +110,7 @@ func (s *state) over() bool {
 
 // flushing says how a flush may go about it.
 type flushing struct {
+	leaving  bool // the headers are, or have left
 	sendable bool // a cookie can still go with the headers
 	pinned   bool // but no new id would reach the browser
 	proof    bool // an unchanged session is asked for in the store
@@ -121,10 +122,15 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 	s.mu.Lock()
 	s.clear()
 	s.seen = s.acts
+	s.sent = s.sent || how.leaving
 	idle, base := s.idle(), s.base
+	stale := s.stored && (s.m.idle > 0 || s.oldKey || how.proof)
 	s.mu.Unlock()
 	if idle && s.unedited(base) { // as most are
-		return s.refresh(ctx, how)
+		if stale {
+			return s.refresh(ctx, how)
+		}
+		return nil
 	}
 	if err := s.bury(ctx, how.sendable); err != nil || s.over() {
 		return err

@@ -168,7 +168,7 @@ func (x *exchange) open() *state {
 		return s
 	}
 	if s.reason != ReasonNoCookie {
-		s.queue(Event{Kind: EventRefused, Reason: s.reason, Err: err})
+		s.event(Event{Kind: EventRefused, Reason: s.reason, Err: err})
 	} else if m.importer != nil {
 		s.adopt()
 		return s
@@ -187,7 +187,7 @@ func (s *state) openRecord(a *arrival) (Reason, error) {
 	}
 	s.came = true
 	if a.ambiguous {
-		s.queue(Event{Kind: EventAmbiguous})
+		s.event(Event{Kind: EventAmbiguous})
 	}
 	if a.found == nil {
 		if len(a.ids) > 0 {
@@ -207,7 +207,7 @@ func (s *state) openRecord(a *arrival) (Reason, error) {
 
 func (s *state) noteUpgrade() {
 	if int(s.base.schema) < s.m.codec.version {
-		s.queue(Event{Kind: EventUpgraded, Err: fmt.Errorf("from schema version %d to %d", s.base.schema, s.m.codec.version)})
+		s.event(Event{Kind: EventUpgraded, Err: fmt.Errorf("from schema version %d to %d", s.base.schema, s.m.codec.version)})
 	}
 }
 
@@ -295,7 +295,7 @@ func (s *state) openCookie() (Reason, error) {
 		return true
 	})
 	if ambiguous {
-		s.queue(Event{Kind: EventAmbiguous})
+		s.event(Event{Kind: EventAmbiguous})
 	}
 	switch {
 	case !s.came:
@@ -343,7 +343,7 @@ func (s *state) adopt() {
 		data, ok = s.m.importer(s.x.req)
 	}()
 	if err != nil {
-		s.queue(Event{Kind: EventRefused, Reason: ReasonUndecodable, Err: err})
+		s.event(Event{Kind: EventRefused, Reason: ReasonUndecodable, Err: err})
 		return
 	}
 	if !ok {
@@ -354,7 +354,7 @@ func (s *state) adopt() {
 		if errors.Is(err, ErrInvalid) {
 			reason = ReasonInvalid
 		}
-		s.queue(Event{Kind: EventRefused, Reason: reason, Err: fmt.Errorf("imported session: %w", err)})
+		s.event(Event{Kind: EventRefused, Reason: reason, Err: fmt.Errorf("imported session: %w", err)})
 		return
 	}
 	value(s.data).Set(value(data))

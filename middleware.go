@@ -221,7 +221,7 @@ func (x *exchange) commit(hijack bool) error {
 	err := s.run(func(ctx context.Context) error {
 		// What a Save has stored before needs its cookie whatever comes of this.
 		defer x.place(h)
-		err := s.flush(ctx, flushing{sendable: true, pinned: pinned})
+		err := s.flush(ctx, flushing{leaving: true, sendable: true, pinned: pinned})
 		if pinned && err == nil && x.line != "" {
 			s.queue(Event{Kind: EventLate, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
 		}
@@ -238,7 +238,7 @@ func (x *exchange) commit(hijack bool) error {
 // late stores what the handler changed after the headers had left, or says that
 // it cannot.
 func (x *exchange) late(s *state) {
-	_ = s.run(func(ctx context.Context) error { return s.flush(ctx, flushing{pinned: true}) })
+	_ = s.run(func(ctx context.Context) error { return s.flush(ctx, flushing{leaving: true, pinned: true}) })
 }
 
 // abort carries out a Destroy, or that half of a Reset, after a panic, and what
@@ -247,6 +247,7 @@ func (x *exchange) abort(s *state) {
 	x.sent.Store(true)
 	_ = s.run(func(ctx context.Context) error {
 		s.mu.Lock()
+		s.sent = true
 		s.seen = s.acts
 		s.mu.Unlock()
 		if x.writer.phase != open {
@@ -267,9 +268,6 @@ func (s *state) run(f func(context.Context) error) error {
 	defer cancel()
 	s.x.gate.enter()
 	defer s.x.gate.leave()
-	s.mu.Lock()
-	s.sent = true
-	s.mu.Unlock()
 	return s.outcome(f(ctx))
 }
 
@@ -310,18 +308,20 @@ func (x *exchange) finish(returned bool) {
 	case s == nil:
 	case !returned, x.writer.phase == failed && s.destroyedSince():
 		x.abort(s)
+		s.end(true)
 	case x.writer.phase == sent:
 		// Goroutines of the handler may have gone on while this was stored.
-		for more := 0; more < maxMore && !s.end(false); more++ {
+		for more := 0; !s.end(more == maxMore); more++ {
 			x.late(s)
 		}
+	default:
+		s.end(true)
+	}
+	if s != nil {
+		s.emit()
 	}
 	if x.writer.phase == open {
 		x.writer.phase = sent // after a panic: who recovers it may write through this writer, and stores nothing
-	}
-	if s != nil {
-		s.end(true)
-		s.emit()
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -172,6 +173,8 @@ type state struct {
 	lateMove      bool // RegenerateID that cannot be carried out
 	lateProlonged bool
 	lateTold      bool // of the two above, there was an event
+
+	waiting atomic.Bool // whether did has events; written under mu
 }
 
 // deeds are what few requests have any of: apart, so that the others do not pay
@@ -322,7 +325,8 @@ func (s *state) tooLateFor(verb string) bool {
 	return ended
 }
 
-// event queues an event until no lock is held, if anybody listens. mu is held.
+// event queues an event until no lock is held, if anybody listens. mu is held,
+// or nobody has s yet.
 func (s *state) event(e Event) {
 	if !s.m.hears(e) {
 		return
@@ -332,6 +336,7 @@ func (s *state) event(e Event) {
 	}
 	d := s.do()
 	d.events = append(d.events, e)
+	s.waiting.Store(true)
 }
 
 func (s *state) queue(e Event) {
@@ -341,11 +346,13 @@ func (s *state) queue(e Event) {
 }
 
 func (s *state) emit() {
-	s.mu.Lock()
-	var events []Event
-	if s.did != nil {
-		events, s.did.events = s.did.events, nil
+	if !s.waiting.Load() {
+		return
 	}
+	s.mu.Lock()
+	s.waiting.Store(false)
+	events := s.did.events
+	s.did.events = nil
 	s.mu.Unlock()
 	for _, e := range events {
 		s.x.emit(e)
@@ -514,43 +521,58 @@ func (s *state) endUpdate() {
 }
 
 // A gate is a lock that may be held over the application's code and over
-// a store: whoever waits for it waits on a channel.
+// a store: whoever waits for it waits on a channel. Hardly any request has
+// anybody wait, so that it costs no more than two atomic operations.
 type gate struct {
-	mu   sync.Mutex
-	busy bool
-	free chan struct{}
+	state atomic.Int32
+	mu    sync.Mutex    // guards free
+	free  chan struct{} // closed when a gate that somebody waits for is left
 }
+
+const (
+	gateFree = iota
+	gateBusy
+	gateAwaited // busy, and somebody waits
+)
 
 func (g *gate) enter() { _ = g.enterBefore(context.Background()) }
 
 // enterBefore gives up when ctx ends.
 func (g *gate) enterBefore(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for g.busy {
-		if g.free == nil {
-			g.free = make(chan struct{})
+	for !g.state.CompareAndSwap(gateFree, gateBusy) {
+		free := g.await()
+		if free == nil {
+			continue
 		}
-		free := g.free
-		g.mu.Unlock()
 		select {
 		case <-free:
-			g.mu.Lock()
 		case <-ctx.Done():
-			g.mu.Lock()
 			return ctx.Err()
 		}
 	}
-	g.busy = true
 	return nil
 }
 
-func (g *gate) leave() {
+// await returns what is closed when the gate is left, nil if it is free already.
+func (g *gate) await() chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.busy = false
-	if g.free != nil {
-		close(g.free)
-		g.free = nil
+	if !g.state.CompareAndSwap(gateBusy, gateAwaited) && g.state.Load() != gateAwaited {
+		return nil
 	}
+	if g.free == nil {
+		g.free = make(chan struct{})
+	}
+	return g.free
+}
+
+func (g *gate) leave() {
+	if g.state.CompareAndSwap(gateBusy, gateFree) {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.state.Store(gateFree)
+	close(g.free)
+	g.free = nil
 }
