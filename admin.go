@@ -187,8 +187,9 @@ func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...st
 		spared = append(spared, x.sparedWith(spared)...)
 	}
 	revoked := 0
+	gone := make(map[ID]bool)
 	for try := 0; ; try++ {
-		n, again, err := c.revokePass(ctx, owner, spared)
+		n, again, err := c.revokePass(ctx, owner, spared, gone)
 		revoked += n
 		if err != nil {
 			return revoked, fmt.Errorf("sessions: revoke sessions: %w", err)
@@ -220,8 +221,10 @@ func (x *exchange) sparedWith(spared []ID) []ID {
 }
 
 // revokePass deletes what the index lists, each record at the version whose
-// owner it has seen. again says that some changed at that moment.
-func (m *core) revokePass(ctx context.Context, owner string, spared []ID) (revoked int, again bool, err error) {
+// owner it has seen. again says that some changed at that moment, or were gone,
+// maybe to another id that the index had not when it was read; gone has those
+// that were gone in an earlier pass, as an index may list them for ever.
+func (m *core) revokePass(ctx context.Context, owner string, spared []ID, gone map[ID]bool) (revoked int, again bool, err error) {
 	for id, err := range m.owners.Owned(ctx, owner) {
 		if err != nil {
 			return revoked, again, err
@@ -241,7 +244,10 @@ func (m *core) revokePass(ctx context.Context, owner string, spared []ID) (revok
 			revoked++
 		case errors.Is(err, ErrConflict):
 			again = true
-		case !errors.Is(err, ErrNotFound):
+		case errors.Is(err, ErrNotFound):
+			again = again || !gone[id]
+			gone[id] = true
+		default:
 			return revoked, again, &storeError{"revoke", id, err}
 		}
 	}

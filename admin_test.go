@@ -578,6 +578,29 @@ func TestRevokeOwnerEndsASessionThatIsEditedMeanwhile(t *testing.T) {
 	})
 }
 
+func TestRevokeOwnerEndsASessionThatMovesToANewIDMeanwhile(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		s := newOwnedSite(t, m, nil)
+		b, _ := signIn(s, 42)
+		move := make(chan bool, 1)
+		move <- true
+		s.store.hook(func(op string, _ sessions.ID) error {
+			if op == "Load" { // the index has been read
+				select {
+				case <-move:
+					b.do(func(s *session) { s.RegenerateID() })
+				default:
+				}
+			}
+			return nil
+		}, nil)
+		if n, err := s.mgr.RevokeOwner(bg, "42"); n != 1 || err != nil {
+			t.Errorf("got %d, %v, want 1 ended", n, err)
+		}
+		wantUser(t, "whose owner was revoked", b, 0)
+	})
+}
+
 func TestRevokeOwnerEndsSessionsThatSignInMeanwhile(t *testing.T) {
 	eachOwnerStore(t, func(t *testing.T, m mode) {
 		s := newOwnedSite(t, m, nil)
