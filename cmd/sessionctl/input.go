@@ -14,6 +14,9 @@ type cookie struct{ name, value string }
 func cookiesIn(text string) ([]cookie, error) {
 	text = strings.TrimSpace(text)
 	if first, _, _ := strings.Cut(text, " "); first == "curl" || first == "curl.exe" {
+		if strings.Contains(text, `^"`) { // copied for Windows' cmd, whose escape is ^
+			text = strings.NewReplacer("^\r\n", " ", "^\n", " ", "^^", "^", "^", "").Replace(text)
+		}
 		words, err := shellWords(text)
 		return cookiesOfCurl(words), err
 	}

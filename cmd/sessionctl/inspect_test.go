@@ -236,6 +236,14 @@ func TestShellMaySplitTheCurlLine(t *testing.T) {
 	}
 }
 
+func TestACurlLineOfWindowsIsRead(t *testing.T) {
+	c := newCookie(t, secret, modesOfCookies[0].change)
+	line := "curl ^\"https://example.com/?a=1^&b=2^\" ^\r\n  -H ^\"accept: */*^\" ^\r\n  -H ^\"cookie: a=b; __Host-session=" + c.Value + "^\""
+	if got := call(t, secret, line, "inspect"); got.status != 0 || !strings.Contains(got.stdout, "good: ") {
+		t.Errorf("got status %d and\n%s%s", got.status, got.stdout, got.stderr)
+	}
+}
+
 func TestSeveralSessionsAreAllExplained(t *testing.T) {
 	c := newCookie(t, secret, modesOfCookies[0].change)
 	got := call(t, secret, "Cookie: __Host-session="+c.Value+"; theme=dark; session="+c.Value, "inspect")

@@ -321,6 +321,9 @@ func TestStoreIsAnOwnerStoreIfTheInnerOneIs(t *testing.T) {
 	if _, ok := inst.Store(struct{ sessions.Store }{new(sessions.MemoryStore)}).(sessions.OwnerStore); ok {
 		t.Error("a plain Store claims to be an OwnerStore")
 	}
+	if inst.Store(nil) != nil {
+		t.Error("no store, for sessions in the cookie, is a store")
+	}
 }
 
 func TestRevokeOwnerReachesThroughTheStore(t *testing.T) {

@@ -18,11 +18,15 @@ var durations = []float64{0.00001, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1
 
 // Store returns a store that is inner, measured. It is a [sessions.OwnerStore] if
 // inner is one. What inner has besides, such as a way to close it, is still
-// inner's. Errors pass through unchanged, and nothing is repeated.
+// inner's. Errors pass through unchanged, and nothing is repeated. Of nil, which
+// a Config takes for sessions in the cookie, it returns nil.
 //
 // A Manager gives every store but a bare [sessions.MemoryStore] a timer for each
 // request, so that measuring that one costs a little more than the measuring.
 func (i *Instrumentation) Store(inner sessions.Store) sessions.Store {
+	if inner == nil {
+		return nil
+	}
 	s := store{inner, i}
 	if owners, ok := inner.(sessions.OwnerStore); ok {
 		return ownerStore{s, owners}

@@ -28,9 +28,11 @@ type Store struct {
 	// Without it a crash of the process loses nothing, but a power failure or
 	// a crash of the kernel may undo what happened in the last seconds (Linux
 	// writes back after 5 to 30): a new session is gone, a changed one is as it
-	// was before, or gone, and one that was destroyed may be there again. With
-	// it a write takes as long as the disk needs, twice for an id that is new to
-	// its owner.
+	// was before, or gone, and one that was destroyed may be there again. It may
+	// also be missing from those of its owner, for [sessions.Manager.RevokeOwner]
+	// too, until it is changed or [Store.Sweep] ran: run it when the machine is up
+	// again. With it a write takes as long as the disk needs, twice for an id that
+	// is new to its owner.
 	Sync bool
 
 	dir   string
@@ -183,7 +185,7 @@ func (s *Store) path(id sessions.ID) string {
 // read returns the record of id, or ErrNotFound if there is none, or none that
 // is whole and has not expired.
 func (s *Store) read(id sessions.ID) (sessions.Record, error) {
-	rec, err := readRecord(s.path(id))
+	rec, err := readRecord(s.path(id), id)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errTorn):
 		return sessions.Record{}, sessions.ErrNotFound
@@ -200,7 +202,7 @@ func (s *Store) read(id sessions.ID) (sessions.Record, error) {
 func (s *Store) write(id sessions.ID, rec sessions.Record) error {
 	folder := s.folder(id[0])
 	aside := filepath.Join(folder, asideName)
-	err := writeFile(aside, encode(rec), s.Sync)
+	err := writeFile(aside, encode(id, rec), s.Sync)
 	if err == nil {
 		err = os.Rename(aside, s.path(id))
 	}

@@ -423,3 +423,29 @@ func TestSweepBesideEverythingElseLosesNoSession(t *testing.T) {
 	close(ended)
 	sweepers.Wait()
 }
+
+func TestAFileUnderAnotherNameIsNobodysRecord(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	mine, other := sessions.ID{1, 1}, sessions.ID{1, 2}
+	create(t, s, mine, recordFor(time.Hour, "mine", "ada"))
+	create(t, s, other, recordFor(time.Hour, "other", "bob"))
+	path := func(id sessions.ID) (found string) {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && strings.Contains(path, "records") && strings.HasSuffix(filepath.Base(path), id.String()[2:]) {
+				found = path
+			}
+			return err
+		})
+		if err != nil || found == "" {
+			t.Fatalf("no file of %v: %v", id, err)
+		}
+		return found
+	}
+	if err := os.Rename(path(mine), path(other)); err != nil {
+		t.Fatal(err)
+	}
+	if rec, err := s.Load(t.Context(), other); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("got %v, %v, want ErrNotFound: the file is of another id", rec, err)
+	}
+}

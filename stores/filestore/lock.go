@@ -12,7 +12,7 @@ import (
 
 // How long to wait before a lock that another process holds is tried again:
 // flock has no wait that ends with a context. Most are held for less than the
-// first; the last bounds how late a waiter notices.
+// first; the last bounds the time between two tries.
 const (
 	firstWait = 100 * time.Microsecond
 	lastWait  = 5 * time.Millisecond

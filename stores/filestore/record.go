@@ -15,7 +15,7 @@ import (
 
 // A record's file, all numbers big-endian:
 //
-//	magic "SES" ‖ format 1 ‖ CRC-32C of what follows 4 ‖ version 8 ‖
+//	magic "SES" ‖ format 1 ‖ CRC-32C of the id and what follows 4 ‖ version 8 ‖
 //	expires, Unix milliseconds 8 ‖ length of the owner 4 ‖ owner ‖ data
 const (
 	magic      = "SES"
@@ -33,7 +33,13 @@ var errTorn = errors.New("not a whole record")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func encode(rec sessions.Record) []byte {
+// checksum takes the id in, so that a file that came under another name, where
+// locks do not hold for instance, is nobody's record.
+func checksum(id sessions.ID, b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(id[:], castagnoli), castagnoli, b)
+}
+
+func encode(id sessions.ID, rec sessions.Record) []byte {
 	b := make([]byte, 0, headerSize+len(rec.Owner)+len(rec.Data))
 	b = append(b, magic...)
 	b = append(b, format, 0, 0, 0, 0)
@@ -42,18 +48,18 @@ func encode(rec sessions.Record) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(rec.Owner)))
 	b = append(b, rec.Owner...)
 	b = append(b, rec.Data...)
-	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	binary.BigEndian.PutUint32(b[4:], checksum(id, b[8:]))
 	return b
 }
 
-func decode(b []byte) (rec sessions.Record, err error) {
+func decode(id sessions.ID, b []byte) (rec sessions.Record, err error) {
 	if len(b) < headerSize || string(b[:3]) != magic {
 		return rec, errTorn
 	}
 	if b[3] != format {
 		return rec, fmt.Errorf("format %d, need %d: a newer program wrote it", b[3], format)
 	}
-	if binary.BigEndian.Uint32(b[4:]) != crc32.Checksum(b[8:], castagnoli) {
+	if binary.BigEndian.Uint32(b[4:]) != checksum(id, b[8:]) {
 		return rec, errTorn
 	}
 	owner := binary.BigEndian.Uint32(b[24:])
@@ -69,7 +75,7 @@ func decode(b []byte) (rec sessions.Record, err error) {
 	}, nil
 }
 
-func readRecord(path string) (sessions.Record, error) {
+func readRecord(path string, id sessions.ID) (sessions.Record, error) {
 	f, err := open(path, os.O_RDONLY)
 	if err != nil {
 		return sessions.Record{}, err
@@ -86,7 +92,7 @@ func readRecord(path string) (sessions.Record, error) {
 	if _, err := io.ReadFull(f, b); err != nil {
 		return sessions.Record{}, fmt.Errorf("%s: %w", path, err)
 	}
-	rec, err := decode(b)
+	rec, err := decode(id, b)
 	if err != nil {
 		return sessions.Record{}, fmt.Errorf("%s: %w", path, err)
 	}

@@ -27,7 +27,8 @@
 //
 // Memory (-m, in MiB) for all sessions that live at once. An item, which is the
 // data with 21 bytes, the owner and the key, must fit -I, 1 MiB unless set;
-// beyond it the error is [sessions.ErrTooLarge]. With -M memcached answers with
+// beyond it the error is [sessions.ErrTooLarge]. With -C, which turns cas off,
+// the store returns errors. With -M memcached answers with
 // an error instead of evicting. It has no passwords worth the name: let it
 // listen on the loopback device or a private network only, and use
 // Config.Encrypt if others can read there.

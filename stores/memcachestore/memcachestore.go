@@ -192,6 +192,9 @@ func (s *Store) get(id sessions.ID) (held, error) {
 	if err != nil {
 		return held{}, mark(err)
 	}
+	if item.CasID == 0 {
+		return held{}, errors.New("memcachestore: memcached answers without cas, start it without -C")
+	}
 	rec, err := decode(item.Value)
 	return held{rec, item.CasID}, mark(err)
 }

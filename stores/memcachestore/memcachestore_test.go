@@ -493,3 +493,20 @@ func TestTheCallersDataMayChangeWhenItsContextHasEnded(t *testing.T) {
 		}
 	}
 }
+
+func TestAMemcachedWithoutCasIsAnErrorWithTheMend(t *testing.T) {
+	s := opener()(t, testserver.Memcached(t, "-C").Addr)
+	id := sessions.ID{1}
+	rec := sessions.Record{Data: []byte("data"), Expires: time.Now().Add(time.Hour)}
+	var err error
+	if rec.Version, err = s.Create(t.Context(), id, rec); err != nil {
+		t.Fatal(err)
+	}
+	_, loadErr := s.Load(t.Context(), id)
+	_, updateErr := s.Update(t.Context(), id, rec)
+	for what, err := range map[string]error{"Load": loadErr, "Update": updateErr, "Touch": s.Touch(t.Context(), id, time.Now().Add(2*time.Hour))} {
+		if err == nil || !strings.Contains(err.Error(), "without -C") {
+			t.Errorf("%s: got %v, want an error that says how to start memcached", what, err)
+		}
+	}
+}

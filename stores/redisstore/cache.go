@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"github.com/typedsessions/sessions"
@@ -28,13 +29,17 @@ func (s *Store) forget(id sessions.ID) {
 	}
 }
 
+// errEnded says that a record in the cache is over by this process's clock, and
+// that Redis must say whether it is.
+var errEnded = errors.New("redisstore: ended")
+
 // longest is more than any value has: Redis allows 512 MiB.
 const longest = 1 << 32
 
 // loadCached loads a record from the local cache, or with one round trip into
 // it. The epoch is in the end of a range that is always longer than the value.
 // Since Redis does not say when what is in the cache expires, this process's
-// clock decides here.
+// clock decides here when to ask Redis again.
 func (s *Store) loadCached(ctx context.Context, id sessions.ID) (sessions.Record, error) {
 	get := s.client.B().Getrange().Key(s.key(id)).Start(0).End(longest + int64(s.epoch(id))).Cache().ToStaticTTL()
 	b, err := s.client.DoCache(undated{ctx}, get, s.lifetime).AsBytes()
@@ -46,7 +51,7 @@ func (s *Store) loadCached(ctx context.Context, id sessions.ID) (sessions.Record
 	}
 	rec, err := decode(b)
 	if err == nil && !rec.Expires.After(time.Now()) {
-		return sessions.Record{}, sessions.ErrNotFound
+		return sessions.Record{}, errEnded
 	}
 	return rec, err
 }

@@ -214,6 +214,19 @@ func TestLocalCacheForgetsInTime(t *testing.T) {
 			return err == nil && rec.Version == version
 		})
 	})
+	t.Run("a record that was touched elsewhere outlives the expiry that the cache has", func(t *testing.T) {
+		here := deaf(t, addr, time.Hour)
+		rec := recordOf("data", "")
+		rec.Expires = time.Now().Add(300 * time.Millisecond).Truncate(time.Millisecond)
+		version := create(t, there, idOf(3), rec)
+		loads(t, "into the cache", here, idOf(3), version)
+		if err := there.Touch(t.Context(), idOf(3), time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		for time.Now().Before(rec.Expires.Add(50 * time.Millisecond)) {
+			loads(t, "around the first expiry", here, idOf(3), version)
+		}
+	})
 	t.Run("when the record expires", func(t *testing.T) {
 		here := deaf(t, addr, time.Hour)
 		rec := recordOf("data", "")

@@ -32,12 +32,13 @@ func dayOf(expires time.Time) int64 {
 
 func (s *Store) ownerKey(owner string) string { return s.prefix + "@" + owner }
 
-// indexScript takes the id, its score and now.
+// indexScript takes the id, its score and now. ZADD comes first: Redis refuses
+// a script for want of memory at its first write only.
 var indexScript = newScript(`
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
-redis.call('PEXPIREAT', KEYS[1], last[2])
+if last[2] then redis.call('PEXPIREAT', KEYS[1], last[2]) end
 return 1`)
 
 func (s *Store) index(ctx context.Context, owner string, id sessions.ID, expires time.Time) error {

@@ -36,6 +36,9 @@ type Options struct {
 // Redis's clock decides what is expired, to the millisecond. In a database that
 // evicts (see maxmemory-policy), sessions may end before they expire.
 //
+// Operations obey their context, but while a connection is made the client waits
+// for up to its Dialer.Timeout.
+//
 // An operation takes one round trip. One that sets or changes an owner takes two:
 // the owner's index is written first, so that it never misses what lives. One
 // that moves the expiry of a record with an owner to a later day (UTC) takes up

@@ -27,6 +27,9 @@ func TestMySQLDialect(t *testing.T) {
 	t.Run("a connection without clientFoundRows is refused", func(t *testing.T) {
 		refused(t, "mysql", "root@tcp("+e.where+")/app", sqlstore.MySQL, "clientFoundRows=true")
 	})
+	t.Run("a connection that does not commit by itself is refused", func(t *testing.T) {
+		refused(t, "mysql", "root@tcp("+e.where+")/app?clientFoundRows=true&autocommit=0", sqlstore.MySQL, "autocommit")
+	})
 	t.Run("an account with the rights of the README is enough", func(t *testing.T) {
 		root := e.open(t, e.where)
 		run(t, root, "CREATE USER app")

@@ -11,7 +11,10 @@
 // Each operation is one statement, and one round trip; an Update or a Delete
 // that found nothing to write takes a second one to tell why. Whether a session
 // has expired is judged by the clock of the application, so that neither the
-// clock nor the time zone of the server matters.
+// clock nor the time zone of the server matters. An operation judges by the
+// moment it began: one that waited for a connection or a lock may prolong
+// a session that expired meanwhile. Clocks of applications that share a table
+// must agree: one that is ahead ends sessions early, and its Sweep deletes them.
 //
 // Expired sessions are invisible, and stay in the table until [Store.Sweep] is
 // called: call it from a ticker, about once in ten minutes.

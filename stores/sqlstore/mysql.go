@@ -33,7 +33,7 @@ var mySQL = dialect{
 
 	sweep:   sweepBy("id"),
 	ranges:  keyRanges("id", []byte{}, bytes.Repeat([]byte{0xff}, len(sessions.ID{}))),
-	check:   checkFoundRows,
+	check:   checkMySQL,
 	migrate: migrateMySQL,
 }
 
@@ -54,17 +54,24 @@ func migrateMySQL(ctx context.Context, db *sql.DB, n names) error {
 	return err
 }
 
-// checkFoundRows refuses a connection that counts the rows an UPDATE changed, and
-// not those it found: Touch would take a session whose expiry stays for one that
-// is gone. Nothing but an UPDATE shows it, so there is a table for it which only
-// this connection sees.
-func checkFoundRows(ctx context.Context, db *sql.DB) error {
+// checkMySQL refuses a connection that does not commit what it writes, and one
+// that counts the rows an UPDATE changed, and not those it found: Touch would take
+// a session whose expiry stays for one that is gone. Nothing but an UPDATE shows
+// that, so there is a table for it which only this connection sees.
+func checkMySQL(ctx context.Context, db *sql.DB) error {
 	const table = "`sqlstore_check`"
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	var autocommit bool
+	if err := conn.QueryRowContext(ctx, "SELECT @@autocommit").Scan(&autocommit); err != nil {
+		return err
+	}
+	if !autocommit {
+		return errors.New("the MySQL connection does not commit what it writes, need autocommit: take autocommit=0 out of its DSN, or out of init_connect and autocommit of the server")
+	}
 	if _, err := conn.ExecContext(ctx, "CREATE TEMPORARY TABLE IF NOT EXISTS "+table+" (n INT PRIMARY KEY)"); err != nil {
 		return fmt.Errorf("need the privilege CREATE TEMPORARY TABLES, to see whether clientFoundRows is set: %w", err)
 	}

@@ -45,8 +45,8 @@ var _ sessions.OwnerStore = (*Store)(nil)
 //
 // New asks a server other than PostgreSQL, for 5 seconds at most, how the
 // connections of db are set up, and refuses those on which operations would
-// fail or give wrong answers: for MySQL those without clientFoundRows, for
-// SQLite those without a busy timeout. The text of the error says what to add.
+// fail or give wrong answers: for MySQL those without clientFoundRows or
+// autocommit, for SQLite those without a busy timeout. The text of the error says what to add.
 // The user of MySQL needs the privilege CREATE TEMPORARY TABLES for that.
 func New(db *sql.DB, d Dialect, opt Options) (*Store, error) {
 	dialect, ok := dialects[d]

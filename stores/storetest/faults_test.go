@@ -24,6 +24,7 @@ type plainStore struct {
 	owners  map[string]map[sessions.ID]bool
 	last    uint64
 	buried  map[sessions.ID]sessions.Record // for faults
+	ends    map[sessions.ID]time.Time       // of entries of the index, for a fault
 }
 
 // A fault is what is wrong with a store, in a sentence; "" is nothing.
@@ -35,6 +36,7 @@ func newPlainStore(f fault) *plainStore {
 		records: map[sessions.ID]sessions.Record{},
 		owners:  map[string]map[sessions.ID]bool{},
 		buried:  map[sessions.ID]sessions.Record{},
+		ends:    map[sessions.ID]time.Time{},
 	}
 }
 
@@ -135,6 +137,9 @@ func (s *plainStore) put(id sessions.ID, rec sessions.Record) uint64 {
 		rec.Owner, _, _ = strings.Cut(rec.Owner, "\x00")
 	}
 	s.records[id] = rec
+	if !existed || old.Owner != rec.Owner {
+		s.ends[id] = rec.Expires
+	}
 	if existed && !s.has("the index keeps what moved") {
 		delete(s.owners[s.indexed(old.Owner)], id)
 	}
@@ -279,7 +284,7 @@ func (s *plainStore) Touch(ctx context.Context, id sessions.ID, end time.Time) e
 		return nil
 	}
 	s.pause("Touch reads and then writes")
-	s.records[id] = rec
+	s.records[id], s.ends[id] = rec, rec.Expires
 	return nil
 }
 
@@ -338,6 +343,9 @@ func (s *plainStore) list(owner string) (ids []sessions.ID) {
 			continue
 		}
 		for id := range owned {
+			if s.has("an Update does not prolong the index") && !s.ends[id].After(time.Now()) {
+				continue
+			}
 			if len(ids) < 1000 || !s.has("Owned yields a thousand at most") {
 				ids = append(ids, id)
 			}
@@ -387,6 +395,7 @@ var caught = map[fault][]string{
 	"the first version is 0":                                  {"Load returns the record that was created"},
 	"the index keeps what moved":                              {"Owned yields no id that moved to another owner", "Owned yields every id that parallel Updates moved to the owner", sequences},
 	"the index misses what moved":                             {"Owned yields no id that moved to another owner", "an Update, a Touch and a refused operation leave an id to its owner", sequences},
+	"an Update does not prolong the index":                    {"Owned yields an id that an Update kept beyond its first expiry"},
 	"the index keeps what was deleted":                        {"Owned yields no id that was deleted and created again for another owner", sequences},
 	"the index has records without an owner":                  {"a record without an owner is not indexed", sequences},
 	"the index looks at 255 bytes of an owner":                {"owners of any bytes are told apart"},
