@@ -36,20 +36,26 @@ type app struct {
 	sessions *sessions.Manager[AppSession]
 	users    *users
 	pages    map[string]*template.Template
-	lists    bool // whether the store can list a person's sessions
+	lists    bool      // whether the store can list a person's sessions
+	events   *eventLog // nil: nobody is debugging
 }
 
 // newApp makes the application on a store, or on cookies alone if it is nil.
-func newApp(keys *sessions.Keyring, store sessions.Store, people *users, secure bool) (*app, error) {
+func newApp(keys *sessions.Keyring, store sessions.Store, people *users, s settings) (*app, error) {
 	config := sessions.Config[AppSession]{
 		Keys:  keys,
 		Store: store,
 		// The cookie goes when the browser closes, unless "remember me" was ticked.
-		Cookie: sessions.Cookie{Insecure: !secure, BrowserSession: true},
+		Cookie: sessions.Cookie{Insecure: !s.secure, BrowserSession: true},
 	}
 	_, lists := store.(sessions.OwnerStore)
 	if lists {
 		config.Owner = func(s *AppSession) string { return s.User }
+	}
+	var events *eventLog
+	if s.debug {
+		events = new(eventLog)
+		config.OnEvent = events.note
 	}
 	mgr, err := sessions.New(config)
 	if err != nil {
@@ -59,7 +65,7 @@ func newApp(keys *sessions.Keyring, store sessions.Store, people *users, secure 
 	if err != nil {
 		return nil, err
 	}
-	return &app{sessions: mgr, users: people, pages: pages, lists: lists}, nil
+	return &app{sessions: mgr, users: people, pages: pages, lists: lists, events: events}, nil
 }
 
 // routes puts the session middleware around the pages and nothing else: a
@@ -83,6 +89,9 @@ func (a *app) routes() http.Handler {
 	page("GET /sessions", a.signedIn(a.listSessions))
 	page("POST /sessions/revoke", a.signedIn(a.revokeSession))
 	page("POST /sessions/revoke-others", a.signedIn(a.revokeOthers))
+	if a.events != nil {
+		page("GET /debug/sessions", a.debug)
+	}
 	return secureHeaders(mux)
 }
 

@@ -386,13 +386,6 @@ func TestPagesAllowNothingFromElsewhere(t *testing.T) {
 	}
 }
 
-func TestUnknownStoreIsAClearError(t *testing.T) {
-	_, err := openStore("paper")
-	if err == nil || !strings.Contains(err.Error(), `"paper"`) || !strings.Contains(err.Error(), storeNames) {
-		t.Errorf("got %v, want an error with the name and the choices", err)
-	}
-}
-
 func TestDeviceLabelNamesBrowserAndSystem(t *testing.T) {
 	const chrome = " AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 "
 	for agent, want := range map[string]string{
@@ -416,7 +409,7 @@ func TestProgramStopsWhenItIsTold(t *testing.T) {
 	t.Setenv("SESSION_KEYS", "")
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
-	if err := run(ctx, "localhost:0", "memory", false); err != nil {
+	if err := run(ctx, settings{addr: "localhost:0", store: "memory", debug: true}); err != nil {
 		t.Error(err)
 	}
 }
@@ -429,9 +422,11 @@ type site struct {
 	store sessions.Store
 }
 
-func newSite(t *testing.T, storeName string) *site {
+func newSite(t *testing.T, storeName string) *site { return newSiteWith(t, settings{store: storeName}) }
+
+func newSiteWith(t *testing.T, set settings) *site {
 	t.Parallel()
-	store, err := openStore(storeName)
+	store, err := openStore(t.Context(), set.store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -443,7 +438,7 @@ func newSite(t *testing.T, storeName string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := newApp(keys, store, people, false)
+	a, err := newApp(keys, store, people, set)
 	if err != nil {
 		t.Fatal(err)
 	}

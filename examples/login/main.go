@@ -19,7 +19,9 @@
 //	export SESSION_KEYS=$(openssl rand -base64 32)
 //
 // The flag -secure is for serving behind TLS, as everything but a local
-// experiment should be.
+// experiment should be. With -debug, the page /debug/sessions shows what this
+// browser's session holds, and the last events of all sessions with their
+// reasons: why somebody was signed out, for instance.
 package main
 
 import (
@@ -41,22 +43,30 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "localhost:8080", "`address` to listen on")
-	store := flag.String("store", "cookie", "where sessions are kept: `"+storeNames+"`")
-	secure := flag.Bool("secure", false, "send the cookie over https only")
+	var s settings
+	flag.StringVar(&s.addr, "addr", "localhost:8080", "`address` to listen on")
+	flag.StringVar(&s.store, "store", "cookie", "where sessions are kept: `"+storeNames+"`")
+	flag.BoolVar(&s.secure, "secure", false, "send the cookie over https only")
+	flag.BoolVar(&s.debug, "debug", false, "show everybody what happens to sessions, at /debug/sessions; development only")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	if err := run(ctx, *addr, *store, *secure); err != nil {
+	if err := run(ctx, s); err != nil {
 		log.Fatalf("login: %v", err)
 	}
 }
 
+// settings are what the flags say.
+type settings struct {
+	addr, store   string
+	secure, debug bool
+}
+
 // run serves until ctx is done, then lets the requests in flight finish.
-func run(ctx context.Context, addr, storeName string, secure bool) error {
-	store, err := openStore(storeName)
+func run(ctx context.Context, s settings) error {
+	store, err := openStore(ctx, s.store)
 	if err != nil {
 		return err
 	}
@@ -68,17 +78,21 @@ func run(ctx context.Context, addr, storeName string, secure bool) error {
 	if err != nil {
 		return err
 	}
-	a, err := newApp(keys, store, people, secure)
+	a, err := newApp(keys, store, people, s)
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", addr)
+	ln, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Sessions are kept here: %s\n", storeName)
+	fmt.Printf("Sessions are kept here: %s\n", s.store)
 	fmt.Printf("Sign in as %q with the password %q\n", demoUser, demoUsers[demoUser])
-	fmt.Printf("Open http://%s, stop with Ctrl-C\n", browsable(addr, ln.Addr()))
+	at := "http://" + browsable(s.addr, ln.Addr())
+	if s.debug {
+		fmt.Printf("See what happens to sessions on %s/debug/sessions\n", at)
+	}
+	fmt.Printf("Open %s, stop with Ctrl-C\n", at)
 	return serve(ctx, ln, a.routes())
 }
 

@@ -1,22 +1,129 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
 	"fmt"
+	"log"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+	"github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/redis/rueidis"
+	_ "modernc.org/sqlite"
 
 	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/stores/filestore"
+	"github.com/typedsessions/sessions/stores/memcachestore"
+	"github.com/typedsessions/sessions/stores/redisstore"
+	"github.com/typedsessions/sessions/stores/sqlstore"
 )
 
-const storeNames = "cookie or memory"
+const storeNames = "cookie, memory, redis://HOST:PORT, postgres://USER:PASSWORD@HOST/DATABASE, " +
+	"mysql://USER:PASSWORD@HOST/DATABASE, sqlite:FILE, file:FOLDER or memcache://HOST:PORT"
+
+// errNoURL stands for the errors of url.Parse, which repeat the password.
+var errNoURL = errors.New("-store is not a URL, need one like redis://localhost:6379")
 
 // openStore returns the store that the flag -store names. No store at all, for
-// "cookie", means that each visitor's browser carries his whole session.
-func openStore(name string) (sessions.Store, error) {
-	switch name {
+// "cookie", means that each visitor's browser carries his whole session. The
+// store is swept, where it needs that, until ctx is done.
+func openStore(ctx context.Context, name string) (sessions.Store, error) {
+	scheme, rest, _ := strings.Cut(name, ":")
+	switch scheme {
 	case "cookie":
 		return nil, nil
 	case "memory":
 		// Anybody can start a session by filling a cart, so there is a bound.
 		return &sessions.MemoryStore{Max: 100_000}, nil
+	case "redis", "rediss":
+		option, err := rueidis.ParseURL(name)
+		if err != nil {
+			return nil, errNoURL
+		}
+		option.DisableRetry = true
+		client, err := rueidis.NewClient(option)
+		if err != nil {
+			return nil, fmt.Errorf("-store: %w", err)
+		}
+		context.AfterFunc(ctx, client.Close)
+		return redisstore.New(client, redisstore.Options{}), nil
+	case "postgres", "postgresql":
+		return openSQL(ctx, "pgx", name, sqlstore.PostgreSQL)
+	case "mysql":
+		dsn, err := mysqlDSN(name)
+		if err != nil {
+			return nil, err
+		}
+		return openSQL(ctx, "mysql", dsn, sqlstore.MySQL)
+	case "sqlite":
+		return openSQL(ctx, "sqlite", "file:"+rest+"?_pragma=busy_timeout(5000)&_pragma=synchronous(NORMAL)", sqlstore.SQLite)
+	case "file":
+		store, err := filestore.New(rest)
+		if err == nil {
+			go sweep(ctx, store)
+		}
+		return store, err
+	case "memcache":
+		u, err := url.Parse(name)
+		if err != nil {
+			return nil, errNoURL
+		}
+		return memcachestore.New(memcache.New(u.Host), "login:"), nil
 	}
-	return nil, fmt.Errorf("-store %q is not known, need %s", name, storeNames)
+	return nil, fmt.Errorf("-store %q is not known, need %s", scheme, storeNames)
+}
+
+func openSQL(ctx context.Context, driver, dsn string, dialect sqlstore.Dialect) (sessions.Store, error) {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return nil, fmt.Errorf("-store: %w", err)
+	}
+	store, err := sqlstore.New(db, dialect, sqlstore.Options{Table: "login_sessions"})
+	if err != nil {
+		return nil, fmt.Errorf("-store: %w", err)
+	}
+	if err := store.Migrate(ctx); err != nil {
+		return nil, fmt.Errorf("-store: %w", err)
+	}
+	go sweep(ctx, store)
+	return store, nil
+}
+
+// mysqlDSN turns a URL into what the driver reads.
+func mysqlDSN(name string) (string, error) {
+	u, err := url.Parse(name)
+	if err != nil {
+		return "", errNoURL
+	}
+	config := mysql.NewConfig()
+	config.User = u.User.Username()
+	config.Passwd, _ = u.User.Password()
+	config.Net = "tcp"
+	config.Addr = cmp.Or(u.Host, "localhost:3306")
+	config.DBName = strings.TrimPrefix(u.Path, "/")
+	config.ClientFoundRows = true
+	return config.FormatDSN(), nil
+}
+
+// sweep removes expired sessions now and then: these stores have no other
+// process that would.
+func sweep(ctx context.Context, store interface {
+	Sweep(context.Context) (int, error)
+}) {
+	for tick := time.Tick(10 * time.Minute); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+			if _, err := store.Sweep(ctx); err != nil {
+				log.Printf("login: %v", err)
+			}
+		}
+	}
 }

@@ -23,6 +23,7 @@ type page struct {
 	User    string
 	Count   int // of things in the cart
 	Flashes []sessions.Flash
+	Debug   bool // whether there is a page /debug/sessions
 	Content any
 }
 
@@ -33,7 +34,7 @@ func parsePages() (map[string]*template.Template, error) {
 		return nil, err
 	}
 	pages := make(map[string]*template.Template)
-	for _, name := range []string{"shop", "login", "dashboard", "sessions"} {
+	for _, name := range []string{"shop", "login", "dashboard", "sessions", "debug"} {
 		t, err := layout.Clone()
 		if err != nil {
 			return nil, err
@@ -54,6 +55,7 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, name, title string,
 		Path:    r.URL.Path,
 		User:    sess.Data.User,
 		Flashes: sess.Flashes(),
+		Debug:   a.events != nil,
 		Content: content,
 	}
 	for _, n := range sess.Data.Cart {

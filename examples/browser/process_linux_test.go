@@ -1,0 +1,5 @@
+package browser
+
+import "syscall"
+
+func init() { endWithParent = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -1,0 +1,127 @@
+package browser
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// patience bounds every wait: far more than a loaded machine needs.
+const patience = 30 * time.Second
+
+// shared is what all tests use: the folder of the shop's program, and the
+// process of the browser.
+var shared struct {
+	dir     string
+	browser context.Context
+	stops   []func()
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, stop := range slices.Backward(shared.stops) {
+		stop()
+	}
+	os.Exit(code)
+}
+
+// prepare builds the shop and starts the browser, when the first test needs
+// them: listing the tests should not.
+var prepare = sync.OnceValue(func() error {
+	dir, err := os.MkdirTemp("", "login-browser-")
+	if err != nil {
+		return err
+	}
+	shared.dir = dir
+	shared.stops = append(shared.stops, func() { os.RemoveAll(dir) })
+	build := exec.Command("go", "build", "-o", dir, "./login")
+	build.Dir = ".." // the program's module
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build ./login: %w\n%s", err, out)
+	}
+
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium()))
+	if os.Getuid() == 0 {
+		options = append(options, chromedp.NoSandbox) // Chromium gives root none
+	}
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	shared.stops = append(shared.stops, stop)
+	shared.browser, stop = chromedp.NewContext(ctx)
+	shared.stops = append(shared.stops, stop)
+	return chromedp.Do(shared.browser)
+})
+
+// chromium is the path of the browser, "" if there is none.
+func chromium() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// endWithParent stops the program when the test ends by a panic, where the
+// system can do that.
+var endWithParent *syscall.SysProcAttr
+
+// A shop is the running program.
+type shop struct {
+	t   *testing.T
+	url string
+}
+
+// open starts the shop on a port of its own, and stops it with the test.
+func open(t *testing.T, args ...string) *shop {
+	t.Helper()
+	if chromium() == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("chromium is missing; Debian's package chromium brings it")
+		}
+		t.Skip("chromium is missing; Debian's package chromium brings it")
+	}
+	if err := prepare(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, filepath.Join(shared.dir, "login"), append(args, "-addr", "localhost:0")...)
+	cmd.Env = append(os.Environ(), "SESSION_KEYS=")
+	cmd.Stderr = t.Output()
+	cmd.SysProcAttr = endWithParent
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		cmd.Wait()
+	})
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if after, ok := strings.CutPrefix(lines.Text(), "Open "); ok {
+			url, _, _ := strings.Cut(after, ",")
+			return &shop{t, url}
+		}
+	}
+	t.Fatalf("the program ended without its address: %v", cmd.Wait())
+	return nil
+}
+
+func everyStore(t *testing.T, test func(*testing.T, *shop)) {
+	for _, store := range []string{"cookie", "memory"} {
+		t.Run(store, func(t *testing.T) { test(t, open(t, "-store", store)) })
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"database/sql"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/internal/testserver"
+)
+
+func TestEveryStoreKeepsTheSessions(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		open func(t *testing.T) (flag string)
+	}{
+		{"redis", func(t *testing.T) string { return "redis://" + testserver.Redis(t).Addr }},
+		{"postgres", func(t *testing.T) string { return testserver.Postgres(t).PostgresURL() }},
+		{"mysql", func(t *testing.T) string {
+			addr := testserver.MariaDB(t).Addr
+			config := mysql.NewConfig()
+			config.User, config.Net, config.Addr = "root", "tcp", addr
+			db, err := sql.Open("mysql", config.FormatDSN())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.ExecContext(t.Context(), "CREATE DATABASE shop"); err != nil {
+				t.Fatal(err)
+			}
+			return "mysql://root@" + addr + "/shop"
+		}},
+		{"sqlite", func(t *testing.T) string { return "sqlite:" + t.TempDir() + "/shop.db" }},
+		{"file", func(t *testing.T) string { return "file:" + t.TempDir() + "/sessions" }},
+		{"memcache", func(t *testing.T) string { return "memcache://" + testserver.Memcached(t).Addr }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, tt.open(t))
+			b := s.browser(t, onLinux)
+			b.post("/login", "username", "ada", "password", "wrong").wantRedirect("/login")
+			b.get("/login").wantText("Invalid username or password")
+			b.get("/login").wantNoText("Invalid username or password")
+
+			b.post("/cart/add", "item", "field")
+			planted := b.jarCookie()
+			b.signIn("ada")
+			b.get("/dashboard").wantStatus(http.StatusOK).wantText("Hello, ada")
+			if _, lists := s.store.(sessions.OwnerStore); lists {
+				other := s.browser(t, onIPhone)
+				other.signIn("ada")
+				if ids := b.get("/sessions").sessionIDs(); len(ids) != 2 {
+					t.Errorf("got %d sessions in the list, want 2", len(ids))
+				}
+				b.post("/sessions/revoke-others").wantRedirect("/sessions")
+				other.get("/dashboard").wantRedirect("/login")
+			}
+
+			stolen := b.jarCookie()
+			b.post("/logout").wantRedirect("/login")
+			for what, cookie := range map[string]*http.Cookie{"before signing in": planted, "before signing out": stolen} {
+				thief := s.browser(t, onIPhone)
+				thief.client.Jar.SetCookies(thief.base, []*http.Cookie{cookie})
+				if a := thief.get("/dashboard"); a.status != http.StatusSeeOther {
+					t.Errorf("the cookie from %s still opens the dashboard: status %d", what, a.status)
+				}
+			}
+		})
+	}
+}
+
+func TestUnknownStoreIsAClearError(t *testing.T) {
+	_, err := openStore(t.Context(), "paper")
+	if err == nil || !strings.Contains(err.Error(), `"paper"`) || !strings.Contains(err.Error(), storeNames) {
+		t.Errorf("got %v, want an error with the name and the choices", err)
+	}
+}
+
+func TestABrokenStoreURLShowsNoPassword(t *testing.T) {
+	for _, flag := range []string{"redis://ada:hunter2@host:port:1/", "mysql://ada:hunter2@ho st/x", "memcache://ada:hunter2@%zz"} {
+		_, err := openStore(t.Context(), flag)
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v, want an error without the password", flag, err)
+		}
+	}
+}
