@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 )
@@ -80,7 +81,12 @@ const (
 // requests is silent at the usual level.
 func (e Event) level() slog.Level {
 	switch e.Kind {
-	case EventFailed, EventLate:
+	case EventFailed:
+		if errors.Is(e.Err, context.Canceled) {
+			return slog.LevelDebug // a visitor who hung up while his session was loaded
+		}
+		return slog.LevelError
+	case EventLate:
 		return slog.LevelError
 	case EventFlashDropped:
 		return slog.LevelWarn

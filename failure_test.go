@@ -1,8 +1,10 @@
 package sessions_test
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"slices"
@@ -470,4 +472,29 @@ func TestAnErrorPageWrittenThroughOurWriterAfterAPanicStoresNothing(t *testing.T
 			}
 		})
 	})
+}
+
+func TestAVisitorWhoHangsUpFillsNoErrorLog(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"hangs up", context.Canceled, false},
+		{"meets a store that is down", errDown, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var log strings.Builder
+			s := newSite(t, modes[2], func(c *config) {
+				c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+			})
+			b := s.browser()
+			b.do(func(sess *session) { sess.Data.N = 1 })
+			s.store.hook(func(string, sessions.ID) error { return tt.err }, nil)
+			b.do(func(*session) {})
+			if logged := log.Len() > 0; logged != tt.want {
+				t.Errorf("got the log %q, want one: %t", log.String(), tt.want)
+			}
+		})
+	}
 }

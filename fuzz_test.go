@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -182,13 +183,13 @@ func FuzzCookieHeader(f *testing.F) {
 			return // net/http takes no cookie at all of so many
 		}
 		r := &http.Request{Header: http.Header{"Cookie": lines}}
-		want, tried := "", 0
+		want, tried := "", map[string]bool{}
 		for _, c := range r.CookiesNamed(fuzzName) {
 			token, err := base64.RawURLEncoding.Strict().DecodeString(c.Value)
 			if c.Quoted || err != nil || len(token) < 80 || len(c.Value) > 4096 || token[0] != 1 || !bytes.Equal(token[1:5], keyID) || strings.ContainsAny(c.Value, "\r\n") {
 				continue
 			}
-			if tried++; tried > 16 {
+			if tried[c.Value] = true; len(tried) > 16 {
 				break
 			}
 			if c.Value == newer || c.Value == older && want == "" {
@@ -645,6 +646,48 @@ func upgradedPlainly(o upgrade1) (n upgrade2, reason sessions.Reason) {
 	return n, sessions.ReasonNone
 }
 
+func FuzzKeyring(f *testing.F) {
+	const a, b = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=", "dnV0c3JxcG9ubWxramloZ2ZlZGNiYTk4NzY1NDMyMTA="
+	for _, list := range []string{a, b + "," + a, " " + a + " ,\t" + b, a + "," + a, a[:40], a + ",", "", strings.Repeat("A", 43), strings.Repeat(a+",", 17)} {
+		f.Add(list)
+	}
+	f.Fuzz(func(t *testing.T, list string) {
+		keys, err := sessions.ParseKeyring(list)
+		if (keys == nil) != (err != nil) {
+			t.Fatalf("got %v and the error %v, want one of them", keys, err)
+		}
+		told := fmt.Sprintf("%v %+v %#v %v", keys, keys, keys, err)
+		for _, part := range strings.Split(list, ",") {
+			if part = strings.TrimSpace(part); len(part) >= 20 && !strings.Contains(part, " ") && strings.Contains(told, part[4:16]) {
+				t.Fatalf("what is told shows part of a secret: %s", told)
+			}
+		}
+		if err != nil {
+			return
+		}
+		// The other spellings of the list are the same ring.
+		other := strings.NewReplacer("+", "-", "/", "_", "=", "", ",", " , ").Replace(list)
+		again, err := sessions.ParseKeyring(other)
+		if err != nil || fmt.Sprint(again) != fmt.Sprint(keys) {
+			t.Fatalf("in another spelling: got %v, %v, want %v", again, err, keys)
+		}
+		// And it signs what it opens.
+		m, err := sessions.New(config{Keys: keys, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &site{t: t, mgr: m, events: new(events), runs: map[string]http.HandlerFunc{}}
+		s.handler = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.runs[r.URL.Path](w, r) }))
+		visitor := s.browser()
+		visitor.do(func(sess *session) { sess.Data.N = 7 })
+		visitor.do(func(sess *session) {
+			if sess.Data.N != 7 {
+				t.Errorf("got N=%d from its own cookie, want 7", sess.Data.N)
+			}
+		})
+	})
+}
+
 func TestEveryFuzzTargetHasSeeds(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*_test.go")
@@ -673,8 +716,8 @@ func TestEveryFuzzTargetHasSeeds(t *testing.T) {
 			})
 		}
 	}
-	if len(targets) < 5 {
-		t.Errorf("got the targets %v, want at least 5", targets)
+	if len(targets) < 6 {
+		t.Errorf("got the targets %v, want at least 6", targets)
 	}
 	for name, adds := range targets {
 		if adds == 0 {

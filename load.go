@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,9 +24,13 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 // any cookie of the name.
 func (m *core) candidates(h http.Header, format byte, least, most int, visit func(token *[]byte, value string) (kept bool)) (came bool) {
 	keys := m.signing()
-	tried := 0
+	var values [maxCandidates]string
+	tried := values[:0]
 	m.cookie.values(h, func(value string) bool {
 		came = true
+		if slices.Contains(tried, value) {
+			return true // copies of one cookie do not hide another
+		}
 		if len(value) < canonical.EncodedLen(least) || len(value) > canonical.EncodedLen(most) {
 			return true
 		}
@@ -38,12 +43,12 @@ func (m *core) candidates(h http.Header, format byte, least, most int, visit fun
 		kept := false
 		if *buf, ok = appendToken((*buf)[:0], value); ok {
 			kept = visit(buf, value)
-			tried++
+			tried = append(tried, value)
 		}
 		if !kept {
 			scratch.Put(buf)
 		}
-		return tried < maxCandidates
+		return len(tried) < maxCandidates
 	})
 	return came
 }
@@ -281,7 +286,7 @@ func (s *state) openCookie() (Reason, error) {
 		} else {
 			body, old, ok = keys.verify(*token)
 		}
-		if !ok || value == bestValue {
+		if !ok {
 			return false
 		}
 		h := parseHeader(body)

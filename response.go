@@ -198,6 +198,9 @@ func addVary(h http.Header) {
 // itself does not (RFC 9111, section 7.3). What the handler said stays, but for
 // what would hand one visitor's cookie to another.
 func keepPrivate(h http.Header) {
+	// What caches of other people's networks obey in place of it (RFC 9213).
+	delete(h, "Cdn-Cache-Control")
+	delete(h, "Surrogate-Control")
 	lines := h["Cache-Control"]
 	if len(lines) == 0 {
 		h["Cache-Control"] = []string{"private"}

@@ -1232,3 +1232,20 @@ func TestGoroutinesOfAHandlerThatReturned(t *testing.T) {
 		}
 	})
 }
+
+func TestSetCookieTakesAwayWhatOtherCachesObey(t *testing.T) {
+	s := newSite(t, modes[0], nil)
+	for _, name := range []string{"CDN-Cache-Control", "Surrogate-Control"} {
+		for _, edit := range []bool{true, false} {
+			res := s.browser().serve(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set(name, "max-age=60")
+				if sess := sessions.Get[AppSession](r.Context()); edit {
+					sess.Data.N = 1
+				}
+			})
+			if kept := res.Header.Get(name) != ""; kept == edit {
+				t.Errorf("%s with a cookie %t: kept %t", name, edit, kept)
+			}
+		}
+	}
+}
