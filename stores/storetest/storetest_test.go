@@ -134,3 +134,9 @@ func mustFail(t *testing.T, f fault, test ...string) {
 		t.Errorf("%q did not fail but end: %v\n%s", test, err, out)
 	}
 }
+
+func TestTheStoreOfTheExampleKeepsItsPromises(t *testing.T) {
+	storetest.Run(t, func(testing.TB) sessions.Store {
+		return &mapStore{records: make(map[sessions.ID]sessions.Record)}
+	})
+}
