@@ -432,3 +432,24 @@ func appendHMAC(b, key []byte) []byte {
 	mac.Write(b)
 	return mac.Sum(b)
 }
+
+// Tossing with cookies that were once good, or another site's: those of keys that
+// are not in the ring do not count among the 16 that are tried.
+func TestCookiesOfUnknownKeysHideNothing(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		s, other := newSite(t, m, nil), newSite(t, m, func(c *config) { c.Keys = newKeys(t, ringSecret(1)) })
+		b := s.browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		var lines []string
+		for n := range 20 {
+			stranger := other.browser()
+			stranger.do(func(s *session) { s.Data.N = n + 1 })
+			lines = append(lines, "__Host-session="+stranger.cookie())
+		}
+		cookieHeader(s, func(s *session) {
+			if s.Data.UserID != 42 {
+				t.Errorf("got user %d (%q) behind %d cookies of an unknown key, want 42", s.Data.UserID, s.Reason(), len(lines))
+			}
+		}, append(lines, "__Host-session="+b.cookie())...)
+	})
+}

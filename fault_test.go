@@ -308,3 +308,38 @@ func TestClientThatHangsUpAtAnyStepBreaksNothing(t *testing.T) {
 		}
 	})
 }
+
+// A hoardingStore keeps every record a year too long.
+type hoardingStore struct{ sessions.Store }
+
+func (h hoardingStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	rec.Expires = rec.Expires.AddDate(1, 0, 0)
+	return h.Store.Create(ctx, id, rec)
+}
+
+func (h hoardingStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	rec.Expires = rec.Expires.AddDate(1, 0, 0)
+	return h.Store.Update(ctx, id, rec)
+}
+
+// A Store that keeps a record beyond its end prolongs nobody's session: the end
+// is inside the envelope too. The older of two cookies of one id says a later one.
+func TestStoreThatKeepsAnEndedRecordProlongsNothing(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, mode{store: func() sessions.Store { return hoardingStore{m.store()} }, encrypt: m.encrypt}, nil)
+			b := s.browser()
+			b.do(func(s *session) { s.Data.UserID = 42 })
+			older := b.clone()
+			b.do(func(s *session) { s.SetLifetime(time.Hour) })
+			time.Sleep(time.Hour - time.Nanosecond)
+			if data, reason := older.clone().peek(); data.UserID != 42 {
+				t.Errorf("got user %d (%q) just before the end, want 42", data.UserID, reason)
+			}
+			time.Sleep(time.Nanosecond)
+			if data, reason := older.peek(); data.UserID != 0 || reason != sessions.ReasonExpired {
+				t.Errorf("got user %d (%q) at the end, want nobody (%q)", data.UserID, reason, sessions.ReasonExpired)
+			}
+		})
+	})
+}

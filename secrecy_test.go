@@ -1,8 +1,17 @@
 package sessions_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
 	"log/slog"
 	"reflect"
 	"testing"
@@ -149,5 +158,116 @@ func TestCaughtPanicsShowNoValue(t *testing.T) {
 				hidden(t, "an event", fmt.Sprintf("%v %+v %#v", e, e, e), cookie)
 			}
 		})
+	}
+}
+
+// A recordedSource is a source of randomness that keeps what it gave.
+type recordedSource struct {
+	io.Reader
+	given []byte
+}
+
+func (r *recordedSource) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.given = append(r.given, b[:n]...)
+	return n, err
+}
+
+// Not parallel: crypto/rand has one source for the whole process. The second half
+// of a nonce is crypto/cipher's own.
+func TestIDsAndNoncesAreWhollyFromCryptoRand(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		store := newPlainStore()
+		if m.hasStore() {
+			m.store = func() sessions.Store { return store }
+		}
+		b := newSite(t, m, nil).browser()
+		source := &recordedSource{Reader: rand.Reader}
+		defer func(was io.Reader) { rand.Reader = was }(rand.Reader)
+		rand.Reader = source
+		var id string
+		b.do(func(s *session) { s.Data.UserID, id = 42, s.ID() })
+		token, err := base64.RawURLEncoding.DecodeString(b.cookie())
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := hex.DecodeString(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		drawn := map[string][]byte{"the id": public}
+		if m.hasStore() {
+			drawn = map[string][]byte{"the secret of the id": token[15:47]}
+		}
+		if m.encrypt && m.hasStore() {
+			for _, rec := range store.records {
+				drawn["the nonce"] = rec.Data[5:17]
+			}
+		} else if m.encrypt {
+			drawn["the nonce"] = token[5:17]
+		}
+		for what, bytesOf := range drawn {
+			if !bytes.Contains(source.given, bytesOf) {
+				t.Errorf("got %s with bytes that are not from crypto/rand", what)
+			}
+		}
+	})
+}
+
+// Whoever reads the store, or a copy of it, has no cookie: a record and its id
+// hold nothing of the secret.
+func TestWhoReadsTheStoreCannotMakeACookie(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data.UserID = 42 })
+		token, err := base64.RawURLEncoding.DecodeString(b.cookie())
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, id := token[15:47], s.store.live()[0]
+		if want := sha256.Sum256(secret); id != want {
+			t.Error("the id in the store is not the hash of the secret in the cookie")
+		}
+		rec, err := s.store.Load(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(rec.Data, secret[:16]) || bytes.Contains(rec.Data, secret[16:]) || bytes.Equal(id[:], secret) {
+			t.Error("the store holds the secret of the cookie")
+		}
+	})
+}
+
+// No clock can show it reliably, so the source is read: a comparison that stops
+// at the first difference tells a forger how far he got.
+func TestAMACIsComparedInConstantTimeOnly(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "signer.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	constant := 0
+	for _, decl := range file.Decls {
+		f, ok := decl.(*ast.FuncDecl)
+		if !ok || f.Name.Name != "verify" {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			switch pkg, _ := call.X.(*ast.Ident); {
+			case pkg == nil:
+			case pkg.Name == "hmac" && call.Sel.Name == "Equal":
+				constant++
+			case pkg.Name == "bytes" || pkg.Name == "slices" || pkg.Name == "strings":
+				t.Errorf("verify calls %s.%s, want hmac.Equal alone", pkg.Name, call.Sel.Name)
+			}
+			return true
+		})
+	}
+	if constant != 1 {
+		t.Errorf("got %d calls of hmac.Equal in verify, want 1", constant)
 	}
 }

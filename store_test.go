@@ -518,3 +518,21 @@ func BenchmarkMemoryStore(b *testing.B) {
 		}
 	}
 }
+
+func TestMemoryStoreCreatesNoIDTwice(t *testing.T) {
+	for _, bound := range []int{0, 10} {
+		t.Run(fmt.Sprintf("Max %d", bound), func(t *testing.T) {
+			store := &sessions.MemoryStore{Max: bound}
+			version, err := store.Create(t.Context(), oneID, recordFor(time.Minute, "first", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := store.Create(t.Context(), oneID, recordFor(time.Minute, "second", "")); !errors.Is(err, sessions.ErrExists) {
+				t.Errorf("got %v, want %v", err, sessions.ErrExists)
+			}
+			if rec, err := store.Load(t.Context(), oneID); err != nil || string(rec.Data) != "first" || rec.Version != version || store.Len() != 1 {
+				t.Errorf("got %q at version %d (%v), %d records, want the first one alone", rec.Data, rec.Version, err, store.Len())
+			}
+		})
+	}
+}
