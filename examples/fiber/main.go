@@ -12,7 +12,8 @@
 //     keep their idioms: sessions.Get with c.Context(). fiber keeps a response in
 //     memory until its handlers have returned, so that storing the session then
 //     is early enough. What fiber sends later, as SendStreamWriter does, cannot
-//     change or save the session any more.
+//     change or save the session any more; its function starts beside the
+//     handler, so that leaving the session alone there is the only safe way.
 //   - adaptor.HTTPHandler(mgr.Middleware(h)) takes a handler of net/http. It is
 //     the way for streams with Save, and for WebSockets with the few lines of
 //     upgrading, since the adaptor leaves out the answer to an upgrade.

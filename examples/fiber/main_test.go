@@ -85,12 +85,18 @@ func TestHTTPMiddlewareOfTheAdaptorBringsNoSession(t *testing.T) {
 
 func TestStreamOfFiberComesTooLateForTheSession(t *testing.T) {
 	app := fiber.New()
+	committed := make(chan struct{}) // fasthttp starts the stream's goroutine before the handler returns
+	app.Use(func(c fiber.Ctx) error {
+		defer close(committed)
+		return c.Next()
+	})
 	app.Use(around(demotest.NewManager(t).Middleware))
 	saved := make(chan error, 1)
 	app.Get("/", func(c fiber.Ctx) error {
 		sess := sessions.Get[AppSession](c.Context())
 		sess.Data.User = demo.User
 		return c.SendStreamWriter(func(w *bufio.Writer) {
+			<-committed
 			sess.Update(func(s *AppSession) { s.Seconds++ })
 			saved <- sess.Save(context.Background())
 			_, _ = w.WriteString("late")
