@@ -357,39 +357,14 @@ func TestASharedCacheHandsNobodyAnothersSession(t *testing.T) {
 	})
 }
 
-// The security model is worth what its tests are: every one that it names exists.
-func TestTheSecurityModelNamesTestsThatExist(t *testing.T) {
+// The security model is worth what its tests are.
+func TestEveryPromiseOfTheSecurityModelNamesItsTest(t *testing.T) {
 	model, err := os.ReadFile(filepath.Join("docs", "SECURITY-MODEL.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	declared := map[string]bool{}
-	files, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, pattern := range []string{"stores/*/*.go", "internal/*/*_test.go", "cmd/*/*_test.go", "examples/*/*_test.go", "sessiontest/*_test.go"} {
-		more, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, more...)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(text, -1) {
-			declared[string(found[1])] = true
-		}
-	}
+	// That they exist, TestDocumentsNameTestsAndFilesThatExist holds for all documents.
 	named := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(string(model), -1)
-	for _, name := range named {
-		if !declared[name] {
-			t.Errorf("docs/SECURITY-MODEL.md names %s, which no file declares", name)
-		}
-	}
 	if len(named) < 80 {
 		t.Errorf("got %d names of tests in docs/SECURITY-MODEL.md, want many", len(named))
 	}

@@ -124,13 +124,9 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 	s.seen = s.acts
 	s.sent = s.sent || how.leaving
 	idle, base := s.idle(), s.base
-	stale := s.stored && (s.m.idle > 0 || s.oldKey || how.proof)
 	s.mu.Unlock()
-	if idle && s.unedited(base) { // as most are
-		if stale {
-			return s.refresh(ctx, how)
-		}
-		return nil
+	if idle && s.m.codec.hash(s.data) == base.hash { // as most are
+		return s.refresh(ctx, how)
 	}
 	if err := s.bury(ctx, how.sendable); err != nil || s.over() {
 		return err
@@ -148,10 +144,9 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 		return &discarded{ErrNotFound}
 	case lateMove:
 		return fmt.Errorf("%w: RegenerateID when the new id cannot reach the browser; what the request changed is not stored", ErrTooLate)
+	case !c.dirty() && !lateProlonged:
+		return s.refresh(ctx, how)
 	case !c.dirty():
-		if !lateProlonged {
-			return s.refresh(ctx, how)
-		}
 	case !how.sendable && (s.m.store == nil || !c.stored || c.prolonged):
 		return fmt.Errorf("%w: the session was changed when its cookie could not be sent any more", ErrTooLate)
 	default:
@@ -183,14 +178,6 @@ func (s *state) idle() bool {
 	d := s.did
 	return (d == nil || len(d.added)+len(d.consumed)+len(d.orphans) == 0) && !s.moved && !s.prolonged && !s.imported &&
 		!s.ending && !s.destroyed && !s.gone && !s.lateMove && !s.lateProlonged
-}
-
-// unedited says that Data is what base has.
-func (s *state) unedited(base *snapshot) bool {
-	if base == s.m.none && value(s.data).IsZero() {
-		return true // which takes a fraction of a hash
-	}
-	return s.m.codec.hash(s.data) == base.hash
 }
 
 // change takes down what there is to store, all of it as of one moment: Data is
@@ -243,7 +230,8 @@ func (s *state) own(c *change) (*version, error) {
 // cookie: a user must see that he is still signed in if that failed.
 func (s *state) bury(ctx context.Context, sendable bool) error {
 	s.mu.Lock()
-	ending, doomed, orphans := s.ending, s.done().doomed, s.done().orphans
+	did := s.done()
+	ending, doomed, orphans := s.ending, did.doomed, did.orphans
 	if orphans != nil {
 		s.did.orphans = nil
 	}

@@ -77,13 +77,15 @@ const (
 	ReasonImported Reason = "imported"
 )
 
-// level is how loud an event is in the log: what anybody can cause by sending
+// level is how loud an event of a context is in the log: what anybody can cause by sending
 // requests is silent at the usual level.
-func (e Event) level() slog.Level {
+func (e Event) level(ctx context.Context) slog.Level {
 	switch e.Kind {
 	case EventFailed:
-		if errors.Is(e.Err, context.Canceled) {
-			return slog.LevelDebug // a visitor who hung up while his session was loaded
+		// A visitor who hung up while his session was loaded: not a store that gave
+		// up by itself.
+		if ctx.Err() != nil && errors.Is(e.Err, context.Canceled) {
+			return slog.LevelDebug
 		}
 		return slog.LevelError
 	case EventLate:
@@ -109,14 +111,14 @@ func (m *core) log() *slog.Logger {
 
 // hears says whether anybody listens to e: if not, it costs nothing.
 func (m *core) hears(e Event) bool {
-	return m.onEvent != nil || m.log().Enabled(context.Background(), e.level())
+	return m.onEvent != nil || m.log().Enabled(context.Background(), e.level(context.Background()))
 }
 
 // emit logs the event and hands it to OnEvent, whose panic must not undo what
 // happened.
 func (m *core) emit(ctx context.Context, e Event, attrs ...slog.Attr) {
 	logger := m.log()
-	if level := e.level(); logger.Enabled(ctx, level) {
+	if level := e.level(ctx); logger.Enabled(ctx, level) {
 		attrs = append(attrs, slog.String("session", e.ID))
 		if e.Reason != ReasonNone {
 			attrs = append(attrs, slog.String("reason", string(e.Reason)))

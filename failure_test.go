@@ -476,12 +476,13 @@ func TestAnErrorPageWrittenThroughOurWriterAfterAPanicStoresNothing(t *testing.T
 
 func TestAVisitorWhoHangsUpFillsNoErrorLog(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		err  error
-		want bool
+		name       string
+		err        error
+		gone, want bool
 	}{
-		{"hangs up", context.Canceled, false},
-		{"meets a store that is down", errDown, true},
+		{"hangs up", context.Canceled, true, false},
+		{"stays, and the store gives up", context.Canceled, false, true},
+		{"meets a store that is down", errDown, false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var log strings.Builder
@@ -491,7 +492,13 @@ func TestAVisitorWhoHangsUpFillsNoErrorLog(t *testing.T) {
 			b := s.browser()
 			b.do(func(sess *session) { sess.Data.N = 1 })
 			s.store.hook(func(string, sessions.ID) error { return tt.err }, nil)
-			b.do(func(*session) {})
+			b.send(func(http.ResponseWriter, *http.Request) {}, func(r *http.Request) {
+				if tt.gone {
+					ctx, hangUp := context.WithCancel(r.Context())
+					hangUp()
+					*r = *r.WithContext(ctx)
+				}
+			})
 			if logged := log.Len() > 0; logged != tt.want {
 				t.Errorf("got the log %q, want one: %t", log.String(), tt.want)
 			}

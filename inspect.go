@@ -9,8 +9,8 @@ import (
 func init() {
 	inspect.Open = openKeys
 	inspect.Formats = []inspect.Format{
-		{First: formatSigned, Least: prefixSize + headerSize + 2 + macSize, Most: canonical.DecodedLen(maxCookieSize)},
-		{First: formatSealed, Least: prefixSize + nonceSize + headerSize + 2 + tagSize, Most: canonical.DecodedLen(maxCookieSize)},
+		{First: formatSigned, Least: leastSigned, Most: mostData},
+		{First: formatSealed, Least: leastSealed, Most: mostData},
 		{First: formatID, Least: idSize, Most: idSize},
 	}
 	inspect.Canonical = func(value string) ([]byte, bool) { return appendToken(nil, value) }

@@ -22,7 +22,7 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 // the right format, of least to most bytes and with the id of a key that we have.
 // The token is scratch; visit may keep it. candidates returns whether there was
 // any cookie of the name.
-func (m *core) candidates(h http.Header, format byte, least, most int, visit func(token *[]byte, value string) (kept bool)) (came bool) {
+func (m *core) candidates(h http.Header, format byte, least, most int, visit func(token *[]byte) (kept bool)) (came bool) {
 	keys := m.signing()
 	var values [maxCandidates]string
 	tried := values[:0]
@@ -42,7 +42,7 @@ func (m *core) candidates(h http.Header, format byte, least, most int, visit fun
 		var ok bool
 		kept := false
 		if *buf, ok = appendToken((*buf)[:0], value); ok {
-			kept = visit(buf, value)
+			kept = visit(buf)
 			tried = append(tried, value)
 		}
 		if !kept {
@@ -74,7 +74,15 @@ type idCookie struct {
 	oldKey           bool
 }
 
-const idSize = prefixSize + 5 + 5 + 32 + macSize
+// What the cookies of each format take, in bytes. An id has its one size.
+const (
+	idSize      = prefixSize + 5 + 5 + 32 + macSize
+	leastSigned = prefixSize + headerSize + 2 + macSize
+	leastSealed = prefixSize + nonceSize + headerSize + 2 + tagSize
+)
+
+// mostData is the most that a cookie with a session in it takes.
+var mostData = canonical.DecodedLen(maxCookieSize)
 
 // load looks for the session's id in the cookies and for its record in the
 // store.
@@ -82,7 +90,7 @@ func (x *exchange) load() error {
 	m := x.m
 	var claims []idCookie
 	keys := m.signing()
-	came := m.candidates(x.req.Header, formatID, idSize, idSize, func(token *[]byte, _ string) (kept bool) {
+	came := m.candidates(x.req.Header, formatID, idSize, idSize, func(token *[]byte) (kept bool) {
 		body, old, ok := keys.verify(*token)
 		if !ok {
 			return false
@@ -268,17 +276,16 @@ func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (
 // authentic, the one that was used last.
 func (s *state) openCookie() (Reason, error) {
 	m := s.m
-	format, least := byte(formatSigned), prefixSize+headerSize+2+macSize
+	format, least := byte(formatSigned), leastSigned
 	if m.encrypt {
-		format, least = formatSealed, prefixSize+nonceSize+headerSize+2+tagSize
+		format, least = formatSealed, leastSealed
 	}
 	keys := m.signing()
 	reason := ReasonForged
 	var best *snapshot
-	var bestValue string
 	var held *[]byte // that best.body is a part of
 	ambiguous := false
-	s.came = m.candidates(s.x.req.Header, format, least, canonical.DecodedLen(maxCookieSize), func(token *[]byte, value string) (kept bool) {
+	s.came = m.candidates(s.x.req.Header, format, least, mostData, func(token *[]byte) (kept bool) {
 		var body []byte
 		var old, ok bool
 		if m.encrypt {
@@ -291,11 +298,11 @@ func (s *state) openCookie() (Reason, error) {
 		}
 		h := parseHeader(body)
 		r := m.ended(h, time.Now())
-		ambiguous = ambiguous || bestValue != ""
-		if bestValue != "" && (r != ReasonNone || reason == ReasonNone && h.used <= best.used) {
+		ambiguous = ambiguous || best != nil
+		if best != nil && (r != ReasonNone || reason == ReasonNone && h.used <= best.used) {
 			return false
 		}
-		best, bestValue, held = &snapshot{header: h, body: body}, value, token
+		best, held = &snapshot{header: h, body: body}, token
 		reason, s.oldKey = r, old
 		return true
 	})

