@@ -165,7 +165,7 @@ func (s *cookieSpec) values(h http.Header, visit func(value string) bool) {
 		for len(line) > 0 {
 			var part string
 			part, line, _ = strings.Cut(line, ";")
-			part = strings.Trim(part, " \t")
+			part = trimBlanks(part)
 			if len(part) > len(s.name) && part[len(s.name)] == '=' && part[:len(s.name)] == s.name {
 				if !visit(part[len(s.name)+1:]) {
 					return
@@ -173,6 +173,20 @@ func (s *cookieSpec) values(h http.Header, visit func(value string) bool) {
 			}
 		}
 	}
+}
+
+// trimBlanks is strings.Trim(s, " \t") without the set that it makes each time:
+// 25 ns less for three cookies (BenchmarkRequest/F). A line break is no blank:
+// what has one is forged.
+func trimBlanks(s string) string {
+	blank := func(c byte) bool { return c == ' ' || c == '\t' }
+	for s != "" && blank(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && blank(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 // appendToken appends what a cookie's value encodes, if it is the canonical

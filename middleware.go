@@ -109,11 +109,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	r = r.WithContext(x)
-	x.inside = r
+	x.inside = *r.WithContext(x)
 	returned := false
 	defer func() { x.finish(returned) }()
-	h.next.ServeHTTP(x.wrapped(), r)
+	h.next.ServeHTTP(x.wrapped(), &x.inside)
 	returned = true
 }
 
@@ -135,7 +134,7 @@ type exchange struct {
 	m       *core
 	outer   *exchange // of another Manager, further out
 	req     *http.Request
-	inside  *http.Request // req with this context
+	inside  http.Request // req with this context
 	sess    atomic.Pointer[state]
 	sent    atomic.Bool // the headers are leaving
 	ended   atomic.Bool
@@ -164,8 +163,8 @@ func (x *exchange) Value(key any) any {
 func (x *exchange) wrapped() http.ResponseWriter { return x.writer.claim() }
 
 func (x *exchange) request() *http.Request {
-	if x.inside != nil {
-		return x.inside
+	if x.inside.URL != nil {
+		return &x.inside
 	}
 	return x.req
 }

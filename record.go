@@ -117,7 +117,7 @@ func (s *state) replace(ctx context.Context, c *change, v *version) (*snapshot, 
 		case !errors.Is(err, ErrConflict):
 			s.mu.Lock()
 			d := s.do()
-			d.tried = append(d.tried, &attempt{sent: rec.Data, c: c, snap: snap})
+			d.tried = append(d.tried, &attempt{sent: rec.Data, c: *c, snap: snap})
 			s.mu.Unlock()
 			return snap, v, &storeError{"update", id, err}
 		}
@@ -219,7 +219,7 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 // An attempt is an Update of the store whose answer was lost.
 type attempt struct {
 	sent []byte
-	c    *change
+	c    change
 	snap *snapshot
 }
 
