@@ -18,6 +18,7 @@ import (
 var (
 	errShort = errors.New("it ends too early")
 	errLong  = errors.New("something follows it")
+	errKey   = errors.New("a key of it has keys that are no plain values, which nothing in Go has")
 )
 
 // maxDepth is that of data which the library skips.
@@ -51,6 +52,7 @@ func wholeJSON(b []byte) ([]byte, error) {
 // A reader turns msgpack into JSON.
 type reader struct {
 	in, out []byte
+	inKey   bool
 	err     error
 }
 
@@ -141,15 +143,32 @@ func (r *reader) mapping(n uint64, depth int) {
 		if i > 0 {
 			r.out = append(r.out, ',')
 		}
-		start := len(r.out)
-		r.value(depth + 1)
-		if key := string(r.out[start:]); key != "" && key[0] != '"' {
-			r.out = appendString(r.out[:start], key)
-		}
+		r.key(depth + 1)
 		r.out = append(r.out, ':')
 		r.value(depth + 1)
 	}
 	r.out = append(r.out, '}')
+}
+
+// key writes a key, which is a string in JSON. Strings in strings double their
+// escapes at every level: 300 bytes of maps as keys of maps would fill all
+// memory, so that a key inside of a key is a plain value.
+func (r *reader) key(depth int) {
+	start, outermost := len(r.out), !r.inKey
+	r.inKey = true
+	r.value(depth)
+	if outermost {
+		r.inKey = false
+	}
+	key := string(r.out[start:])
+	if r.err != nil || key[0] == '"' {
+		return
+	}
+	if !outermost && (key[0] == '{' || key[0] == '[') {
+		r.err = errKey
+		return
+	}
+	r.out = appendString(r.out[:start], key)
 }
 
 func (r *reader) str(b []byte) { r.out = appendString(r.out, string(b)) }
