@@ -301,9 +301,12 @@ func (f *floor) encode(v *benchSession) {
 	}
 }
 
-// aead is that of a key for one message.
-func (f *floor) aead() cipher.AEAD {
+// aead is that of the key for the message whose nonce begins with n.
+func (f *floor) aead(n []byte) cipher.AEAD {
 	var key [32]byte
+	copy(key[:16], n)
+	copy(key[16:], n)
+	key[0] ^= 1
 	f.block.Encrypt(key[:16], key[:16])
 	f.block.Encrypt(key[16:], key[16:])
 	block, _ := aes.NewCipher(key[:])
@@ -318,7 +321,9 @@ func (f *floor) value(id *[16]byte) string {
 	copy(f.body[prefixSize:], id[:])
 	f.body = append(f.body, f.out...)
 	if f.sealed {
-		f.body = f.aead().Seal(append(f.body[:prefixSize], make([]byte, nonceSize/2)...), nil, slices.Clone(f.body[prefixSize:]), f.body[:prefixSize])
+		var n [nonceSize / 2]byte
+		_, _ = rand.Read(n[:])
+		f.body = f.aead(n[:]).Seal(append(f.body[:prefixSize], n[:]...), nil, slices.Clone(f.body[prefixSize:]), f.body[:prefixSize])
 	} else {
 		f.mac.Reset()
 		f.mac.Write(f.body)
@@ -347,7 +352,7 @@ func (f *floor) open(value string) []byte {
 		return nil
 	}
 	if f.sealed {
-		body, err := f.aead().Open(nil, nil, raw[prefixSize+nonceSize/2:], raw[:prefixSize])
+		body, err := f.aead(raw[prefixSize:prefixSize+nonceSize/2]).Open(nil, nil, raw[prefixSize+nonceSize/2:], raw[:prefixSize])
 		if err != nil {
 			return nil
 		}

@@ -194,7 +194,9 @@ func (f *floor) seal(id *[16]byte) string {
 	copy(header[floorHeader-1-len(id):], id[:])
 	if f.sealed {
 		f.body = append(append(f.body[:0], header[:]...), f.encoded...)
-		f.raw = f.aead().Seal(append(f.raw, make([]byte, floorNonce-12)...), nil, f.body, f.raw[:floorPrefix])
+		var n [floorNonce - 12]byte
+		_, _ = rand.Read(n[:])
+		f.raw = f.aead(n[:]).Seal(append(f.raw, n[:]...), nil, f.body, f.raw[:floorPrefix])
 	} else {
 		f.raw = append(append(f.raw, header[:]...), f.encoded...)
 		f.mac.Reset()
@@ -211,7 +213,7 @@ func (f *floor) open(value string) []byte {
 		return nil
 	}
 	if f.sealed {
-		body, err := f.aead().Open(f.opened[:0], nil, raw[floorPrefix+floorNonce-12:], raw[:floorPrefix])
+		body, err := f.aead(raw[floorPrefix:floorPrefix+floorNonce-12]).Open(f.opened[:0], nil, raw[floorPrefix+floorNonce-12:], raw[:floorPrefix])
 		if err != nil {
 			return nil
 		}
@@ -226,10 +228,13 @@ func (f *floor) open(value string) []byte {
 	return raw[floorPrefix+floorHeader : len(raw)-sha256.Size]
 }
 
-// aead is that of a key for one message: two AES blocks, and the key schedule of
-// what they make.
-func (f *floor) aead() cipher.AEAD {
+// aead is that of the key for the message whose nonce begins with n: two AES
+// blocks, and the key schedule of what they make.
+func (f *floor) aead(n []byte) cipher.AEAD {
 	var key [32]byte
+	copy(key[:16], n)
+	copy(key[16:], n)
+	key[0] ^= 1
 	f.block.Encrypt(key[:16], key[:16])
 	f.block.Encrypt(key[16:], key[16:])
 	block, err := aes.NewCipher(key[:])
