@@ -33,40 +33,55 @@ type Info[T any] struct {
 // Without a Store that is an OwnerStore the error is errors.ErrUnsupported.
 func (m *Manager[T]) Sessions(ctx context.Context, owner string) iter.Seq2[Info[T], error] {
 	return func(yield func(Info[T], error) bool) {
-		c := m.core
-		if err := c.needsOwners("Sessions", owner); err != nil {
-			yield(Info[T]{}, err)
+		m.core.list(ctx, owner, func(l listed, err error) bool {
+			info := Info[T]{ID: l.id, CreatedAt: l.created, LastUsedAt: l.used, ExpiresAt: l.expires}
+			if data, ok := l.data.(*T); ok {
+				info.Data = *data
+			}
+			return yield(info, err)
+		})
+	}
+}
+
+// A listed session is an Info but for its type.
+type listed struct {
+	id                     string
+	data                   any // a *T, nil if it cannot be read
+	created, used, expires time.Time
+}
+
+func (m *core) list(ctx context.Context, owner string, yield func(listed, error) bool) {
+	if err := m.needsOwners("Sessions", owner); err != nil {
+		yield(listed{}, err)
+		return
+	}
+	for id, err := range m.owners.Owned(ctx, owner) {
+		if err != nil {
+			yield(listed{}, fmt.Errorf("sessions: list sessions: %w", err))
 			return
 		}
-		for id, err := range c.owners.Owned(ctx, owner) {
-			if err != nil {
-				yield(Info[T]{}, fmt.Errorf("sessions: list sessions: %w", err))
-				return
-			}
-			rec, err := c.store.Load(ctx, id)
-			if errors.Is(err, ErrNotFound) || err == nil && rec.Owner != owner {
-				continue // the index may lag
-			}
-			if err != nil {
-				yield(Info[T]{}, fmt.Errorf("sessions: %w", &storeError{"load", id, err}))
-				return
-			}
-			info := Info[T]{ID: id.String()}
-			now := time.Now()
-			snap, reason, err := c.read(id, rec, &info.Data, now)
-			switch reason {
-			case ReasonNone:
-				info.CreatedAt, info.ExpiresAt = time.Unix(snap.created, 0), time.Unix(snap.expires, 0)
-				info.LastUsedAt = c.lastUse(snap, now)
-			case ReasonExpired:
-				continue
-			default:
-				info = Info[T]{ID: info.ID}
-				err = fmt.Errorf("sessions: session %v cannot be read (%s): %w", id, reason, err)
-			}
-			if !yield(info, err) {
-				return
-			}
+		rec, err := m.store.Load(ctx, id)
+		if errors.Is(err, ErrNotFound) || err == nil && rec.Owner != owner {
+			continue // the index may lag
+		}
+		if err != nil {
+			yield(listed{}, fmt.Errorf("sessions: %w", &storeError{"load", id, err}))
+			return
+		}
+		l := listed{id: id.String()}
+		now, data := time.Now(), m.codec.new()
+		snap, reason, err := m.read(id, rec, data, now)
+		switch reason {
+		case ReasonNone:
+			l.data = data
+			l.created, l.used, l.expires = time.Unix(snap.created, 0), m.lastUse(snap, now), time.Unix(snap.expires, 0)
+		case ReasonExpired:
+			continue
+		default:
+			err = fmt.Errorf("sessions: session %v cannot be read (%s): %w", id, reason, err)
+		}
+		if !yield(l, err) {
+			return
 		}
 	}
 }
@@ -93,23 +108,26 @@ func (m *core) lastUse(snap *snapshot, now time.Time) time.Time {
 // ErrTooLarge if the result cannot be stored, an error if its data cannot be
 // read, and errors.ErrUnsupported without a Store. It takes 5 seconds at most.
 func (m *Manager[T]) Edit(ctx context.Context, id string, f func(*T)) error {
-	c := m.core
-	if err := c.needsStore("Edit"); err != nil {
+	return m.core.edit(ctx, id, func(data any) { f(data.(*T)) })
+}
+
+func (m *core) edit(ctx context.Context, id string, f func(any)) error {
+	if err := m.needsStore("Edit"); err != nil {
 		return err
 	}
 	at, err := parseID(id)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.bounded(ctx)
+	ctx, cancel := m.bounded(ctx)
 	defer cancel()
-	if err := c.edit(ctx, at, func(data any) { f(data.(*T)) }); err != nil {
+	if err := m.editRecord(ctx, at, f); err != nil {
 		return fmt.Errorf("sessions: edit session %v: %w", at, err)
 	}
 	return nil
 }
 
-func (m *core) edit(ctx context.Context, id ID, f func(any)) error {
+func (m *core) editRecord(ctx context.Context, id ID, f func(any)) error {
 	began := time.Now()
 	for try := 0; ; try++ {
 		rec, err := m.store.Load(ctx, id)
@@ -149,18 +167,19 @@ func (m *core) edit(ctx context.Context, id ID, f func(any)) error {
 // none, and those under way store nothing any more. A session that is gone
 // already is no error; an id that is none is, and errors.ErrUnsupported is
 // returned without a Store: a cookie cannot be recalled.
-func (m *Manager[T]) Revoke(ctx context.Context, id string) error {
-	c := m.core
-	if err := c.needsStore("Revoke"); err != nil {
+func (m *Manager[T]) Revoke(ctx context.Context, id string) error { return m.core.revoke(ctx, id) }
+
+func (m *core) revoke(ctx context.Context, id string) error {
+	if err := m.needsStore("Revoke"); err != nil {
 		return err
 	}
 	at, err := parseID(id)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.bounded(ctx)
+	ctx, cancel := m.bounded(ctx)
 	defer cancel()
-	if err := c.store.Delete(ctx, at, 0); err != nil {
+	if err := m.store.Delete(ctx, at, 0); err != nil {
 		return fmt.Errorf("sessions: %w", &storeError{"revoke", at, err})
 	}
 	return nil
@@ -172,8 +191,11 @@ func (m *Manager[T]) Revoke(ctx context.Context, id string) error {
 // that sign in meanwhile end too. If an id in except is none, nothing is ended.
 // Without a Store that is an OwnerStore the error is errors.ErrUnsupported.
 func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...string) (int, error) {
-	c := m.core
-	if err := c.needsOwners("RevokeOwner", owner); err != nil {
+	return m.core.revokeOwner(ctx, owner, except)
+}
+
+func (m *core) revokeOwner(ctx context.Context, owner string, except []string) (int, error) {
+	if err := m.needsOwners("RevokeOwner", owner); err != nil {
 		return 0, err
 	}
 	spared := make([]ID, len(except))
@@ -183,13 +205,13 @@ func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...st
 			return 0, err
 		}
 	}
-	if x, ok := ctx.Value(c.key).(*exchange); ok {
+	if x, ok := ctx.Value(m.key).(*exchange); ok {
 		spared = append(spared, x.sparedWith(spared)...)
 	}
 	revoked := 0
 	gone := make(map[ID]bool)
 	for try := 0; ; try++ {
-		n, again, err := c.revokePass(ctx, owner, spared, gone)
+		n, again, err := m.revokePass(ctx, owner, spared, gone)
 		revoked += n
 		if err != nil {
 			return revoked, fmt.Errorf("sessions: revoke sessions: %w", err)

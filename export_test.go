@@ -14,15 +14,17 @@ func SealingKey(key, n []byte) cipher.AEAD { return newSealKey(keyID{}, key).mes
 
 // Padded returns the value of an authentic cookie whose data are a field that T
 // does not have, of n bytes, and so a value longer than any that we send.
-func (m *Manager[T]) Padded(n int) string {
+func (m *Manager[T]) Padded(n int) string { return m.core.padded(n) }
+
+func (m *core) padded(n int) string {
 	now := time.Now()
 	l := life{created: now.Unix(), expires: now.Unix() + 3600}
-	h := m.core.headerOf(m.core.newIdentity(), l, now)
+	h := m.headerOf(m.newIdentity(), l, now)
 	data, err := msgpack.Marshal(map[string]string{"unknown": string(bytes.Repeat([]byte("x"), n))})
 	if err != nil {
 		panic(err)
 	}
-	b := h.append(m.core.signing().appendPrefix(nil, formatSigned))
-	b = m.core.signing().appendMAC(append(append(b, 0x90), data...))
+	b := h.append(m.signing().appendPrefix(nil, formatSigned))
+	b = m.signing().appendMAC(append(append(b, 0x90), data...))
 	return canonical.EncodeToString(b)
 }

@@ -44,11 +44,7 @@ func (s *Session[T]) ID() string { return s.state.publicID() }
 func (s *Session[T]) IsNew() bool { return s.Reason() != ReasonNone }
 
 // Reason says why the session is new, ReasonNone if it is not.
-func (s *Session[T]) Reason() Reason {
-	s.state.mu.Lock()
-	defer s.state.mu.Unlock()
-	return s.state.reason
-}
+func (s *Session[T]) Reason() Reason { return s.state.why() }
 
 // CreatedAt returns when the session began, or its id was last regenerated, in
 // whole seconds.
@@ -271,6 +267,12 @@ func (s *state) draw() {
 	if s.id == (identity{}) {
 		s.id = s.m.newIdentity()
 	}
+}
+
+func (s *state) why() Reason {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason
 }
 
 func (s *state) times() (created, expires int64) {

@@ -2,6 +2,8 @@ package sessions_test
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -756,6 +758,34 @@ func TestHKDFIsThatOfRFC5869WithoutASalt(t *testing.T) {
 	}
 	if got, want := hex.EncodeToString(okm), "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"; got != want {
 		t.Errorf("got OKM %s, want %s", got, want)
+	}
+}
+
+func TestAESGCMIsThatOfItsSpecification(t *testing.T) {
+	t.Parallel()
+	// McGrew and Viega, The Galois/Counter Mode of Operation, appendix B: those
+	// with a key of 256 bits and a nonce of 96. The AEAD takes the nonce from the
+	// beginning of what it opens, and makes none of its own choice.
+	for _, tt := range []struct{ name, key, nonce, text, aad, want, tag string }{
+		{"test case 13", strings.Repeat("00", 32), strings.Repeat("00", 12), "", "", "", "530f8afbc74536b9a963b4f1c4cb738b"},
+		{"test case 14", strings.Repeat("00", 32), strings.Repeat("00", 12), strings.Repeat("00", 16), "", "cea7403d4d606b6e074ec5d3baf39d18", "d0d1c8a799996bf0265b98b5d48ab919"},
+		{"test case 16", strings.Repeat("feffe9928665731c6d6a8f9467308308", 2), "cafebabefacedbaddecaf888",
+			"d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+			"feedfacedeadbeeffeedfacedeadbeefabaddad2",
+			"522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662", "76fc6ece0f4e1768cddf8853bb2d551b"},
+	} {
+		block, err := aes.NewCipher(unhex(t, tt.key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		aead, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := aead.Open(nil, nil, unhex(t, tt.nonce+tt.want+tt.tag), unhex(t, tt.aad))
+		if err != nil || hex.EncodeToString(got) != tt.text {
+			t.Errorf("%s: got %x, %v, want %s", tt.name, got, err, tt.text)
+		}
 	}
 }
 
