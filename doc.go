@@ -52,7 +52,7 @@
 // responses do not commit, nothing is buffered, and if the commit fails,
 // Config.ErrorHandler answers in place of the handler.
 //
-// Fast: a request that does not ask for its session costs two allocations in
+// Fast: a request that does not ask for its session costs one allocation in
 // cookie mode; one that reads it costs little more than the HMAC, the decoding
 // and the validation.
 //
