@@ -149,7 +149,7 @@ func (m *core) editRecord(ctx context.Context, id ID, f func(any)) error {
 		if v.encoded, err = m.codec.encode(nil, data); err != nil {
 			return err
 		}
-		rec, _, err = m.recordOf(identity{id: id}, v, now)
+		rec, _, err = m.recordOf(id, v, now)
 		if err != nil {
 			return err
 		}
@@ -236,7 +236,7 @@ func (x *exchange) sparedWith(spared []ID) []ID {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.moved && slices.Contains(spared, s.id.id) {
+	if s.moved && slices.Contains(spared, s.draw()) {
 		return []ID{s.base.ID}
 	}
 	return nil

@@ -23,7 +23,6 @@ type header struct {
 	lifetime uint32 // what SetLifetime gave, 0 if nothing
 	schema   uint16
 	shape    uint32
-	id       [16]byte
 }
 
 const (
@@ -38,12 +37,13 @@ func appendTime(b []byte, t int64) []byte {
 
 func readTime(b []byte) int64 { return int64(b[0])<<32 | int64(binary.BigEndian.Uint32(b[1:])) }
 
-func (h *header) append(b []byte) []byte {
+// append writes the header, and the half of the id that ends it.
+func (h *header) append(b []byte, id ID) []byte {
 	b = appendTime(appendTime(appendTime(b, h.created), h.used), h.expires)
 	b = binary.BigEndian.AppendUint32(b, h.lifetime)
 	b = binary.BigEndian.AppendUint16(b, h.schema)
 	b = binary.BigEndian.AppendUint32(b, h.shape)
-	return append(b, h.id[:]...)
+	return append(b, id[:16]...)
 }
 
 // parseHeader reads the header of a body of at least headerSize bytes.
@@ -55,9 +55,11 @@ func parseHeader(b []byte) header {
 		lifetime: binary.BigEndian.Uint32(b[15:]),
 		schema:   binary.BigEndian.Uint16(b[19:]),
 		shape:    binary.BigEndian.Uint32(b[21:]),
-		id:       [16]byte(b[25:]),
 	}
 }
+
+// bodyID reads the half of an id from a body of at least headerSize bytes.
+func bodyID(b []byte) [16]byte { return [16]byte(b[25:]) }
 
 // endOf is the second in which something that lasts d from now ends, rounded up.
 func endOf(now time.Time, d time.Duration) int64 {
@@ -209,6 +211,14 @@ func value(data any) reflect.Value { return reflect.ValueOf(data).Elem() }
 
 // hash is that of what is stored of data.
 func (p *plan) hash(data any) uint64 { return p.shape.Hash(value(data)) }
+
+// hash is the same, and quicker for a session that nobody has put anything into.
+func (c *codec) hash(data any) uint64 {
+	if v := value(data); !v.IsZero() {
+		return c.shape.Hash(v)
+	}
+	return c.zeroHash
+}
 
 // encode appends the encoding of data if it is valid.
 func (c *codec) encode(b []byte, data any) ([]byte, error) {

@@ -13,7 +13,8 @@ import (
 // of the request may go on.
 type change struct {
 	epoch           int32
-	id              identity // that the session is to have
+	id              ID        // that the session is to have
+	identity        *identity // the same, nil if it is that of a cookie that came
 	life            life
 	moved           bool
 	prolonged       bool
@@ -215,9 +216,9 @@ func (s *state) take(c *change, seen look, now time.Time) {
 		base: s.base, stored: s.stored, hash: seen.hash,
 	}
 	if c.dirty() {
-		s.draw()
 		s.begin(now)
-		c.id, c.life = s.id, s.life
+		c.id = s.draw()
+		c.identity, c.life = s.id, s.life
 	}
 }
 
@@ -327,12 +328,15 @@ func (s *state) refresh(ctx context.Context, how flushing) error {
 // reissue renews a cookie that holds the session.
 func (s *state) reissue(base *snapshot, oldKey bool, how flushing, now time.Time) error {
 	due := s.m.idle > 0 && now.Sub(time.Unix(base.used, 0)) >= s.m.idle/10
-	if !how.sendable || !oldKey && !due || base.body == nil {
+	if !how.sendable || !oldKey && !due || base.kept == nil {
 		return nil
 	}
-	body := slices.Clone(base.body)
-	appendTime(body[5:5], now.Unix())
-	line, err := s.m.dataCookie(body, &base.header, now)
+	keys := s.m.signing()
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	*buf = append(keys.appendPrefix((*buf)[:0], s.m.form.format), base.kept...)
+	appendTime((*buf)[prefixSize+5:prefixSize+5], now.Unix())
+	line, err := s.m.dataCookie(keys, buf, &base.header, now)
 	if err != nil {
 		s.queue(Event{Kind: EventFailed, Err: err})
 		return nil
@@ -382,15 +386,15 @@ func (s *state) forget(c *change) {
 }
 
 // headerOf is that of a body for the session.
-func (m *core) headerOf(id identity, l life, now time.Time) header {
+func (m *core) headerOf(l life, now time.Time) header {
 	return header{
 		created: l.created, used: now.Unix(), expires: l.expires, lifetime: l.lifetime,
-		schema: uint16(m.codec.version), shape: m.codec.shape.Fingerprint(), id: id.halfID(),
+		schema: uint16(m.codec.version), shape: m.codec.shape.Fingerprint(),
 	}
 }
 
-func (v *version) appendBody(b []byte, h header) []byte {
-	return append(appendFlashes(h.append(b), v.flashes), v.encoded...)
+func (v *version) appendBody(b []byte, h header, id ID) []byte {
+	return append(appendFlashes(h.append(b, id), v.flashes), v.encoded...)
 }
 
 // flashSize is at least what appendFlashes needs for the messages.
@@ -401,33 +405,37 @@ func (v *version) flashSize() (n int) {
 	return n
 }
 
-// dataCookie returns the Set-Cookie of a body, whose header is h.
-func (m *core) dataCookie(body []byte, h *header, now time.Time) (string, error) {
-	keys := m.signing()
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
+// dataCookie returns the Set-Cookie of a session. buf is scratch that begins with
+// the prefix of the value and the body, whose header is h.
+func (m *core) dataCookie(keys *signer, buf *[]byte, h *header, now time.Time) (string, error) {
+	start := 0
 	if m.encrypt {
-		*buf = keys.appendSealed(keys.appendPrefix((*buf)[:0], formatSealed), body, nil)
+		body := (*buf)[prefixSize:]
+		start = len(*buf)
+		*buf = keys.appendSealed(append(*buf, (*buf)[:prefixSize]...), body, nil)
 	} else {
-		*buf = keys.appendMAC(append(keys.appendPrefix((*buf)[:0], formatSigned), body...))
+		*buf = keys.appendMAC(*buf)
 	}
-	return m.cookie.line(*buf, secondsTo(h.expires, now), h.lifetime != 0)
+	return m.cookie.line(buf, start, secondsTo(h.expires, now), h.lifetime != 0)
 }
 
 // idCookie returns the Set-Cookie of an id.
-func (m *core) idCookie(id identity, l life, now time.Time) (string, error) {
+func (m *core) idCookie(id *identity, l life, now time.Time) (string, error) {
 	keys := m.signing()
-	b := appendTime(keys.appendPrefix(make([]byte, 0, idSize), formatID), l.created)
-	b = keys.appendMAC(append(appendTime(b, l.expires), id.secret[:]...))
-	return m.cookie.line(b, secondsTo(l.expires, now), l.lifetime != 0)
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	b := appendTime(keys.appendPrefix((*buf)[:0], formatID), l.created)
+	*buf = keys.appendMAC(append(appendTime(b, l.expires), id.secret[:]...))
+	return m.cookie.line(buf, 0, secondsTo(l.expires, now), l.lifetime != 0)
 }
 
 func (s *state) cookieOf(c *change, v *version, now time.Time) (line string, h header, err error) {
-	h = s.m.headerOf(c.id, v.life, now)
+	h = s.m.headerOf(v.life, now)
+	keys := s.m.signing()
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	*buf = v.appendBody((*buf)[:0], h)
-	line, err = s.m.dataCookie(*buf, &h, now)
+	*buf = v.appendBody(keys.appendPrefix((*buf)[:0], s.m.form.format), h, c.id)
+	line, err = s.m.dataCookie(keys, buf, &h, now)
 	return line, h, err
 }
 
@@ -437,12 +445,12 @@ func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
 		return err
 	}
 	s.x.line = line
-	s.settle(c, v, &snapshot{header: h, flashes: v.flashes})
+	s.settle(c, v, &snapshot{header: h, ID: c.id, flashes: v.flashes})
 	return nil
 }
 
 // readyID readies the cookie with the id.
-func (s *state) readyID(id identity, l life, now time.Time) error {
+func (s *state) readyID(id *identity, l life, now time.Time) error {
 	line, err := s.m.idCookie(id, l, now)
 	if err == nil {
 		s.x.line = line
@@ -479,8 +487,8 @@ func (s *state) settle(c *change, v *version, snap *snapshot) {
 	}
 	if s.epoch == c.epoch {
 		s.moved, s.prolonged = false, false
-		s.id, s.life = c.id, v.life
-	} else if s.id != c.id {
+		s.id, s.life = c.identity, v.life
+	} else if s.id != c.identity {
 		s.moved = true
 	}
 	if !c.stored {

@@ -136,10 +136,12 @@ type core struct {
 	none         *snapshot // of a session that is kept nowhere yet
 	keys         *Keyring
 	mode         string
+	form         form
 	signer       atomic.Pointer[signer]
 	store        Store
 	owners       OwnerStore // store, if it is one
 	encrypt      bool
+	writers      writerCache
 	cookie       cookieSpec
 	lifetime     time.Duration
 	idle         time.Duration
@@ -247,6 +249,7 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 	if m.codec.merge != nil && m.store == nil {
 		refuse(errors.New("Config.Merge needs a Config.Store; a cookie has no second writer"))
 	}
+	m.form = m.formOf()
 	refuse(m.setImportCookies(importCookies))
 	if m.errorHandler == nil {
 		m.errorHandler = defaultErrorHandler
@@ -270,7 +273,7 @@ func (c *codec) learn() error {
 	if c.zero, err = c.append(nil, zero); err != nil {
 		return errors.Join(append(errs, fmt.Errorf("%v: its zero value %w", c.typ, err))...)
 	}
-	c.zeroHash = c.hash(zero)
+	c.zeroHash = c.plan.hash(zero)
 	for _, data := range []any{zero, filled} {
 		b, err := c.append(nil, data)
 		if err != nil {
@@ -320,7 +323,7 @@ func (m *core) signing() *signer {
 	r := m.keys.ring()
 	s := m.signer.Load()
 	if s == nil || s.ring != r {
-		s = newSigner(r, m.mode, m.cookie.name)
+		s = newSigner(r, m.mode, m.cookie.name, m.form.format)
 		m.signer.Store(s)
 	}
 	return s

@@ -131,24 +131,24 @@ func (c Cookie) prefixRules(name, path string) (errs []error) {
 	return errs
 }
 
-// line returns the value of the Set-Cookie header for a token. maxAge counts
-// seconds; lasting overrules BrowserSession.
-func (s *cookieSpec) line(token []byte, maxAge int64, lasting bool) (string, error) {
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
-	b := append(append((*buf)[:0], s.name...), '=')
+// line returns the value of the Set-Cookie header for the token that begins at
+// start and ends buf, which is scratch. maxAge counts seconds; lasting overrules
+// BrowserSession.
+func (s *cookieSpec) line(buf *[]byte, start int, maxAge int64, lasting bool) (string, error) {
+	token, n := (*buf)[start:], len(*buf)
+	b := append(append(*buf, s.name...), '=')
 	b = canonical.AppendEncode(b, token)
 	b = append(b, s.path...)
 	if !s.browserSession || lasting {
 		b = append(b, "; Max-Age="...)
 		b = strconv.AppendInt(b, min(max(maxAge, 1), maxMaxAge), 10)
 	}
-	b = append(b, s.flags...)
-	*buf = b
-	if len(b) > maxCookieSize {
-		return "", fmt.Errorf("%w: the cookie takes %d bytes with its name and attributes, browsers take %d; keep less in the session, or set Config.Store", ErrTooLarge, len(b), maxCookieSize)
+	*buf = append(b, s.flags...)
+	line := (*buf)[n:]
+	if len(line) > maxCookieSize {
+		return "", fmt.Errorf("%w: the cookie takes %d bytes with its name and attributes, browsers take %d; keep less in the session, or set Config.Store", ErrTooLarge, len(line), maxCookieSize)
 	}
-	return string(b), nil
+	return string(line), nil
 }
 
 // expire returns the Set-Cookie value that removes the cookie.
@@ -156,23 +156,20 @@ func (s *cookieSpec) expire() string {
 	return s.name + "=" + s.path + "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0" + s.flags
 }
 
-// values calls visit for the value of each cookie of the name, in the order of
-// the header, until it returns false. Only exact names count. Unlike
-// Request.Cookies it allocates nothing, reads ours among any number of others,
-// and shows values that net/http drops, so that they count as forged.
-func (s *cookieSpec) values(h http.Header, visit func(value string) bool) {
-	for _, line := range h["Cookie"] {
-		for len(line) > 0 {
-			var part string
-			part, line, _ = strings.Cut(line, ";")
-			part = trimBlanks(part)
-			if len(part) > len(s.name) && part[len(s.name)] == '=' && part[:len(s.name)] == s.name {
-				if !visit(part[len(s.name)+1:]) {
-					return
-				}
-			}
+// next returns the value of the first cookie of the name in a line of the Cookie
+// header, and what follows it. Only exact names count. Unlike Request.Cookies it
+// allocates nothing, reads ours among any number of others, and shows values
+// that net/http drops, so that they count as forged.
+func (s *cookieSpec) next(line string) (value, rest string, ok bool) {
+	for len(line) > 0 {
+		var part string
+		part, line, _ = strings.Cut(line, ";")
+		part = trimBlanks(part)
+		if n := len(s.name); len(part) > n && part[n] == '=' && part[:n] == s.name {
+			return part[n+1:], line, true
 		}
 	}
+	return "", "", false
 }
 
 // trimBlanks is strings.Trim(s, " \t") without the set that it makes each time:

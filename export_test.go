@@ -19,12 +19,12 @@ func (m *Manager[T]) Padded(n int) string { return m.core.padded(n) }
 func (m *core) padded(n int) string {
 	now := time.Now()
 	l := life{created: now.Unix(), expires: now.Unix() + 3600}
-	h := m.headerOf(m.newIdentity(), l, now)
+	h := m.headerOf(l, now)
 	data, err := msgpack.Marshal(map[string]string{"unknown": string(bytes.Repeat([]byte("x"), n))})
 	if err != nil {
 		panic(err)
 	}
-	b := h.append(m.signing().appendPrefix(nil, formatSigned))
+	b := h.append(m.signing().appendPrefix(nil, formatSigned), m.newIdentity().id)
 	b = m.signing().appendMAC(append(append(b, 0x90), data...))
 	return canonical.EncodeToString(b)
 }

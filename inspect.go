@@ -36,15 +36,15 @@ func openKeys(secrets string) ([]inspect.Key, error) {
 func (r *ring) inspect(f inspect.Format, name string, token []byte) (inspect.Session, bool) {
 	switch f.First {
 	case formatSigned:
-		if body, _, ok := newSigner(r, "cookie", name).verify(token); ok {
+		if body, _, ok := newSigner(r, "cookie", name, f.First).verify(token); ok {
 			return inspected(body), true
 		}
 	case formatSealed:
-		if body, _, ok := newSigner(r, "cookie", name).open(token, nil); ok {
+		if body, _, ok := newSigner(r, "cookie", name, f.First).open(nil, token, nil); ok {
 			return inspected(body), true
 		}
 	case formatID:
-		if body, _, ok := newSigner(r, "store", name).verify(token); ok {
+		if body, _, ok := newSigner(r, "store", name, f.First).verify(token); ok {
 			id := hashOf([32]byte(body[10:]))
 			return inspect.Session{Created: readTime(body), Expires: readTime(body[5:]), ID: id.String()}, true
 		}
@@ -54,10 +54,10 @@ func (r *ring) inspect(f inspect.Format, name string, token []byte) (inspect.Ses
 
 // inspected reads a body.
 func inspected(body []byte) inspect.Session {
-	h := parseHeader(body)
+	h, id := parseHeader(body), bodyID(body)
 	s := inspect.Session{
 		Created: h.created, Used: h.used, Expires: h.expires, Lifetime: h.lifetime, Schema: h.schema,
-		ID: hex.EncodeToString(h.id[:]), Content: body[headerSize:],
+		ID: hex.EncodeToString(id[:]), Content: body[headerSize:],
 	}
 	flashes, data, err := readFlashes(s.Content)
 	for _, f := range flashes {

@@ -18,60 +18,34 @@ const maxCandidates = 16
 // overwritten, so nothing may keep a part of it.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
-// candidates calls visit for each cookie of our name that may be authentic: of
-// the right format, of least to most bytes and with the id of a key that we have.
-// The token is scratch; visit may keep it. candidates returns whether there was
-// any cookie of the name.
-func (m *core) candidates(h http.Header, format byte, least, most int, visit func(token *[]byte) (kept bool)) (came bool) {
-	keys := m.signing()
-	var values [maxCandidates]string
-	tried := values[:0]
-	m.cookie.values(h, func(value string) bool {
-		came = true
-		if slices.Contains(tried, value) {
-			return true // copies of one cookie do not hide another
+// candidates finds the cookies of our name that may be authentic: of a length
+// that ours have, and begun as one of our keys begins them. Copies of one cookie
+// do not hide another. came says whether there was any cookie of the name.
+func (m *core) candidates(h http.Header, keys *signer, found *[maxCandidates]string) (values []string, came bool) {
+	values = found[:0]
+	for _, line := range h["Cookie"] {
+		for len(values) < maxCandidates {
+			value, rest, ok := m.cookie.next(line)
+			if !ok {
+				break
+			}
+			came, line = true, rest
+			if m.form.fits(value) && keys.begins(value) && !slices.Contains(values, value) {
+				values = append(values, value)
+			}
 		}
-		if len(value) < canonical.EncodedLen(least) || len(value) > canonical.EncodedLen(most) {
-			return true
-		}
-		var start [6]byte // a whole number of base64's groups, with the prefix in it
-		if _, err := canonical.Decode(start[:], []byte(value[:8])); err != nil || start[0] != format || !keys.knows(start[:]) {
-			return true
-		}
-		buf := scratch.Get().(*[]byte)
-		var ok bool
-		kept := false
-		if *buf, ok = appendToken((*buf)[:0], value); ok {
-			kept = visit(buf)
-			tried = append(tried, value)
-		}
-		if !kept {
-			scratch.Put(buf)
-		}
-		return len(tried) < maxCandidates
-	})
-	return came
+	}
+	return values, came
 }
 
-// An arrival is what a request with cookies of our name brought, in store mode.
-type arrival struct {
-	ids       []ID // all authentic ones
-	ambiguous bool
-	reason    Reason // why there is no record
-	found     *found
+// A form is what the cookies of one Manager have in common.
+type form struct {
+	format      byte
+	least, most int // bytes of the token
 }
 
-// A found record is that of the id in the cookie.
-type found struct {
-	idCookie
-	record Record
-}
-
-// An idCookie is an authentic cookie with an id.
-type idCookie struct {
-	identity
-	created, expires int64
-	oldKey           bool
+func (f form) fits(value string) bool {
+	return len(value) >= canonical.EncodedLen(f.least) && len(value) <= canonical.EncodedLen(f.most)
 }
 
 // What the cookies of each format take, in bytes. An id has its one size.
@@ -84,42 +58,60 @@ const (
 // mostData is the most that a cookie with a session in it takes.
 var mostData = canonical.DecodedLen(maxCookieSize)
 
-// load looks for the session's id in the cookies and for its record in the
+func (m *core) formOf() form {
+	switch {
+	case m.store != nil:
+		return form{formatID, idSize, idSize}
+	case m.encrypt:
+		return form{formatSealed, leastSealed, mostData}
+	}
+	return form{formatSigned, leastSigned, mostData}
+}
+
+// An arrival is what a request with cookies of our name brought, in store mode.
+type arrival struct {
+	claims []idCookie // all authentic ones
+	one    [1]idCookie
+	reason Reason // why there is no record
+	found  *idCookie
+	record Record // of found
+}
+
+// An idCookie is an authentic cookie with an id.
+type idCookie struct {
+	identity
+	created, expires int64
+	oldKey           bool
+	asked            bool // the store was asked for it
+}
+
+// load looks for the session's id in the cookies of r and for its record in the
 // store.
-func (x *exchange) load() error {
+func (x *exchange) load(r *http.Request) error {
 	m := x.m
-	var claims []idCookie
 	keys := m.signing()
-	came := m.candidates(x.req.Header, formatID, idSize, idSize, func(token *[]byte) (kept bool) {
-		body, old, ok := keys.verify(*token)
-		if !ok {
-			return false
-		}
-		c := idCookie{created: readTime(body), expires: readTime(body[5:]), oldKey: old}
-		copy(c.secret[:], body[10:])
-		c.id = hashOf(c.secret)
-		for i := range claims {
-			if claims[i].id == c.id {
-				return false // the same cookie twice, or re-issued under another key
-			}
-		}
-		claims = append(claims, c)
-		return false
-	})
+	var found [maxCandidates]string
+	values, came := m.candidates(r.Header, keys, &found)
 	if !came {
 		return nil
 	}
-	a := &arrival{reason: ReasonForged, ambiguous: len(claims) > 1}
+	a := &arrival{reason: ReasonForged}
+	a.claims = a.one[:0]
 	x.arrived = a
-	for _, c := range claims {
-		a.ids = append(a.ids, c.id)
+	buf := scratch.Get().(*[]byte)
+	for _, value := range values {
+		a.claim(keys, buf, value)
+	}
+	scratch.Put(buf)
+	if len(a.claims) == 0 {
+		return nil
 	}
 	ctx, cancel := m.bounded(x.Context) // in which the session cannot be asked for yet
 	defer cancel()
-	now := time.Now()
-	for len(claims) > 0 {
-		c := takeNewest(&claims)
-		if c.expires <= now.Unix() {
+	now := time.Now().Unix()
+	for c := a.newest(); c != nil; c = a.newest() {
+		c.asked = true
+		if c.expires <= now {
 			if a.reason == ReasonForged {
 				a.reason = ReasonExpired
 			}
@@ -133,32 +125,53 @@ func (x *exchange) load() error {
 		if err != nil {
 			return &storeError{"load", c.id, err}
 		}
-		a.found = &found{idCookie: c, record: rec}
+		a.reason, a.found, a.record = ReasonNone, c, rec
 		return nil
 	}
 	return nil
 }
 
-// takeNewest removes from claims the one that was created last; of equals the
-// first, which browsers send first since its path is the longest.
-func takeNewest(claims *[]idCookie) idCookie {
-	best := 0
-	for i, c := range *claims {
-		if c.created > (*claims)[best].created {
-			best = i
+// claim notes the id in a cookie if it is authentic.
+func (a *arrival) claim(keys *signer, buf *[]byte, value string) {
+	var ok bool
+	if *buf, ok = appendToken((*buf)[:0], value); !ok {
+		return
+	}
+	body, old, ok := keys.verify(*buf)
+	if !ok {
+		return
+	}
+	c := idCookie{created: readTime(body), expires: readTime(body[5:]), oldKey: old}
+	copy(c.secret[:], body[10:])
+	c.id = hashOf(c.secret)
+	for i := range a.claims {
+		if a.claims[i].id == c.id {
+			return // the same cookie re-issued under another key
 		}
 	}
-	c := (*claims)[best]
-	*claims = append((*claims)[:best], (*claims)[best+1:]...)
-	return c
+	a.claims = append(a.claims, c)
+}
+
+// newest returns the claim that was created last of those that the store was not
+// asked for yet; of equals the first, which browsers send first since its path
+// is the longest. It returns nil if there is none.
+func (a *arrival) newest() (best *idCookie) {
+	for i := range a.claims {
+		if c := &a.claims[i]; !c.asked && (best == nil || c.created > best.created) {
+			best = c
+		}
+	}
+	return best
 }
 
 // known returns every id that the request's cookies named.
-func (x *exchange) known() []ID {
-	if x.arrived == nil {
-		return nil
+func (x *exchange) known() (ids []ID) {
+	if x.arrived != nil {
+		for i := range x.arrived.claims {
+			ids = append(ids, x.arrived.claims[i].id)
+		}
 	}
-	return x.arrived.ids
+	return ids
 }
 
 // open makes the session of the request: the one that the cookie or the store
@@ -190,7 +203,7 @@ func (x *exchange) open() *state {
 		value(s.data).SetZero() // a decoder may have filled half of it
 	}
 	// The id is left to what was refused: a newer program may read it.
-	s.base, s.id = m.none, identity{}
+	s.base, s.id = m.none, nil
 	return s
 }
 
@@ -199,17 +212,17 @@ func (s *state) openRecord(a *arrival) (Reason, error) {
 		return ReasonNoCookie, nil
 	}
 	s.came = true
-	if a.ambiguous {
+	if len(a.claims) > 1 {
 		s.event(Event{Kind: EventAmbiguous})
 	}
 	if a.found == nil {
-		if len(a.ids) > 0 {
-			s.id.id = a.ids[0]
+		if len(a.claims) > 0 {
+			s.id = &a.claims[0].identity
 		}
 		return a.reason, nil
 	}
-	s.id, s.oldKey = a.found.identity, a.found.oldKey
-	snap, reason, err := s.m.read(s.id.id, a.found.record, s.data, time.Now())
+	s.id, s.oldKey = &a.found.identity, a.found.oldKey
+	snap, reason, err := s.m.read(s.id.id, a.record, s.data, time.Now())
 	if reason != ReasonNone {
 		return reason, err
 	}
@@ -233,7 +246,7 @@ func (m *core) read(id ID, rec Record, data any, now time.Time) (*snapshot, Reas
 	}
 	snap.header = parseHeader(body)
 	switch {
-	case snap.id != (identity{id: id}).halfID():
+	case bodyID(body) != id.half():
 		return snap, ReasonUndecodable, errors.New("it is the record of another session")
 	case snap.expires <= now.Unix():
 		return snap, ReasonExpired, nil
@@ -248,7 +261,7 @@ func (m *core) openBody(id ID, b []byte) (body []byte, authentic bool, err error
 	case !m.encrypt && len(b) > headerSize && b[0] == formatRecord:
 		return b[1:], false, nil
 	case m.encrypt && len(b) > prefixSize+nonceSize+headerSize+tagSize && b[0] == formatSealedRecord:
-		if body, _, ok := m.signing().open(b, id[:]); ok {
+		if body, _, ok := m.signing().open(nil, b, id[:]); ok {
 			return body, true, nil
 		}
 		return nil, false, errors.New("its seal is broken, or of a key that is not in the ring")
@@ -266,7 +279,7 @@ func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (
 		return ReasonUndecodable, err
 	}
 	snap.flashes = flashes
-	if snap.data, reason, err = m.codec.load(data, snap.header, rest, authentic); err == nil {
+	if snap.kept, reason, err = m.codec.load(data, snap.header, rest, authentic); err == nil {
 		snap.hash = m.codec.hash(data)
 	}
 	return reason, err
@@ -276,63 +289,72 @@ func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (
 // authentic, the one that was used last.
 func (s *state) openCookie() (Reason, error) {
 	m := s.m
-	format, least := byte(formatSigned), leastSigned
-	if m.encrypt {
-		format, least = formatSealed, leastSealed
-	}
 	keys := m.signing()
+	var found [maxCandidates]string
+	values, came := m.candidates(s.x.inside.Header, keys, &found)
+	if s.came = came; !came {
+		return ReasonNoCookie, nil
+	}
+	now := time.Now()
 	reason := ReasonForged
-	var best *snapshot
-	var held *[]byte // that best.body is a part of
+	var best header
+	var body []byte
 	ambiguous := false
-	s.came = m.candidates(s.x.req.Header, format, least, mostData, func(token *[]byte) (kept bool) {
-		var body []byte
-		var old, ok bool
-		if m.encrypt {
-			body, old, ok = keys.open(*token, nil)
-		} else {
-			body, old, ok = keys.verify(*token)
-		}
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	for _, value := range values {
+		b, old, ok := m.openToken(keys, buf, value)
 		if !ok {
-			return false
+			continue
 		}
-		h := parseHeader(body)
-		r := m.ended(h, time.Now())
-		ambiguous = ambiguous || best != nil
-		if best != nil && (r != ReasonNone || reason == ReasonNone && h.used <= best.used) {
-			return false
+		h := parseHeader(b)
+		r := m.ended(h, now)
+		if body != nil {
+			ambiguous = true
+			if r != ReasonNone || reason == ReasonNone && h.used <= best.used {
+				continue
+			}
 		}
-		best, held = &snapshot{header: h, body: body}, token
-		reason, s.oldKey = r, old
-		return true
-	})
+		reason, best, body, s.oldKey = r, h, b, old
+		if len(values) > 1 {
+			body = bytes.Clone(body) // the next one is opened in its place
+		}
+	}
 	if ambiguous {
 		s.event(Event{Kind: EventAmbiguous})
 	}
-	switch {
-	case !s.came:
-		return ReasonNoCookie, nil
-	case reason == ReasonForged:
+	if reason == ReasonForged {
 		return reason, nil
 	}
-	s.base = best
-	copy(s.id.id[:], best.id[:])
+	id := bodyID(body)
+	s.base = &snapshot{header: best}
+	copy(s.base.ID[:], id[:])
 	if reason != ReasonNone {
 		return reason, nil
 	}
-	reason, err := m.readBody(best, best.body, s.data, true)
-	best.data = nil // of no use: nobody else changes a cookie
-	if m.idle > 0 || s.oldKey {
-		best.body = bytes.Clone(best.body) // it may be re-issued
-	} else {
-		best.body = nil
-	}
-	scratch.Put(held)
+	reason, err := m.readBody(s.base, body, s.data, true)
+	s.base.kept = nil // a part of buf
 	if reason != ReasonNone {
 		return reason, err
 	}
+	if m.idle > 0 || s.oldKey {
+		s.base.kept = bytes.Clone(body) // it may be re-issued
+	}
 	s.noteUpgrade()
 	return ReasonNone, nil
+}
+
+// openToken returns the body in a cookie's value if that is authentic. It is
+// a part of buf.
+func (m *core) openToken(keys *signer, buf *[]byte, value string) (body []byte, old, ok bool) {
+	if *buf, ok = appendToken((*buf)[:0], value); !ok {
+		return nil, false, false
+	}
+	if !m.encrypt {
+		return keys.verify(*buf)
+	}
+	*buf = slices.Grow(*buf, len(*buf)) // the body stands behind the token
+	return keys.open(*buf, *buf, nil)
 }
 
 // ended says whether a session in a cookie is over.
@@ -352,7 +374,7 @@ func (s *state) adopt() {
 	ok, err := false, error(nil)
 	func() {
 		defer caught(&err, "Config.Import")
-		data, ok = s.m.importer(s.x.req)
+		data, ok = s.m.importer(s.x.inside.WithContext(s.x.Context)) // in which the session cannot be asked for
 	}()
 	if err != nil {
 		s.event(Event{Kind: EventRefused, Reason: ReasonUndecodable, Err: err})

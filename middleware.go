@@ -98,14 +98,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		o.m.mustDiffer(h.m)
 	}
-	x := &exchange{Context: r.Context(), m: h.m, outer: outer, req: r}
+	x := &exchange{Context: r.Context(), m: h.m, outer: outer}
 	x.writer = writer{x: x, inner: w}
 	x.writer.outside = contentOf(w.Header())
 	if h.m.store != nil {
-		if err := x.load(); err != nil {
+		if err := x.load(r); err != nil {
 			err = fmt.Errorf("sessions: %w", err)
-			h.m.emit(r.Context(), Event{Kind: EventFailed, Err: err}, x.attrs()...)
-			x.writer.fail(err)
+			h.m.emit(r.Context(), Event{Kind: EventFailed, Err: err}, attrs(r)...)
+			x.writer.fail(r, err)
 			return
 		}
 	}
@@ -133,17 +133,17 @@ type exchange struct {
 	writer writer
 
 	m       *core
-	outer   *exchange // of another Manager, further out
-	req     *http.Request
-	inside  http.Request // req with this context
+	outer   *exchange    // of another Manager, further out
+	inside  http.Request // with this context
 	sess    atomic.Pointer[state]
+	gate    gate        // held while the session is opened, stored, or changed by an Update
 	sent    atomic.Bool // the headers are leaving
 	ended   atomic.Bool
-	gate    gate     // held while the session is opened, stored, or changed by an Update
-	arrived *arrival // store mode, with a cookie of our name
+	arrived *arrival  // store mode, with a cookie of our name
+	vary    [1]string // for the header, without an allocation of its own
 
-	line       string // the Set-Cookie that is to go with the headers; the gate guards both
-	importsEnd bool   // and those that expire ImportCookies
+	importsEnd bool   // the cookies that expire ImportCookies are to go with the headers; the gate guards
+	line       string // both this and the Set-Cookie that is
 }
 
 // Format prints no more than whose context it is, under every verb: the line
@@ -163,23 +163,16 @@ func (x *exchange) Value(key any) any {
 
 func (x *exchange) wrapped() http.ResponseWriter { return x.writer.claim() }
 
-func (x *exchange) request() *http.Request {
-	if x.inside.URL != nil {
-		return &x.inside
-	}
-	return x.req
-}
-
 func (x *exchange) emit(e Event) {
 	if e.Kind == EventLate || e.Kind == EventFailed {
-		x.m.emit(x, e, x.attrs()...)
+		x.m.emit(x, e, attrs(&x.inside)...)
 		return
 	}
 	x.m.emit(x, e)
 }
 
-func (x *exchange) attrs() []slog.Attr {
-	return []slog.Attr{slog.String("method", x.req.Method), slog.String("path", x.req.URL.Path)}
+func attrs(r *http.Request) []slog.Attr {
+	return []slog.Attr{slog.String("method", r.Method), slog.String("path", r.URL.Path)}
 }
 
 // session returns the state of the session, which the first call opens.
@@ -217,7 +210,7 @@ func (x *exchange) commit(hijack bool) error {
 	}
 	pinned := hijack || x.timedOut()
 	h := x.writer.inner.Header()
-	addVary(h)
+	x.addVary(h)
 	err := s.run(func(ctx context.Context) error {
 		// What a Save has stored before needs its cookie whatever comes of this.
 		defer x.place(h)
@@ -254,7 +247,7 @@ func (x *exchange) abort(s *state) {
 			return s.bury(ctx, false)
 		}
 		h := x.writer.inner.Header()
-		addVary(h)
+		x.addVary(h)
 		defer x.place(h)
 		return s.bury(ctx, true)
 	})

@@ -28,19 +28,19 @@ func (s *state) storeRecord(ctx context.Context, c *change, v *version) error {
 	}
 	s.settle(c, v, snap)
 	if needsCookie {
-		return s.readyID(c.id, v.life, time.Now())
+		return s.readyID(c.identity, v.life, time.Now())
 	}
 	return nil
 }
 
 // recordOf makes what the Store keeps of a version.
-func (m *core) recordOf(id identity, v *version, now time.Time) (rec Record, snap *snapshot, err error) {
+func (m *core) recordOf(id ID, v *version, now time.Time) (rec Record, snap *snapshot, err error) {
 	rec.Expires = m.recordEnd(v.life.expires, now)
 	if rec.Owner, err = m.ownerOf(v.data); err != nil {
 		return rec, snap, err
 	}
-	snap = &snapshot{header: m.headerOf(id, v.life, now), ID: id.id, ends: rec.Expires, data: v.encoded, flashes: v.flashes}
-	rec.Data = m.sealRecord(id.id, v, snap.header)
+	snap = &snapshot{header: m.headerOf(v.life, now), ID: id, ends: rec.Expires, kept: v.encoded, flashes: v.flashes}
+	rec.Data = m.sealRecord(id, v, snap.header)
 	return rec, snap, nil
 }
 
@@ -48,10 +48,14 @@ func (m *core) recordOf(id identity, v *version, now time.Time) (rec Record, sna
 func (m *core) sealRecord(id ID, v *version, h header) []byte {
 	if !m.encrypt {
 		b := make([]byte, 0, 1+headerSize+3+len(v.encoded)+v.flashSize())
-		return v.appendBody(append(b, formatRecord), h)
+		return v.appendBody(append(b, formatRecord), h, id)
 	}
 	keys := m.signing()
-	return keys.appendSealed(keys.appendPrefix(nil, formatSealedRecord), v.appendBody(nil, h), id[:])
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	*buf = v.appendBody((*buf)[:0], h, id)
+	sealed := make([]byte, 0, prefixSize+nonceSize+len(*buf)+tagSize)
+	return keys.appendSealed(keys.appendPrefix(sealed, formatSealedRecord), *buf, id[:])
 }
 
 func (m *core) ownerOf(data any) (owner string, err error) {
@@ -73,17 +77,18 @@ func (s *state) create(ctx context.Context, c *change, v *version) (*snapshot, e
 		if err != nil {
 			return snap, err
 		}
-		snap.version, err = s.m.store.Create(ctx, c.id.id, rec)
+		snap.version, err = s.m.store.Create(ctx, c.id, rec)
 		switch {
 		case err == nil:
 			return snap, nil
 		case errors.Is(err, ErrExists) && draws < maxDraws:
-			c.id = s.m.newIdentity()
+			c.identity = s.m.newIdentity()
+			c.id = c.identity.id
 			continue
 		case !errors.Is(err, ErrExists):
-			s.undo(ctx, c.id.id) // it may have been stored all the same
+			s.undo(ctx, c.id) // it may have been stored all the same
 		}
-		return snap, &storeError{"create", c.id.id, err}
+		return snap, &storeError{"create", c.id, err}
 	}
 }
 
@@ -161,7 +166,7 @@ func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *ve
 		} else {
 			err = &storeError{"delete", old, err}
 		}
-		s.undo(ctx, c.id.id)
+		s.undo(ctx, c.id)
 		return snap, v, err
 	}
 }
@@ -175,14 +180,14 @@ func (s *state) overwrite(ctx context.Context, c *change, v *version, expected u
 		return snap, err
 	}
 	rec.Version = expected
-	snap.version, err = s.m.store.Update(ctx, id.id, rec)
+	snap.version, err = s.m.store.Update(ctx, id, rec)
 	switch {
 	case err == nil:
 		return snap, nil
 	case errors.Is(err, ErrNotFound):
 		return snap, s.discard(c, ReasonUnknown, err)
 	}
-	return snap, &storeError{"update", id.id, err}
+	return snap, &storeError{"update", id, err}
 }
 
 // rebase loads what another request stored and replays this one's changes on
@@ -230,18 +235,18 @@ func (s *state) landed(c *change, t *attempt) (*version, error) {
 	c.added, c.consumed, c.steps = c.added[stored.added-c.skip.added:], c.consumed[stored.consumed-c.skip.consumed:], c.steps[stored.steps-c.skip.steps:]
 	c.skip = stored
 	mine := *c.base
-	mine.data = t.c.mine // this request's side of what was stored
+	mine.kept = t.c.mine // this request's side of what was stored
 	c.base = &mine
 	return s.replay(c, t.snap)
 }
 
 func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 	codec := &s.m.codec
-	cur, err := codec.onto(s.data, theirs.data)
+	cur, err := codec.onto(s.data, theirs.kept)
 	if err != nil {
 		return nil, err
 	}
-	from := c.base.data
+	from := c.base.kept
 	for _, step := range c.steps {
 		if err := codec.mergeInto(cur, from, step.before); err != nil {
 			return nil, err

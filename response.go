@@ -41,7 +41,7 @@ func (w *writer) ready(hijack bool) error {
 	case open:
 		w.phase = sent
 		if err := w.x.commit(hijack); err != nil {
-			w.fail(err)
+			w.fail(&w.x.inside, err)
 			return errDiscarded
 		}
 	case failed:
@@ -52,7 +52,7 @@ func (w *writer) ready(hijack bool) error {
 
 // fail lets Config.ErrorHandler answer, on a header without what the handler
 // said of its own content.
-func (w *writer) fail(err error) {
+func (w *writer) fail(r *http.Request, err error) {
 	h := w.inner.Header()
 	for name := range h {
 		if aboutContent(name) {
@@ -63,7 +63,7 @@ func (w *writer) fail(err error) {
 	h["Cache-Control"] = []string{"no-store"}
 	w.phase = answering
 	defer func() { w.phase = failed }()
-	w.x.m.errorHandler(w.x.wrapped(), w.x.request(), err)
+	w.x.m.errorHandler(w.x.wrapped(), r, err)
 	if !w.wrote {
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 	}
@@ -169,7 +169,7 @@ func (x *exchange) place(h http.Header) {
 	}
 	if x.importsEnd {
 		for _, c := range x.m.importGone {
-			if _, err := x.req.Cookie(c.Name); err == nil {
+			if _, err := x.inside.Cookie(c.Name); err == nil {
 				put(c.String())
 			}
 		}
@@ -183,15 +183,21 @@ func (x *exchange) place(h http.Header) {
 }
 
 // addVary tells caches that the response depends on the cookie.
-func addVary(h http.Header) {
-	for _, line := range h["Vary"] {
+func (x *exchange) addVary(h http.Header) {
+	lines := h["Vary"]
+	if len(lines) == 0 {
+		x.vary[0] = "Cookie"
+		h["Vary"] = x.vary[:]
+		return
+	}
+	for _, line := range lines {
 		for name := range strings.SplitSeq(line, ",") {
 			if name = strings.TrimSpace(name); name == "*" || strings.EqualFold(name, "Cookie") {
 				return
 			}
 		}
 	}
-	h["Vary"] = append(h["Vary"], "Cookie")
+	h["Vary"] = append(lines, "Cookie")
 }
 
 // keepPrivate keeps shared caches away from a response with Set-Cookie, which by

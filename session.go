@@ -140,7 +140,7 @@ type state struct {
 	mu     sync.Mutex // guards all below; never held over a store or the application's code
 	reason Reason
 	life   life
-	id     identity
+	id     *identity // nil: that of base, or none drawn yet
 
 	// What the cookie or the store has, core.none unless stored.
 	base   *snapshot
@@ -208,7 +208,7 @@ type life struct {
 }
 
 // An identity is the secret in the cookie and its hash; without a Store it is
-// the first half of the hash alone, at random. Zero until it is needed.
+// the first half of the hash alone, at random. It is never changed.
 type identity struct {
 	secret [32]byte
 	id     ID
@@ -222,8 +222,7 @@ type snapshot struct {
 	version uint64
 	ends    time.Time // Record.Expires
 	flashes []Flash
-	data    []byte // encoded by today's schema
-	body    []byte // of a cookie, as it came
+	kept    []byte // with a Store the data as today's schema encodes it; else a body that may be re-issued
 	hash    uint64 // of the data
 }
 
@@ -233,7 +232,8 @@ type step struct {
 	f             func(any)
 }
 
-func (m *core) newIdentity() (i identity) {
+func (m *core) newIdentity() *identity {
+	i := new(identity)
 	if m.store == nil {
 		_, _ = rand.Read(i.id[:16]) // never fails: it ends the process instead
 		return i
@@ -245,8 +245,8 @@ func (m *core) newIdentity() (i identity) {
 
 func hashOf(secret [32]byte) ID { return sha256.Sum256(secret[:]) }
 
-// halfID is what a body holds of the id.
-func (i identity) halfID() [16]byte { return [16]byte(i.id[:16]) }
+// half is what a body holds of the id.
+func (id ID) half() [16]byte { return [16]byte(id[:16]) }
 
 func (s *state) publicID() string {
 	s.mu.Lock()
@@ -256,17 +256,22 @@ func (s *state) publicID() string {
 
 // public returns the id of today, drawing one if nobody asked before. mu is held.
 func (s *state) public() string {
-	s.draw()
+	id := s.draw()
 	if s.m.store == nil {
-		return hex.EncodeToString(s.id.id[:16])
+		return hex.EncodeToString(id[:16])
 	}
-	return s.id.id.String()
+	return id.String()
 }
 
-func (s *state) draw() {
-	if s.id == (identity{}) {
+// draw returns the id of today, a new one if there is none. mu is held.
+func (s *state) draw() ID {
+	if s.id == nil && s.base != s.m.none {
+		return s.base.ID
+	}
+	if s.id == nil {
 		s.id = s.m.newIdentity()
 	}
+	return s.id.id
 }
 
 func (s *state) why() Reason {
@@ -333,7 +338,7 @@ func (s *state) event(e Event) {
 	if !s.m.hears(e) {
 		return
 	}
-	if s.id != (identity{}) {
+	if s.id != nil || s.base != s.m.none {
 		e.ID = s.public()
 	}
 	d := s.do()
@@ -430,6 +435,9 @@ func (s *state) destroy(restart bool) {
 			}
 		}
 	}
+	if s.id == nil && s.base != s.m.none {
+		s.id = &identity{id: s.base.ID} // which it goes on showing
+	}
 	s.destroyed = !restart
 	s.ending = true
 	s.stored, s.base = false, s.m.none
@@ -437,7 +445,7 @@ func (s *state) destroy(restart bool) {
 	s.moved, s.prolonged, s.imported, s.gone, s.lateMove, s.lateProlonged = false, false, false, false, false, false
 	if restart {
 		s.reason = ReasonReset
-		s.id, s.life = identity{}, life{}
+		s.id, s.life = nil, life{}
 	}
 	// Data belongs to whoever holds the gate, which may be a commit that is
 	// about to read it.
@@ -525,29 +533,31 @@ func (s *state) endUpdate() {
 // A gate is a lock that may be held over the application's code and over
 // a store: whoever waits for it waits on a channel. Hardly any request has
 // anybody wait, so that it costs no more than two atomic operations.
-type gate struct {
-	state atomic.Int32
-	mu    sync.Mutex    // guards free
-	free  chan struct{} // closed when a gate that somebody waits for is left
-}
+type gate struct{ holder atomic.Pointer[holder] } // nil: free
 
-const (
-	gateFree = iota
-	gateBusy
-	gateAwaited // busy, and somebody waits
-)
+// A holder is what stands in a gate that is not free.
+type holder struct{ left chan struct{} } // closed when the gate is left
+
+// alone is a holder for whom nobody waits.
+var alone = new(holder)
 
 func (g *gate) enter() { _ = g.enterBefore(context.Background()) }
 
 // enterBefore gives up when ctx ends.
 func (g *gate) enterBefore(ctx context.Context) error {
-	for !g.state.CompareAndSwap(gateFree, gateBusy) {
-		free := g.await()
-		if free == nil {
+	for !g.holder.CompareAndSwap(nil, alone) {
+		h := g.holder.Load()
+		if h == alone {
+			h = &holder{left: make(chan struct{})}
+			if !g.holder.CompareAndSwap(alone, h) {
+				continue
+			}
+		}
+		if h == nil {
 			continue
 		}
 		select {
-		case <-free:
+		case <-h.left:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -555,26 +565,8 @@ func (g *gate) enterBefore(ctx context.Context) error {
 	return nil
 }
 
-// await returns what is closed when the gate is left, nil if it is free already.
-func (g *gate) await() chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.state.CompareAndSwap(gateBusy, gateAwaited) && g.state.Load() != gateAwaited {
-		return nil
-	}
-	if g.free == nil {
-		g.free = make(chan struct{})
-	}
-	return g.free
-}
-
 func (g *gate) leave() {
-	if g.state.CompareAndSwap(gateBusy, gateFree) {
-		return
+	if h := g.holder.Swap(nil); h != alone {
+		close(h.left)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.state.Store(gateFree)
-	close(g.free)
-	g.free = nil
 }

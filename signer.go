@@ -206,20 +206,35 @@ const (
 
 // A signer holds the keys that one Manager derived from one ring.
 type signer struct {
-	ring *ring
-	macs []*macKey  // for signed cookies and ids
-	aead []*sealKey // for sealed cookies, or sealed records
+	ring   *ring
+	macs   []*macKey  // for signed cookies and ids
+	aead   []*sealKey // for sealed cookies, or sealed records
+	starts []string   // how the values of cookies begin, by key
 }
 
-// newSigner derives the keys for a cookie name and a mode, which is "cookie" or
-// "store". NUL cannot occur in a cookie's name, so the infos are unambiguous.
-func newSigner(r *ring, mode, cookie string) *signer {
+// newSigner derives the keys for a cookie name, whose values have the format,
+// and a mode, which is "cookie" or "store". NUL cannot occur in a cookie's name,
+// so the infos are unambiguous.
+func newSigner(r *ring, mode, cookie string, format byte) *signer {
 	s := &signer{ring: r}
 	for _, secret := range r.secrets {
 		s.macs = append(s.macs, newMACKey(secret.id, expand(secret.prk, "sign\x00"+mode+"\x00"+cookie, 32)))
 		s.aead = append(s.aead, newSealKey(secret.id, expand(secret.prk, "seal\x00"+mode+"\x00"+cookie, 32)))
+		start := canonical.EncodeToString(append([]byte{format}, secret.id[:]...))
+		s.starts = append(s.starts, start[:prefixSize*8/6]) // the characters that the prefix alone decides
 	}
 	return s
+}
+
+// begins says whether a cookie's value begins as one of ours: before anything is
+// decoded, the cost of what others have planted is that of a comparison.
+func (s *signer) begins(value string) bool {
+	for _, start := range s.starts {
+		if strings.HasPrefix(value, start) {
+			return true
+		}
+	}
+	return false
 }
 
 // A macKey signs with HMAC-SHA-256. Setting up the state of a key costs two
@@ -287,17 +302,6 @@ func (s *signer) verify(b []byte) (body []byte, old, ok bool) {
 	return nil, false, false
 }
 
-// knows says whether a key of the ring has the id that b, a prefix, names.
-func (s *signer) knows(b []byte) bool {
-	id := keyID(b[1:])
-	for _, k := range s.macs {
-		if k.id == id {
-			return true
-		}
-	}
-	return false
-}
-
 // A sealKey seals with XAES-256-GCM (https://c2sp.org/XAES-256-GCM): half of
 // a nonce of 24 random bytes derives a key for this one message, the other half
 // is the nonce under it. So 2^80 messages are safe under one secret, where
@@ -354,28 +358,35 @@ func (k *sealKey) message(n []byte) cipher.AEAD {
 // appendSealed appends to b, whose end is the prefix of the value, the sealed
 // form of body; id is bound to a record, nil for a cookie.
 func (s *signer) appendSealed(b, body, id []byte) []byte {
-	prefix := b[len(b)-prefixSize:]
-	aad := append(append(make([]byte, 0, prefixSize+len(ID{})), prefix...), id...)
-	var n [nonceSize / 2]byte
-	_, _ = rand.Read(n[:]) // never fails
-	b = append(b, n[:]...)
-	return s.aead[0].message(n[:]).Seal(b, nil, body, aad)
+	bound := boundTo(b[len(b)-prefixSize:], id)
+	start := len(b)
+	b = append(b, make([]byte, nonceSize/2)...)
+	n := b[start:]
+	_, _ = rand.Read(n) // never fails
+	return s.aead[0].message(n).Seal(b, nil, body, bound)
 }
 
-// open returns the body that b seals, in a slice of its own. b has the right
-// format and length.
-func (s *signer) open(b, id []byte) (body []byte, old, ok bool) {
+// open appends to dst the body that b seals, and returns that alone. b has the
+// right format and length.
+func (s *signer) open(dst, b, id []byte) (body []byte, old, ok bool) {
 	kid := keyID(b[1:])
 	for i, k := range s.aead {
 		if k.id != kid {
 			continue
 		}
-		aad := append(append(make([]byte, 0, prefixSize+len(ID{})), b[:prefixSize]...), id...)
 		n, sealed := b[prefixSize:prefixSize+nonceSize/2], b[prefixSize+nonceSize/2:]
-		body, err := k.message(n).Open(nil, nil, sealed, aad)
+		all, err := k.message(n).Open(dst, nil, sealed, boundTo(b[:prefixSize], id))
 		if err == nil {
-			return body, i > 0, true
+			return all[len(dst):], i > 0, true
 		}
 	}
 	return nil, false, false
+}
+
+// boundTo is what is authenticated with a sealed body.
+func boundTo(prefix, id []byte) []byte {
+	if id == nil {
+		return prefix
+	}
+	return append(append(make([]byte, 0, prefixSize+len(ID{})), prefix...), id...)
 }
