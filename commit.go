@@ -19,6 +19,9 @@ type change struct {
 	moved           bool
 	prolonged       bool
 	imported        bool
+	gone            bool // as in state, the two below too
+	lateMove        bool
+	lateProlonged   bool
 	added, consumed []Flash
 	steps           []step
 	base            *snapshot
@@ -92,15 +95,11 @@ func (s *state) saveBefore(ctx context.Context) error {
 func (s *state) rehearse() error {
 	now := time.Now()
 	var c change
-	s.take(&c, s.look(), now)
+	s.take(&c, s.look(), now, false)
 	if s.over() || !c.dirty() {
 		return nil
 	}
-	v, err := s.own(&c)
-	if err != nil {
-		return err
-	}
-	_, _, err = s.cookieOf(&c, v, now)
+	_, _, err := s.cookieOf(s.own(&c), &c, now)
 	return err
 }
 
@@ -125,10 +124,13 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 	s.clear()
 	s.seen = s.acts
 	s.sent = s.sent || how.leaving
-	idle, base, seen := s.idle(), s.base, look{epoch: s.epoch}
+	idle, kept, base, seen := s.idle(), s.keptAsIs(how), s.base, look{epoch: s.epoch}
 	s.mu.Unlock()
 	seen.hash = s.m.codec.hash(s.data)
 	if idle && seen.hash == base.hash { // as most are
+		if kept {
+			return nil
+		}
 		return s.refresh(ctx, how)
 	}
 	if err := s.bury(ctx, how.sendable); err != nil || s.over() {
@@ -137,19 +139,15 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 	now := time.Now()
 	var changed change // not on the heap: BenchmarkRequest/W, 350 bytes
 	c := &changed
-	s.take(c, seen, now)
-	s.mu.Lock()
-	s.lateMove = s.lateMove || c.moved && how.pinned
-	gone, lateMove, lateProlonged := s.gone, s.lateMove, s.lateProlonged
-	s.mu.Unlock()
+	s.take(c, seen, now, how.pinned)
 	switch {
-	case gone && c.dirty():
+	case c.gone && c.dirty():
 		return s.discard(c, ReasonUnknown, ErrNotFound)
-	case gone:
+	case c.gone:
 		return &discarded{ErrNotFound}
-	case lateMove:
+	case c.lateMove:
 		return fmt.Errorf("%w: RegenerateID when the new id cannot reach the browser; what the request changed is not stored", ErrTooLate)
-	case !c.dirty() && !lateProlonged:
+	case !c.dirty() && !c.lateProlonged:
 		return s.refresh(ctx, how)
 	case !c.dirty():
 	case !how.sendable && (s.m.store == nil || !c.stored || c.prolonged):
@@ -159,21 +157,22 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 			return err
 		}
 	}
-	if lateProlonged {
+	if c.lateProlonged {
 		return fmt.Errorf("%w: SetLifetime after the headers had left", ErrTooLate)
 	}
 	// A function of an Update, repeated after a conflict, may have ended it.
 	return s.bury(ctx, how.sendable)
 }
 
-func (s *state) write(ctx context.Context, c *change, now time.Time) error {
-	v, err := s.own(c)
-	if err != nil {
-		return err
-	}
+func (s *state) write(ctx context.Context, c *change, now time.Time) (err error) {
+	v := s.own(c)
 	if s.m.store == nil {
 		return s.storeInCookie(c, v, now)
 	}
+	if c.mine, err = s.m.codec.encode(nil, s.data); err != nil {
+		return err
+	}
+	v.encoded = c.mine
 	return s.storeRecord(ctx, c, v)
 }
 
@@ -201,7 +200,7 @@ func (s *state) look() look {
 
 // take takes down what there is to store, all of it as of one moment: it looks
 // at Data again if another goroutine's verb came in between.
-func (s *state) take(c *change, seen look, now time.Time) {
+func (s *state) take(c *change, seen look, now time.Time, pinned bool) {
 	s.mu.Lock()
 	for s.epoch != seen.epoch {
 		s.mu.Unlock()
@@ -210,7 +209,9 @@ func (s *state) take(c *change, seen look, now time.Time) {
 	}
 	defer s.mu.Unlock()
 	did := s.done()
+	s.lateMove = s.lateMove || s.moved && pinned
 	*c = change{
+		gone: s.gone, lateMove: s.lateMove, lateProlonged: s.lateProlonged,
 		epoch: seen.epoch, moved: s.moved, prolonged: s.prolonged && s.stored, imported: s.imported,
 		added: slices.Clip(did.added), consumed: slices.Clip(did.consumed), steps: slices.Clip(did.steps),
 		base: s.base, stored: s.stored, hash: seen.hash,
@@ -227,26 +228,23 @@ func (c *change) dirty() bool {
 }
 
 // own is the version that a commit tries first.
-func (s *state) own(c *change) (*version, error) {
-	var err error
-	if c.mine, err = s.m.codec.encode(nil, s.data); err != nil {
-		return nil, err
-	}
+func (s *state) own(c *change) *version {
 	v := &c.first
-	v.data, v.encoded, v.life = s.data, c.mine, c.life
+	v.data, v.life = s.data, c.life
 	v.flashes, v.dropped = mergeFlashes(c.base.flashes, c.consumed, c.added)
-	return v, nil
+	return v
 }
 
 // bury deletes the records that Destroy and Reset ended, and then expires the
 // cookie: a user must see that he is still signed in if that failed.
 func (s *state) bury(ctx context.Context, sendable bool) error {
 	s.mu.Lock()
-	did := s.done()
-	ending, doomed, orphans := s.ending, did.doomed, did.orphans
-	if orphans != nil {
-		s.did.orphans = nil
+	if s.did == nil { // as in most requests, and so in none that ends the session
+		s.mu.Unlock()
+		return nil
 	}
+	ending, doomed, orphans := s.ending, s.did.doomed, s.did.orphans
+	s.did.orphans = nil
 	s.mu.Unlock()
 	for _, id := range orphans {
 		_ = s.m.store.Delete(ctx, id, 0) // nobody has a cookie for it
@@ -285,12 +283,11 @@ func (s *state) buried(n int) {
 func (s *state) refresh(ctx context.Context, how flushing) error {
 	idle := s.m.idle
 	s.mu.Lock()
-	if !s.stored || idle == 0 && !s.oldKey && !how.proof {
-		s.mu.Unlock()
+	kept, base, oldKey, id := s.keptAsIs(how), s.base, s.oldKey, s.id
+	s.mu.Unlock()
+	if kept {
 		return nil
 	}
-	base, oldKey, id := s.base, s.oldKey, s.id
-	s.mu.Unlock()
 	now := time.Now()
 	if s.m.store == nil {
 		return s.reissue(base, oldKey, how, now)
@@ -323,6 +320,12 @@ func (s *state) refresh(ctx context.Context, how flushing) error {
 		return s.readyID(id, life{created: base.created, expires: base.expires, lifetime: base.lifetime}, now)
 	}
 	return nil
+}
+
+// keptAsIs says that nothing has to be noted of a session that did not change.
+// mu is held.
+func (s *state) keptAsIs(how flushing) bool {
+	return !s.stored || s.m.idle == 0 && !s.oldKey && !how.proof
 }
 
 // reissue renews a cookie that holds the session.
@@ -429,18 +432,23 @@ func (m *core) idCookie(id *identity, l life, now time.Time) (string, error) {
 	return m.cookie.line(buf, 0, secondsTo(l.expires, now), l.lifetime != 0)
 }
 
-func (s *state) cookieOf(c *change, v *version, now time.Time) (line string, h header, err error) {
+// cookieOf returns the Set-Cookie of a version that stays in it.
+func (s *state) cookieOf(v *version, c *change, now time.Time) (line string, h header, err error) {
 	h = s.m.headerOf(v.life, now)
 	keys := s.m.signing()
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	*buf = v.appendBody(keys.appendPrefix((*buf)[:0], s.m.form.format), h, c.id)
+	b := appendFlashes(h.append(keys.appendPrefix((*buf)[:0], s.m.form.format), c.id), v.flashes)
+	if *buf, err = s.m.codec.encode(b, v.data); err != nil {
+		*buf = b
+		return "", h, err
+	}
 	line, err = s.m.dataCookie(keys, buf, &h, now)
 	return line, h, err
 }
 
 func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
-	line, h, err := s.cookieOf(c, v, now)
+	line, h, err := s.cookieOf(v, c, now)
 	if err != nil {
 		return err
 	}

@@ -295,7 +295,6 @@ func (s *state) openCookie() (Reason, error) {
 	if s.came = came; !came {
 		return ReasonNoCookie, nil
 	}
-	now := time.Now()
 	reason := ReasonForged
 	var best header
 	var body []byte
@@ -308,7 +307,7 @@ func (s *state) openCookie() (Reason, error) {
 			continue
 		}
 		h := parseHeader(b)
-		r := m.ended(h, now)
+		r := m.ended(h, time.Now())
 		if body != nil {
 			ambiguous = true
 			if r != ReasonNone || reason == ReasonNone && h.used <= best.used {
