@@ -126,7 +126,7 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 	s.sent = s.sent || how.leaving
 	idle, kept, base, seen := s.idle(), s.keptAsIs(how), s.base, look{epoch: s.epoch}
 	s.mu.Unlock()
-	seen.hash = s.m.codec.hash(s.data)
+	seen.hash = s.hashSince(base)
 	if idle && seen.hash == base.hash { // as most are
 		if kept {
 			return nil
@@ -193,9 +193,18 @@ type look struct {
 func (s *state) look() look {
 	s.mu.Lock()
 	s.clear()
-	epoch := s.epoch
+	epoch, base := s.epoch, s.base
 	s.mu.Unlock()
-	return look{epoch, s.m.codec.hash(s.data)}
+	return look{epoch, s.hashSince(base)}
+}
+
+// hashSince is the hash of Data, which for a new session that nobody has put
+// anything into need not be computed.
+func (s *state) hashSince(base *snapshot) uint64 {
+	if base == s.m.none && s.m.codec.shape.IsZero(value(s.data)) {
+		return base.hash
+	}
+	return s.m.codec.hash(s.data)
 }
 
 // take takes down what there is to store, all of it as of one moment: it looks

@@ -279,8 +279,9 @@ func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (
 		return ReasonUndecodable, err
 	}
 	snap.flashes = flashes
-	if snap.kept, reason, err = m.codec.load(data, snap.header, rest, authentic); err == nil {
-		snap.hash = m.codec.hash(data)
+	trusted := authentic && int(snap.schema) == m.codec.version && snap.shape == m.codec.shape.Fingerprint()
+	if snap.kept, reason, err = m.codec.load(data, int(snap.schema), rest, trusted); err == nil {
+		snap.hash = m.codec.loadedHash(data, snap.kept, trusted)
 	}
 	return reason, err
 }

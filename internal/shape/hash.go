@@ -30,6 +30,24 @@ func mix(h, x uint64) uint64 {
 // and leaves out what is not stored.
 func (s *Shape) Hash(v reflect.Value) uint64 { return hash(s.root, v, k2) }
 
+// HashBytes is that of an encoding, where HashesEncoding says that the encoding
+// of one value is always the same.
+func HashBytes(b []byte) uint64 { return maphash.Bytes(seed, b) }
+
+// HashesEncoding says whether the type encodes itself, by generated code, and
+// always in the same order.
+func (s *Shape) HashesEncoding() bool { return s.msgp && !s.hasMaps && !s.hasCodecs }
+
+// IsZero says whether all that is stored of v is zero.
+func (s *Shape) IsZero(v reflect.Value) bool {
+	for i := range s.root.fields {
+		if !fieldOf(v, s.root.fields[i].path).IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
 func hash(n *node, v reflect.Value, h uint64) uint64 {
 	switch n.kind {
 	case boolean:
