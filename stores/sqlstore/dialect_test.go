@@ -41,6 +41,29 @@ func TestMySQLDialect(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a Migrate that has nothing to do needs no right to create and waits for nobody", func(t *testing.T) {
+		root := e.open(t, e.where)
+		create(t, e.store(t, root, "there"), sessions.ID{}, nil, time.Hour)
+		run(t, root, "CREATE USER reader")
+		run(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE TEMPORARY TABLES ON app.* TO reader")
+		tx, err := root.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(t.Context(), "UPDATE there SET version = version + 1"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		s, err := sqlstore.New(open(t, "mysql", "reader@tcp("+e.where+")/app?clientFoundRows=true"), sqlstore.MySQL, sqlstore.Options{Table: "there"})
+		if err == nil {
+			err = s.Migrate(ctx)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("Create replaces an expired record whatever the mode of the server", func(t *testing.T) {
 		for _, mode := range []string{"", "ANSI,TRADITIONAL", "SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES", "ORACLE"} {
 			db := open(t, "mysql", "root@tcp("+e.where+")/app?clientFoundRows=true&sql_mode=%27"+mode+"%27")
