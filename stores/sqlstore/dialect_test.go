@@ -64,6 +64,25 @@ func TestMySQLDialect(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("an operation is prepared once for each connection", func(t *testing.T) {
+		root, db := e.open(t, e.where), e.open(t, e.where)
+		db.SetMaxOpenConns(1)
+		s := e.store(t, db, newTable())
+		prepared := func() (n int) {
+			get(t, root, &n, "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Com_stmt_prepare'")
+			return n
+		}
+		before := prepared()
+		for i := range 20 {
+			create(t, s, sessions.ID{byte(i)}, nil, time.Hour)
+			if _, err := s.Load(t.Context(), sessions.ID{byte(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := prepared() - before; got != 2 {
+			t.Errorf("20 Creates and 20 Loads prepared %d statements, want 2", got)
+		}
+	})
 	t.Run("Create replaces an expired record whatever the mode of the server", func(t *testing.T) {
 		for _, mode := range []string{"", "ANSI,TRADITIONAL", "SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES", "ORACLE"} {
 			db := open(t, "mysql", "root@tcp("+e.where+")/app?clientFoundRows=true&sql_mode=%27"+mode+"%27")
