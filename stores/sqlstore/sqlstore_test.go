@@ -68,22 +68,28 @@ func testProcesses(t *testing.T, e engine) {
 func testMigrations(t *testing.T, e engine) {
 	if where, ok := another(); ok {
 		where, table, _ := strings.Cut(where, " ")
-		s, err := sqlstore.New(e.open(t, where), e.dialect, sqlstore.Options{Table: table})
-		if err != nil {
-			t.Fatal(err)
+		stores := make([]*sqlstore.Store, 20) // each a chance to meet another process at it
+		db := e.open(t, where)
+		for i := range stores {
+			if e.dialect == sqlstore.SQLite {
+				db = e.open(t, fmt.Sprint(where, i)) // a file that is not there yet
+			}
+			var err error
+			if stores[i], err = sqlstore.New(db, e.dialect, sqlstore.Options{Table: fmt.Sprintf("%s_%d", table, i)}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		_, _ = os.Stdout.WriteString("ready\n")
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the test says go
-		if err := s.Migrate(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Load(t.Context(), sessions.ID{}); !errors.Is(err, sessions.ErrNotFound) {
-			t.Errorf("after Migrate, Load: got %v, want not found", err)
+		for _, s := range stores {
+			if err := s.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Load(t.Context(), sessions.ID{}); !errors.Is(err, sessions.ErrNotFound) {
+				t.Errorf("after Migrate, Load: got %v, want not found", err)
+			}
 		}
 		return
-	}
-	if e.server == nil {
-		e.where += ".new" // a file that is not there yet
 	}
 	table := newTable()
 	var pattern []string
