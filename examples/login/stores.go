@@ -95,13 +95,17 @@ func openSQL(ctx context.Context, driver, dsn string, dialect sqlstore.Dialect) 
 	return store, nil
 }
 
-// mysqlDSN turns a URL into what the driver reads.
+// mysqlDSN turns a URL into what the driver reads. The driver's options, such as
+// tls=true, are the query of both.
 func mysqlDSN(name string) (string, error) {
 	u, err := url.Parse(name)
 	if err != nil {
 		return "", errNoURL
 	}
-	config := mysql.NewConfig()
+	config, err := mysql.ParseDSN("/?" + u.RawQuery)
+	if err != nil {
+		return "", fmt.Errorf("-store: %w", err)
+	}
 	config.User = u.User.Username()
 	config.Passwd, _ = u.User.Password()
 	config.Net = "tcp"

@@ -87,3 +87,18 @@ func TestABrokenStoreURLShowsNoPassword(t *testing.T) {
 		}
 	}
 }
+
+// Or a visitor's session would cross the network in the clear unnoticed.
+func TestTheOptionsOfAMySQLURLReachTheDriver(t *testing.T) {
+	dsn, err := mysqlDSN("mysql://ada:hunter2@db.example/shop?tls=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := mysql.ParseDSN(dsn)
+	if err != nil || config.TLSConfig != "true" || !config.ClientFoundRows || config.User != "ada" || config.Passwd != "hunter2" || config.DBName != "shop" {
+		t.Errorf("got %v, want a DSN of the same database with tls=true and clientFoundRows=true", err)
+	}
+	if _, err := mysqlDSN("mysql://ada:hunter2@db.example/shop?tls=unknown"); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v, want an error without the password", err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +93,23 @@ func TestServersEndWithAProcessThatPanics(t *testing.T) {
 		t.Error("the process did not panic")
 	}
 	falls(t, string(addr))
+}
+
+func TestAMissingServerIsASkipThatNamesThePackageAndAFailureInCI(t *testing.T) {
+	if os.Getenv("TESTSERVER_MISSING") != "" {
+		testserver.Memcached(t)
+		return
+	}
+	for ci, want := range map[string]string{"": "--- SKIP: ", "true": "--- FAIL: "} {
+		cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), "TESTSERVER_MISSING=yes", "PATH="+t.TempDir(), "CI="+ci)
+		out, _ := cmd.CombinedOutput()
+		for _, part := range []string{want, "install Debian's package memcached"} {
+			if !strings.Contains(string(out), part) {
+				t.Errorf("CI=%s: got\n%s\nwant %q in it", ci, out, part)
+			}
+		}
+	}
 }
 
 func TestAPausedServerHangs(t *testing.T) {

@@ -197,6 +197,34 @@ func TestFoldersMayBeRemovedWhileTheStoreIsInUse(t *testing.T) {
 	}
 }
 
+// The index comes first: it must never miss what lives.
+func TestWithoutItsEntryInTheIndexNoRecordIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	id, rec := sessions.ID{1}, recordFor(time.Hour, "data", "")
+	rec.Version = create(t, s, id, rec)
+	if err := os.Remove(filepath.Join(dir, "owners")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "owners"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rec.Owner = "ada"
+	_, createErr := s.Create(t.Context(), sessions.ID{2}, rec)
+	_, updateErr := s.Update(t.Context(), id, rec)
+	for name, err := range map[string]error{"Create": createErr, "Update": updateErr} {
+		if !unclear(err) {
+			t.Errorf("%s: got %v, want an error that says so", name, err)
+		}
+	}
+	if _, err := s.Load(t.Context(), sessions.ID{2}); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("after Create, Load: got %v, want ErrNotFound", err)
+	}
+	if got, err := s.Load(t.Context(), id); err != nil || got.Version != rec.Version || got.Owner != "" {
+		t.Errorf("after Update: got %v of %q, %v, want the record as it was", got, got.Owner, err)
+	}
+}
+
 func TestLinksAndFoldersInPlaceOfARecordAreRefused(t *testing.T) {
 	for name, plant := range map[string]func(path, victim string) error{
 		"a symbolic link": func(path, victim string) error { return os.Symlink(victim, path) },

@@ -47,6 +47,7 @@ func (s *Store) loadCached(ctx context.Context, id sessions.ID) (sessions.Record
 		return sessions.Record{}, err
 	}
 	if len(b) == 0 {
+		s.forget(id) // absence is not kept: another process may create the record at any time
 		return sessions.Record{}, sessions.ErrNotFound
 	}
 	rec, err := decode(b)

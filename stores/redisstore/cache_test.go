@@ -145,6 +145,15 @@ func TestWhatShowsThatTheLocalCacheIsOldIsLoadedAnew(t *testing.T) {
 	}
 }
 
+func TestLocalCacheDoesNotHideWhatIsCreatedElsewhere(t *testing.T) {
+	addr := testserver.Redis(t).Addr
+	here := deaf(t, addr, time.Hour)
+	there := redisstore.New(connectTo(t, addr), redisstore.Options{})
+	loads(t, "before", here, idOf(1), 0)
+	version := create(t, there, idOf(1), recordOf("data", ""))
+	loads(t, "after Create", here, idOf(1), version)
+}
+
 func TestHundredParallelUpdatesAllCountWithTwoLocalCaches(t *testing.T) {
 	addr := testserver.Redis(t).Addr
 	keys, err := sessions.NewKeyring(sessions.NewSecret())

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/typedsessions/sessions"
 	"github.com/typedsessions/sessions/internal/testserver"
 	"github.com/typedsessions/sessions/stores/redisstore"
@@ -85,6 +87,34 @@ func TestOwnerOfThousandsOfSessions(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The index comes first: it must never miss what lives.
+func TestWithoutItsEntryInTheIndexNoRecordIsWritten(t *testing.T) {
+	client := connectTo(t, testserver.Redis(t).Addr)
+	store := redisstore.New(client, redisstore.Options{})
+	id, rec := idOf(1), recordOf("data", "eve")
+	rec.Version = create(t, store, id, rec)
+	for _, owner := range []string{"ada", "eve"} { // no index any more
+		if err := client.Do(t.Context(), client.B().Set().Key("session@"+owner).Value("").Build()).Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	moved := rec
+	moved.Owner = "ada"
+	_, createErr := store.Create(t.Context(), idOf(2), moved)
+	_, updateErr := store.Update(t.Context(), id, moved)
+	for name, err := range map[string]error{
+		"Create": createErr, "Update": updateErr, "Touch": store.Touch(t.Context(), id, rec.Expires.AddDate(0, 0, 2)),
+	} {
+		if _, isRedis := rueidis.IsRedisErr(err); !isRedis {
+			t.Errorf("%s: got %v, want the error of Redis", name, err)
+		}
+	}
+	loads(t, "after Create", store, idOf(2), 0)
+	if got, err := store.Load(t.Context(), id); err != nil || got.Version != rec.Version || got.Owner != "eve" || !got.Expires.Equal(rec.Expires) {
+		t.Errorf("got %v of %q, %v, want the record as it was", got, got.Owner, err)
+	}
 }
 
 // In Redis itself, since no test waits for days.

@@ -192,6 +192,37 @@ func TestRedisThatCrashes(t *testing.T) {
 	}
 }
 
+func TestRedisWithoutMemoryReadsAndSignsOutAndKeepsWhatItHas(t *testing.T) {
+	client := connectTo(t, testserver.Redis(t).Addr)
+	store := redisstore.New(client, redisstore.Options{})
+	id, rec := idOf(1), recordOf("data", "ada")
+	rec.Version = create(t, store, id, rec)
+	other := create(t, store, idOf(2), rec)
+	if err := client.Do(t.Context(), client.B().ConfigSet().ParameterValue().ParameterValue("maxmemory", "1").Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	for name, operation := range map[string]func() error{
+		"Create":                 func() error { _, err := store.Create(t.Context(), idOf(3), rec); return err },
+		"Update":                 func() error { _, err := store.Update(t.Context(), id, rec); return err },
+		"Touch":                  func() error { return store.Touch(t.Context(), id, rec.Expires.Add(time.Minute)) },
+		"Touch to another month": func() error { return store.Touch(t.Context(), id, rec.Expires.AddDate(0, 1, 0)) },
+	} {
+		if _, isRedis := rueidis.IsRedisErr(operation()); !isRedis {
+			t.Errorf("%s: got no error of Redis", name)
+		}
+	}
+	got, err := store.Load(t.Context(), id)
+	if err != nil || got.Version != rec.Version || !got.Expires.Equal(rec.Expires) || len(owned(t, store, "ada")) != 2 {
+		t.Errorf("got %v, %v, want the record as it was", got, err)
+	}
+	if err := store.Delete(t.Context(), idOf(2), other); err != nil {
+		t.Errorf("Delete of a version: %v", err)
+	}
+	if err := store.Delete(t.Context(), id, 0); err != nil {
+		t.Errorf("Delete: %v", err)
+	}
+}
+
 func TestCommandsOfARequest(t *testing.T) {
 	client := connectTo(t, testserver.Redis(t).Addr)
 	storetest.RunCost(t, opened(client, redisstore.Options{}), func() int { return served(t, client) })

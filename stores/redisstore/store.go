@@ -24,7 +24,7 @@ type Options struct {
 	// back what changes, so that other processes' changes are seen after one
 	// more trip of the network; LocalCache is the bound if the connection breaks
 	// without notice: so long a session that another process ended may go on
-	// here. What this process did itself it sees at once, and a Load after an
+	// here. What was done through this Store it sees at once, and a Load after an
 	// ErrConflict or ErrNotFound asks Redis. Zero or less means no cache, and so
 	// does a client with AlwaysRESP2 or DisableCache.
 	LocalCache time.Duration

@@ -41,6 +41,48 @@ func TestMySQLDialect(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a Migrate that has nothing to do needs no right to create and waits for nobody", func(t *testing.T) {
+		root := e.open(t, e.where)
+		create(t, e.store(t, root, "there"), sessions.ID{}, nil, time.Hour)
+		run(t, root, "CREATE USER reader")
+		run(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE TEMPORARY TABLES ON app.* TO reader")
+		tx, err := root.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(t.Context(), "UPDATE there SET version = version + 1"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		s, err := sqlstore.New(open(t, "mysql", "reader@tcp("+e.where+")/app?clientFoundRows=true"), sqlstore.MySQL, sqlstore.Options{Table: "there"})
+		if err == nil {
+			err = s.Migrate(ctx)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("an operation is prepared once for each connection", func(t *testing.T) {
+		root, db := e.open(t, e.where), e.open(t, e.where)
+		db.SetMaxOpenConns(1)
+		s := e.store(t, db, newTable())
+		prepared := func() (n int) {
+			get(t, root, &n, "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Com_stmt_prepare'")
+			return n
+		}
+		before := prepared()
+		for i := range 20 {
+			create(t, s, sessions.ID{byte(i)}, nil, time.Hour)
+			if _, err := s.Load(t.Context(), sessions.ID{byte(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := prepared() - before; got != 2 {
+			t.Errorf("20 Creates and 20 Loads prepared %d statements, want 2", got)
+		}
+	})
 	t.Run("Create replaces an expired record whatever the mode of the server", func(t *testing.T) {
 		for _, mode := range []string{"", "ANSI,TRADITIONAL", "SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES", "ORACLE"} {
 			db := open(t, "mysql", "root@tcp("+e.where+")/app?clientFoundRows=true&sql_mode=%27"+mode+"%27")
@@ -172,10 +214,9 @@ func TestReadmeShowsTheExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, code, _ := strings.Cut(string(examples), "type AppSession")
-	parts := strings.Split(code, "\nfunc ")
+	parts := strings.Split(strings.Replace(string(examples), "package sqlstore_test", "package main", 1), "\nfunc ")
 	if len(parts) != 6 {
-		t.Fatalf("got %d parts, want the type, 2 functions and 3 programs", len(parts))
+		t.Fatalf("got %d parts, want what goes before, 2 functions and 3 programs", len(parts))
 	}
 	for _, part := range parts {
 		if name, body, ok := strings.Cut(part, "() {"); ok && strings.HasPrefix(name, "Example") {

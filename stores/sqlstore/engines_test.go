@@ -30,6 +30,9 @@ type engine struct {
 	// left out.
 	commands func(t testing.TB, db *sql.DB) func() int
 
+	// idType is the SQL type of an id.
+	idType string
+
 	// size is a query for the bytes that a table takes, with its index.
 	size string
 }
@@ -51,7 +54,8 @@ func postgreSQL(t testing.TB) engine {
 				return n
 			}
 		},
-		size: `SELECT pg_total_relation_size('{table}')`,
+		idType: "bytea",
+		size:   `SELECT pg_total_relation_size('{table}')`,
 	}
 	if _, ok := another(); !ok {
 		e.server = testserver.Postgres(t, "timezone=Asia/Kathmandu", "shared_preload_libraries=pg_stat_statements")
@@ -73,7 +77,8 @@ func mariaDB(t testing.TB) engine {
 				return n - asked
 			}
 		},
-		size: `SELECT SUM(FILE_SIZE) FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME = 'app/{table}'`,
+		idType: "BINARY(32)",
+		size:   `SELECT SUM(FILE_SIZE) FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME = 'app/{table}'`,
 	}
 	if _, ok := another(); !ok {
 		e.server = testserver.MariaDB(t, "--default-time-zone=+05:45")
@@ -91,8 +96,9 @@ func sqLite(t testing.TB) engine {
 		dsn: func(file string) string {
 			return "file:" + file + "?_pragma=busy_timeout(5000)&_pragma=synchronous(NORMAL)"
 		},
-		where: filepath.Join(t.TempDir(), "sessions.db"),
-		size:  `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`,
+		where:  filepath.Join(t.TempDir(), "sessions.db"),
+		idType: "BLOB",
+		size:   `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`,
 	}
 }
 

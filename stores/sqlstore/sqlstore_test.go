@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -67,22 +68,28 @@ func testProcesses(t *testing.T, e engine) {
 func testMigrations(t *testing.T, e engine) {
 	if where, ok := another(); ok {
 		where, table, _ := strings.Cut(where, " ")
-		s, err := sqlstore.New(e.open(t, where), e.dialect, sqlstore.Options{Table: table})
-		if err != nil {
-			t.Fatal(err)
+		stores := make([]*sqlstore.Store, 20) // each a chance to meet another process at it
+		db := e.open(t, where)
+		for i := range stores {
+			if e.dialect == sqlstore.SQLite {
+				db = e.open(t, fmt.Sprint(where, i)) // a file that is not there yet
+			}
+			var err error
+			if stores[i], err = sqlstore.New(db, e.dialect, sqlstore.Options{Table: fmt.Sprintf("%s_%d", table, i)}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		_, _ = os.Stdout.WriteString("ready\n")
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the test says go
-		if err := s.Migrate(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Load(t.Context(), sessions.ID{}); !errors.Is(err, sessions.ErrNotFound) {
-			t.Errorf("after Migrate, Load: got %v, want not found", err)
+		for _, s := range stores {
+			if err := s.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Load(t.Context(), sessions.ID{}); !errors.Is(err, sessions.ErrNotFound) {
+				t.Errorf("after Migrate, Load: got %v, want not found", err)
+			}
 		}
 		return
-	}
-	if e.server == nil {
-		e.where += ".new" // a file that is not there yet
 	}
 	table := newTable()
 	var pattern []string
@@ -135,6 +142,8 @@ var claims = []struct {
 			t.Errorf("got %v, want context canceled", err)
 		}
 	}},
+	{"Sweep deletes a part at a time, so that an error leaves the rest only", testSweepInParts},
+	{"an operation that waits for another writer ends with its context", testWait},
 	{"tables of one database are apart, whatever their names", func(t *testing.T, e engine) {
 		db := e.open(t, e.where)
 		stores := []*sqlstore.Store{e.store(t, db, ""), e.store(t, db, "Order"), e.store(t, db, "user"), e.store(t, db, "_2"+strings.Repeat("x", 46))}
@@ -223,6 +232,71 @@ var claims = []struct {
 			}
 		}
 	}},
+}
+
+// One statement for all of the table would lock what it deletes to the end, and
+// here delete nothing.
+func testSweepInParts(t *testing.T, e engine) {
+	dsn := e.dsn(e.where)
+	if e.dialect == sqlstore.SQLite {
+		dsn += "&_pragma=foreign_keys(1)"
+	}
+	db, table := open(t, e.driver, dsn), newTable()
+	s := e.store(t, db, table)
+	const expired, most = 2400, 1500 // a part is 500 rows, or 1 MiB
+	data := make([]byte, 1000)
+	for i := range expired {
+		create(t, s, sessions.ID{byte(i >> 8), byte(i)}, data, -time.Second)
+	}
+	// The last one cannot be deleted.
+	run(t, db, "CREATE TABLE keeps_"+table+" (id "+e.idType+", FOREIGN KEY (id) REFERENCES "+table+" (id))")
+	run(t, db, fmt.Sprintf("INSERT INTO keeps_%s SELECT id FROM %[1]s ORDER BY id DESC LIMIT 1", table))
+	n, err := s.Sweep(t.Context())
+	left := 0
+	get(t, db, &left, "SELECT COUNT(*) FROM "+table)
+	if err == nil || n != expired-left || left == 0 || left > most {
+		t.Errorf("got %d deleted, %v, and %d left, want an error and at most %d left", n, err, left, most)
+	}
+	run(t, db, "DROP TABLE keeps_"+table)
+	if n, err := s.Sweep(t.Context()); err != nil || n != left {
+		t.Errorf("again: got %d deleted, %v, want the other %d", n, err, left)
+	}
+}
+
+func testWait(t *testing.T, e engine) {
+	db, table := e.open(t, e.where), newTable()
+	s := e.store(t, db, table)
+	id := sessions.ID{1}
+	create(t, s, id, []byte("old"), time.Hour)
+	rec, err := s.Load(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(t.Context(), "UPDATE "+table+" SET version = version"); err != nil {
+		t.Fatal(err)
+	}
+	for name, operation := range map[string]func(ctx context.Context) error{
+		"Update":              func(ctx context.Context) error { _, err := s.Update(ctx, id, rec); return err },
+		"Touch":               func(ctx context.Context) error { return s.Touch(ctx, id, rec.Expires.Add(time.Hour)) },
+		"Delete":              func(ctx context.Context) error { return s.Delete(ctx, id, 0) },
+		"Delete of a version": func(ctx context.Context) error { return s.Delete(ctx, id, rec.Version) },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if err := operation(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: got %v, want the deadline's error", name, err)
+		}
+		cancel()
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(100*time.Millisecond, cancel)
+		if err := operation(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want the error of a cancelled context", name, err)
+		}
+	}
 }
 
 func create(t testing.TB, s sessions.Store, id sessions.ID, data []byte, lasts time.Duration) {

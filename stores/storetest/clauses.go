@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -213,10 +214,14 @@ var storeClauses = []clause{
 		}
 	}},
 	{"Create ignores the version it is given", func(s *subject) {
-		for i, given := range []uint64{0, 1, 7, 1<<64 - 1} {
+		for i, given := range []uint64{0, 1, 7, 1<<63 | rand.Uint64(), 1<<64 - 1} {
 			rec := recordFor(time.Hour, "data", "")
 			rec.Version = given
-			s.holds(idOf(i), s.create(idOf(i), rec), rec)
+			version := s.create(idOf(i), rec)
+			s.holds(idOf(i), version, rec)
+			if given > 7 && version == given {
+				s.Errorf("got version %d, which it was given", version)
+			}
 		}
 	}},
 	{"Create does not keep the array of the data", func(s *subject) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/typedsessions/sessions"
 )
@@ -79,10 +80,25 @@ type sessionClause struct {
 
 var sessionClauses = []sessionClause{
 	{"100 parallel Updates all count", func(v *visit) {
-		b, _ := v.signIn(newName())
-		parallel(100, func(i int) { b.at(v.apps[i%2]).do("add") })
-		if got := b.do("read").Account.N; got != 100 {
-			v.Errorf("got N=%d, want exactly 100", got)
+		const all = 100
+		for tries := 3; ; tries-- {
+			b, _ := v.signIn(newName())
+			var failed atomic.Int64
+			parallel(all, func(i int) {
+				if r := b.at(v.apps[i%2]).try("add"); r.Status != http.StatusOK {
+					failed.Add(1)
+				}
+			})
+			n, refused := b.do("read").Account.N, int(failed.Load())
+			if n == all && refused == 0 {
+				return
+			}
+			// On a machine that is busy, one that lost to all the others may have
+			// been refused when its 5 s were over. All must succeed once.
+			if n > all || n < all-refused || tries == 1 {
+				v.Errorf("got N=%d, and %d requests were refused, want exactly %d and none", n, refused, all)
+				return
+			}
 		}
 	}},
 	{"parallel requests keep each other's fields and map keys", func(v *visit) {
