@@ -47,8 +47,8 @@ func declared(t *testing.T) (tests string, files map[string]bool) {
 		switch {
 		case err != nil:
 			return err
-		case d.Name() == "node_modules" || d.Name() == ".git":
-			return fs.SkipDir
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git"):
+			return fs.SkipDir // in a worktree .git is a file, and that would skip what comes after it
 		case !strings.HasSuffix(path, ".go"):
 			return nil
 		}
