@@ -99,6 +99,14 @@ func TestRememberMeOutlivesTheBrowser(t *testing.T) {
 	})
 }
 
+// What the README says to who tries the zero Config on his own machine.
+func TestSecureCookieIsKeptOnLocalhostWithoutTLS(t *testing.T) {
+	b := open(t, "-secure").visitor()
+	b.signIn(ada, password)
+	b.visit("/dashboard")
+	b.wantText("Hello, ada")
+}
+
 func TestRevokedDeviceIsSignedOutAtItsNextClick(t *testing.T) {
 	s := open(t, "-store", "memory")
 	desktop, phone := s.visitor(), s.visitor()
