@@ -128,6 +128,9 @@ func TestRevokedDeviceIsSignedOutAtItsNextClick(t *testing.T) {
 	phone.wantText("Signed out everywhere else (1)")
 	desktop.click("Dashboard")
 	desktop.wantPath("/login")
+
+	phone.click("Sign out Safari on iPhone") // this one, which is no other device to revoke
+	phone.wantText("You have signed out")
 }
 
 func (b *tab) becomePhone() {

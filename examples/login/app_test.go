@@ -40,6 +40,11 @@ func TestWrongPasswordShowsTheErrorOnce(t *testing.T) {
 	})
 }
 
+func TestSignInPageSaysWhoMaySignIn(t *testing.T) {
+	b := newSite(t, "cookie").browser(t, onLinux)
+	b.get("/login").wantText(demoUser + " signs in with " + demoUsers[demoUser])
+}
+
 func TestErrorWaitsUntilAPageShowsIt(t *testing.T) {
 	everyStore(t, func(t *testing.T, s *site) {
 		b := s.browser(t, onLinux)
