@@ -29,7 +29,9 @@ type Cookie struct {
 	Domain string
 	// SameSite, zero: Lax. None needs Secure.
 	SameSite http.SameSite
-	// Insecure leaves Secure out, for plain http on a developer's machine.
+	// Insecure leaves Secure out, for plain http on a developer's machine: all
+	// browsers but Safari take a Secure cookie from http://localhost too, and
+	// from any other address without TLS none does, without a word.
 	Insecure bool
 	// Partitioned gives each top-level site a cookie of its own (CHIPS), for
 	// use in frames. It needs Secure.

@@ -39,8 +39,8 @@
 //
 // Nothing lost, nothing resurrected: with a Store, what parallel requests change
 // in one session is merged by field, or replayed ([Session.Update]), and a
-// session that was destroyed stays destroyed, whatever was in flight. No
-// operation of a Store writes a record that is not there.
+// session that was destroyed stays destroyed, whatever was in flight: a Store has
+// no operation that writes a record whether or not it is there.
 //
 // Secure by default: the zero Config is the strict one, the cookie's name has
 // the __Host- prefix, bytes are authenticated before they are parsed and checked

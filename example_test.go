@@ -93,7 +93,7 @@ func Example() {
 		}
 		fmt.Fprintf(w, "You are user %d\n", sess.Data.UserID)
 	})
-	server := &http.Server{Addr: ":8080", Handler: mgr.Middleware(mux)} // and then server.ListenAndServe()
+	server := &http.Server{Addr: ":8080", Handler: mgr.Middleware(mux)}
 	// README end
 
 	visit := visitor(server.Handler)
@@ -132,8 +132,9 @@ func TestREADMEShowsTheProgramThatIsCompiled(t *testing.T) {
 	if err != nil {
 		t.Fatalf("got %v, want a README.md with the program of Example", err)
 	}
+	program += "\nlog.Fatal(server.ListenAndServe())" // for good, which no example can
 	if !strings.Contains(string(readme), "```go\n"+program+"\n```") {
-		t.Errorf("README.md does not show, as one block of go, the program between the markers of example_test.go:\n%s", program)
+		t.Errorf("README.md does not show, as one block of go, the program between the markers of example_test.go, served:\n%s", program)
 	}
 }
 

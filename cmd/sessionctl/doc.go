@@ -24,10 +24,10 @@
 // a cookie of another name, it has expired, or what is in it cannot be read.
 //
 // The cookie comes as an argument or, better since others cannot see it in the
-// list of processes, on the standard input: its value, name=value, a Cookie or
-// Set-Cookie header, the headers of a whole request, or a curl command line, as
-// browsers copy it. Of several cookies those are explained whose value has our
-// format.
+// list of processes, on the standard input, also as the argument "-": its value,
+// name=value, a Cookie or Set-Cookie header, the headers of a whole request, what
+// curl -v prints, or a curl command line, as browsers copy it. Of several cookies
+// those are explained whose value has our format.
 //
 //	-name NAME  the name of the application's cookie, Config.Cookie.Name; it is
 //	            part of the keys. Without it the name that comes with the value

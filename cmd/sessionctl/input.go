@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 )
 
@@ -9,21 +10,17 @@ import (
 // known.
 type cookie struct{ name, value string }
 
+// curl begins a curl command line, also behind a prompt, a path or "time".
+var curl = regexp.MustCompile(`^[^'"=]*?(?:^|[\s/\\])(curl(?:\.exe)?\s)`)
+
 // cookiesIn finds the cookies in what people have at hand: a value, name=value,
-// headers with others around them, or a curl command line.
+// headers with others around them, what curl -v prints, or a curl command line.
 func cookiesIn(text string) ([]cookie, error) {
-	text = strings.TrimSpace(text)
-	if first, _, _ := strings.Cut(text, " "); first == "curl" || first == "curl.exe" {
-		if strings.Contains(text, `^"`) { // copied for Windows' cmd, whose escape is ^
-			text = strings.NewReplacer("^\r\n", " ", "^\n", " ", "^^", "^", "^", "").Replace(text)
-		}
-		words, err := shellWords(text)
-		return cookiesOfCurl(words), err
-	}
+	text = strings.TrimSpace(strings.TrimPrefix(text, "\ufeff"))
 	var cookies []cookie
 	headers := false
 	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+		name, value, ok := strings.Cut(strings.TrimLeft(line, "<>* \t"), ":") // curl -v marks them
 		switch {
 		case ok && strings.EqualFold(name, "Cookie"):
 			cookies = append(cookies, pairs(value)...)
@@ -37,6 +34,14 @@ func cookiesIn(text string) ([]cookie, error) {
 	if headers || text == "" {
 		return cookies, nil
 	}
+	if at := curl.FindStringSubmatchIndex(text); at != nil {
+		text = text[at[2]:]
+		if strings.Contains(text, `^"`) { // copied for Windows' cmd, whose escape is ^
+			text = strings.NewReplacer("^\r\n", " ", "^\n", " ", "^^", "^", "^", "").Replace(text)
+		}
+		words, err := shellWords(text)
+		return cookiesOfCurl(words), err
+	}
 	first, _, _ := strings.Cut(text, ";")
 	if !strings.Contains(strings.TrimRight(first, "="), "=") {
 		return []cookie{{value: text}}, nil
@@ -44,12 +49,21 @@ func cookiesIn(text string) ([]cookie, error) {
 	return pairs(text), nil
 }
 
-// pairs splits the value of a Cookie header (RFC 6265, section 5.4).
+// pairs splits the value of a Cookie header (RFC 6265, section 5.4), also of one
+// that stands in other text, such as the line of another tool: what would be in
+// front of a name there is in no name, and quotes are only around a whole value.
 func pairs(s string) (cookies []cookie) {
 	for part := range strings.SplitSeq(s, ";") {
-		if name, value, ok := strings.Cut(part, "="); ok {
-			cookies = append(cookies, cookie{strings.TrimSpace(name), strings.TrimSpace(value)})
+		name, value, ok := strings.Cut(part, "=")
+		if !ok {
+			continue
 		}
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		name = name[strings.LastIndexAny(name, " \t\r\n\"'`:,([{<>")+1:]
+		if at := strings.IndexAny(value, "\"'`"); at > 0 {
+			value = value[:at]
+		}
+		cookies = append(cookies, cookie{name, value})
 	}
 	return cookies
 }

@@ -33,7 +33,7 @@ func (c *command) inspect(args []string) (status int, err error) {
 	switch {
 	case len(args) > 1 && args[0] == "curl":
 		cookies = cookiesOfCurl(args) // a shell has split it already
-	case len(args) > 0:
+	case len(args) > 0 && !slices.Equal(args, []string{"-"}):
 		cookies, err = cookiesIn(strings.Join(args, " "))
 	default:
 		var text []byte
@@ -116,6 +116,10 @@ func (x *inspector) choose(cookies []cookie) []cookie {
 // explain finds the first reason why a cookie is refused.
 func (x *inspector) explain(c cookie) *report {
 	r := &report{cookie: c}
+	if c.value == "" {
+		r.advice = "a response that ends a session removes its cookie in this way"
+		return r.refuse("no session: the value is empty")
+	}
 	if what := misspelling(c.value); what != "" {
 		r.refuse("not canonical: the value %s", what)
 		if plain := respelled(c.value); misspelling(plain) == "" {

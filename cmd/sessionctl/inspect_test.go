@@ -139,7 +139,7 @@ func inspectOne(t testing.TB, keys, text string) string {
 	var out, errs bytes.Buffer
 	t.Setenv("SESSION_KEYS", keys)
 	c := command{in: strings.NewReader(text), out: &out, err: &errs}
-	if status := c.run([]string{"inspect"}); (status == done) != strings.HasPrefix(out.String(), "good: ") {
+	if status := c.run([]string{"inspect"}); (status == done) != strings.Contains("\n"+out.String(), "\ngood: ") {
 		t.Errorf("got status %d of %q, and %q", status, out.String(), errs.String())
 	}
 	return out.String()
@@ -241,6 +241,41 @@ func TestACurlLineOfWindowsIsRead(t *testing.T) {
 	line := "curl ^\"https://example.com/?a=1^&b=2^\" ^\r\n  -H ^\"accept: */*^\" ^\r\n  -H ^\"cookie: a=b; __Host-session=" + c.Value + "^\""
 	if got := call(t, secret, line, "inspect"); got.status != 0 || !strings.Contains(got.stdout, "good: ") {
 		t.Errorf("got status %d and\n%s%s", got.status, got.stdout, got.stderr)
+	}
+}
+
+func TestCookieIsFoundInWhatPeopleCopy(t *testing.T) {
+	c := newCookie(t, secret, modesOfCookies[0].change)
+	pair := c.Name + "=" + c.Value
+	for _, tt := range []struct{ name, text string }{
+		{"behind a prompt", "$ curl 'https://example.com/?a=1' -b '" + pair + "'"},
+		{"behind a prompt with names", "ada@host:~$ curl 'https://example.com/?a=1' -b 'a=b; " + pair + "'"},
+		{"with the path of curl", `/usr/bin/curl "https://example.com/?a=1" -H "Cookie: ` + pair + `"`},
+		{"with time", "time curl 'https://example.com/?a=1' -b '" + pair + "'"},
+		{"what curl -v sent", "> GET / HTTP/2\r\n> User-Agent: curl/8.14.1\r\n> Cookie: a=b; " + pair + "\r\n> \r\n* Request completely sent off"},
+		{"what curl -v sent, with its command", "$ curl -v -b jar https://example.com/\n> GET / HTTP/2\n> Cookie: " + pair + "\n"},
+		{"what curl -v got", "< HTTP/2 200\n< Set-Cookie: " + pair + "; Path=/; Secure\n< "},
+		{"a header in quotes", `"Cookie: ` + pair + `"`},
+		{"a header in single quotes", "'Cookie: a=b; " + pair + "'"},
+		{"another tool", "wget --header 'Cookie: " + pair + "' https://example.com/"},
+		{"a call of fetch", "fetch(\"https://example.com/\", {\n  \"headers\": {\n    \"cookie\": \"a=b; " + pair + "\"\n  }\n});"},
+		{"a file with a byte order mark", "\ufeffCookie: " + pair + "\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := inspectOne(t, secret, tt.text); !strings.Contains("\n"+got, "\ngood: ") || !strings.Contains(got, `cookie     "__Host-session"`) {
+				t.Errorf("got\n%s", got)
+			}
+		})
+	}
+	if got := call(t, secret, pair, "inspect", "-"); got.status != 0 {
+		t.Errorf(`with the argument "-": got status %d and\n%s%s`, got.status, got.stdout, got.stderr)
+	}
+}
+
+func TestCookieThatIsRemovedIsNotCalledBroken(t *testing.T) {
+	got := inspectOne(t, secret, "Set-Cookie: __Host-session=; Path=/; Max-Age=0; Secure")
+	if !strings.HasPrefix(got, "refused: no session: the value is empty\n") || !strings.Contains(got, "ends a session") {
+		t.Errorf("got\n%s", got)
 	}
 }
 

@@ -57,7 +57,7 @@ func (c *command) run(args []string) int {
 	case "version", "-version", "--version":
 		c.version()
 	default:
-		err = errors.New("the first argument is none of its commands") // it may be a cookie
+		err = errors.New("the first argument is none of keygen, inspect, rotate, help and version") // it may be a cookie: not shown
 	}
 	if errors.Is(err, flag.ErrHelp) {
 		c.help()

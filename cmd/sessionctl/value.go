@@ -39,8 +39,6 @@ const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 func misspelling(value string) string {
 	at := strings.IndexFunc(value, func(c rune) bool { return !strings.ContainsRune(alphabet, c) })
 	switch {
-	case value == "":
-		return "is empty"
 	case at < 0:
 		return ""
 	case len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"':

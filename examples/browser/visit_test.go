@@ -99,6 +99,14 @@ func TestRememberMeOutlivesTheBrowser(t *testing.T) {
 	})
 }
 
+// What the README says to who tries the zero Config on his own machine.
+func TestSecureCookieIsKeptOnLocalhostWithoutTLS(t *testing.T) {
+	b := open(t, "-secure").visitor()
+	b.signIn(ada, password)
+	b.visit("/dashboard")
+	b.wantText("Hello, ada")
+}
+
 func TestRevokedDeviceIsSignedOutAtItsNextClick(t *testing.T) {
 	s := open(t, "-store", "memory")
 	desktop, phone := s.visitor(), s.visitor()
@@ -120,6 +128,9 @@ func TestRevokedDeviceIsSignedOutAtItsNextClick(t *testing.T) {
 	phone.wantText("Signed out everywhere else (1)")
 	desktop.click("Dashboard")
 	desktop.wantPath("/login")
+
+	phone.click("Sign out Safari on iPhone") // this one, which is no other device to revoke
+	phone.wantText("You have signed out")
 }
 
 func (b *tab) becomePhone() {

@@ -9,12 +9,14 @@
 // with c.Next does not do: the handlers after it keep writing to c.Writer, past
 // the session, whose cookie then comes too late.
 //
-// Two things to know. gin.Recovery, which gin.Default installs, turns a panic
-// into an answer before the middleware sees it, so that what the handler changed
-// until then is stored; this program leaves it out, and where you want a page
-// for panics, recover outside of the sessions. And Context.Stream asks for
-// http.CloseNotifier, which is deprecated and which no wrapper but gin's has:
-// write, flush and look at the request's context instead, as events does.
+// Three things to know. The session is in c.Request.Context(); c itself, which is
+// a context too, has it only with engine.ContextWithFallback. gin.Recovery, which
+// gin.Default installs, turns a panic into an answer before the middleware sees
+// it, so that what the handler changed until then is stored; this program leaves
+// it out, and where you want a page for panics, recover outside of the sessions.
+// And Context.Stream asks for http.CloseNotifier, which is deprecated and which no
+// wrapper but gin's has: write, flush and look at the request's context instead,
+// as events does.
 package main
 
 import (

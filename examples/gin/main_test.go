@@ -85,3 +85,19 @@ func TestContextStreamWantsADeprecatedInterface(t *testing.T) {
 	})
 	demotest.Get(t, demotest.NewManager(t).Middleware(engine))
 }
+
+func TestSessionIsInTheContextOfTheRequest(t *testing.T) {
+	for _, fallback := range []bool{false, true} {
+		engine := gin.New()
+		engine.ContextWithFallback = fallback
+		engine.GET("/", func(c *gin.Context) {
+			if _, ok := sessions.Lookup[AppSession](c.Request.Context()); !ok {
+				t.Error("the request's context has no session")
+			}
+			if _, ok := sessions.Lookup[AppSession](c); ok != fallback {
+				t.Errorf("ContextWithFallback %t: gin's own context has a session: %t", fallback, ok)
+			}
+		})
+		demotest.Get(t, demotest.NewManager(t).Middleware(engine))
+	}
+}

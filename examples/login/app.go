@@ -118,7 +118,7 @@ func (a *app) loginForm(w http.ResponseWriter, r *http.Request) {
 		seeOther(w, r, "/dashboard")
 		return
 	}
-	a.render(w, r, "login", "Sign in", nil)
+	a.render(w, r, "login", "Sign in", struct{ Name, Password string }{demoUser, demoUsers[demoUser]})
 }
 
 func (a *app) login(w http.ResponseWriter, r *http.Request) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"html"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -38,6 +39,11 @@ func TestWrongPasswordShowsTheErrorOnce(t *testing.T) {
 		}
 		b.get("/dashboard").wantRedirect("/login")
 	})
+}
+
+func TestSignInPageSaysWhoMaySignIn(t *testing.T) {
+	b := newSite(t, "cookie").browser(t, onLinux)
+	b.get("/login").wantText(demoUser + " signs in with " + demoUsers[demoUser])
 }
 
 func TestErrorWaitsUntilAPageShowsIt(t *testing.T) {
@@ -606,4 +612,17 @@ func (a *answer) sessionIDs() (ids []string) {
 func textOf(page string) string {
 	bare := regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")
 	return strings.Join(strings.Fields(html.UnescapeString(bare)), " ")
+}
+
+func TestTakenAddressIsRefusedWithTheMend(t *testing.T) {
+	t.Setenv("SESSION_KEYS", "")
+	taken, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	err = run(t.Context(), settings{addr: taken.Addr().String(), store: "memory"})
+	if err == nil || !strings.Contains(err.Error(), "-addr") {
+		t.Errorf("got %v, want an error that names the flag", err)
+	}
 }

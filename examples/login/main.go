@@ -84,7 +84,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	ln, err := net.Listen("tcp", s.addr)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; -addr chooses another address", err)
 	}
 	fmt.Printf("Sessions are kept here: %s\n", s.store)
 	fmt.Printf("Sign in as %q with the password %q\n", demoUser, demoUsers[demoUser])

@@ -10,7 +10,7 @@ var demoUsers = map[string]string{
 	"grace": "nanosecond wire",
 }
 
-const demoUser = "ada" // whom main suggests
+const demoUser = "ada" // whom main and the sign-in page suggest
 
 // users maps names to password hashes.
 type users struct {

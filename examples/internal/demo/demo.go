@@ -62,7 +62,7 @@ func Start() (*sessions.Manager[AppSession], net.Listener, error) {
 	}
 	ln, err := net.Listen("tcp", *addr)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w; -addr chooses another address", err)
 	}
 	fmt.Printf("Sign in as %q with the password %q\n", User, Password)
 	fmt.Printf("Open http://%s, stop with Ctrl-C\n", browsable(*addr, ln.Addr()))
