@@ -50,16 +50,18 @@ func (s *Store) run(ctx context.Context, script *rueidis.Lua, id sessions.ID, ar
 	return script.Exec(undated{ctx}, s.client, []string{s.key(id)}, args)
 }
 
-// updateScript takes the version that must be there, the new value, the
-// expiry, how many bytes of the owner with its length to compare (0 if the
-// index is written), and the day that the index must reach.
+// updateScript takes the version that must be there, the new value, the expiry,
+// the place of the last byte to read, which is that of the version or, where the
+// index was not written just now, of the owner; and the day that the index must
+// reach. A number computed here would be printed for GETRANGE, and PEXPIRETIME
+// is a command more: both show in Redis's own time.
 var updateScript = newScript(`
-local old = redis.call('GETRANGE', KEYS[1], 0, 15 + ARGV[4])
+local old = redis.call('GETRANGE', KEYS[1], 0, ARGV[4])
 if old == '' then return 0 end
 if string.sub(old, 1, 8) ~= ARGV[1] then return 2 end
-if ARGV[4] ~= '0' then
-	local same = string.sub(old, 17) == string.sub(ARGV[2], 17, 16 + ARGV[4])
-	if not same or redis.call('PEXPIRETIME', KEYS[1]) < tonumber(ARGV[5]) then return 3 end
+if ARGV[4] ~= '7' then
+	local same = string.sub(old, 17) == string.sub(ARGV[2], 17, ARGV[4] + 1)
+	if not same or struct.unpack('>I8', old, 9) <= tonumber(ARGV[5]) then return 3 end
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 return 1`)

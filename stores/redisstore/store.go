@@ -118,20 +118,20 @@ func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record)
 	defer s.forget(id)
 	version := newVersion(rec.Owner)
 	value := encode(version, rec)
-	compared := 0
+	last := versionSize - 1
 	if rec.Owner != "" {
-		compared = ownerSize + len(rec.Owner)
+		last = headSize + len(rec.Owner) - 1
 		if ownerTag(rec.Owner) != byte(rec.Version) {
 			if err := s.index(ctx, rec.Owner, id, rec.Expires); err != nil {
 				return 0, err
 			}
-			compared = 0
+			last = versionSize - 1
 		}
 	}
-	err := s.swap(ctx, id, rec, value, compared)
+	err := s.swap(ctx, id, rec, value, last)
 	if err == errUnindexed {
 		if err = s.index(ctx, rec.Owner, id, rec.Expires); err == nil {
-			err = s.swap(ctx, id, rec, value, 0)
+			err = s.swap(ctx, id, rec, value, versionSize-1)
 		}
 	}
 	if err != nil {
@@ -141,11 +141,11 @@ func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record)
 }
 
 // swap replaces the value of id. It returns errUnindexed, and writes nothing, if
-// the index is not known to have what the record needs; compared is as
-// updateScript takes it.
-func (s *Store) swap(ctx context.Context, id sessions.ID, rec sessions.Record, value string, compared int) error {
+// the index is not known to have what the record needs; last is as updateScript
+// takes it.
+func (s *Store) swap(ctx context.Context, id sessions.ID, rec sessions.Record, value string, last int) error {
 	n, err := s.run(ctx, updateScript, id, bytesOf(rec.Version), value,
-		decimal(lastMilli(rec.Expires)), decimal(int64(compared)), decimal(dayOf(rec.Expires))).AsInt64()
+		decimal(lastMilli(rec.Expires)), decimal(int64(last)), decimal(dayOf(rec.Expires))).AsInt64()
 	if err != nil {
 		return err
 	}
