@@ -511,7 +511,7 @@ func ExampleNewKeyring() {
 	fmt.Println(err)
 	// Output:
 	// <nil>
-	// sessions: secret 1 has 6 bytes, need at least 32
+	// sessions: secret 1 has 6 bytes, need at least 32; NewSecret or "openssl rand -base64 32" makes one
 }
 
 func ExampleParseKeyring() {

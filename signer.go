@@ -39,6 +39,9 @@ const (
 	minVariety = 8 // different byte values in a secret: random ones have about 30
 )
 
+// makeSecret is the mend where a secret is not one.
+const makeSecret = `NewSecret or "openssl rand -base64 32" makes one`
+
 // NewKeyring makes a ring of secrets, the newest first, such as [NewSecret]
 // returns. It copies them. It refuses fewer than one or more than 16, one of
 // fewer than 32 bytes, one that is plainly not random, and the same twice.
@@ -58,7 +61,7 @@ func NewKeyring(secrets ...[]byte) (*Keyring, error) {
 // around the commas. Its errors are those of [NewKeyring]; none shows a secret.
 func ParseKeyring(s string) (*Keyring, error) {
 	if strings.TrimSpace(s) == "" {
-		return nil, errors.New("sessions: the list of secrets is empty; \"openssl rand -base64 32\" makes one")
+		return nil, errors.New("sessions: the list of secrets is empty; " + makeSecret)
 	}
 	var secrets [][]byte
 	for i, part := range strings.Split(s, ",") {
@@ -66,7 +69,7 @@ func ParseKeyring(s string) (*Keyring, error) {
 		part = strings.NewReplacer("-", "+", "_", "/").Replace(part)
 		secret, err := base64.RawStdEncoding.DecodeString(part)
 		if err != nil || strings.ContainsAny(part, "\r\n") {
-			return nil, fmt.Errorf("sessions: secret %d of the list is not base64", i+1)
+			return nil, fmt.Errorf("sessions: secret %d of the list is not base64; %s", i+1, makeSecret)
 		}
 		secrets = append(secrets, secret)
 	}
@@ -151,7 +154,7 @@ func newRing(secrets [][]byte) (*ring, error) {
 	r := &ring{}
 	for i, secret := range secrets {
 		if len(secret) < minSecret {
-			return nil, fmt.Errorf("secret %d has %d bytes, need at least %d", i+1, len(secret), minSecret)
+			return nil, fmt.Errorf("secret %d has %d bytes, need at least %d; %s", i+1, len(secret), minSecret, makeSecret)
 		}
 		var seen [256]bool
 		variety := 0
@@ -162,7 +165,7 @@ func newRing(secrets [][]byte) (*ring, error) {
 			}
 		}
 		if variety < minVariety {
-			return nil, fmt.Errorf("secret %d has only %d different bytes, which no random one has; make it with NewSecret or \"openssl rand -base64 32\"", i+1, variety)
+			return nil, fmt.Errorf("secret %d has only %d different bytes, which no random one has; %s", i+1, variety, makeSecret)
 		}
 		for j := range i {
 			if bytes.Equal(secret, secrets[j]) {
