@@ -47,8 +47,8 @@ func declared(t *testing.T) (tests string, files map[string]bool) {
 		switch {
 		case err != nil:
 			return err
-		case d.Name() == "node_modules" || d.Name() == ".git":
-			return fs.SkipDir
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git"):
+			return fs.SkipDir // of a file, it would mean the rest of its directory
 		case !strings.HasSuffix(path, ".go"):
 			return nil
 		}
