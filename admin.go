@@ -73,6 +73,16 @@ func (m *core) list(ctx context.Context, owner string, yield func(listed, error)
 		snap, reason, err := m.read(id, rec, data, now)
 		switch reason {
 		case ReasonNone:
+			// A seal holds the data, not Record.Owner: who writes the store could
+			// have one user's session listed for another.
+			whose, failed := m.ownerOf(data)
+			if failed != nil {
+				err = fmt.Errorf("sessions: session %v: %w", id, failed)
+				break
+			}
+			if m.owner != nil && whose != owner {
+				continue
+			}
 			l.data = data
 			l.created, l.used, l.expires = time.Unix(snap.created, 0), m.lastUse(snap, now), time.Unix(snap.expires, 0)
 		case ReasonExpired:

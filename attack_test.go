@@ -428,3 +428,55 @@ func TestCookiesOfUnknownKeysHideNothing(t *testing.T) {
 		}, append(lines, "__Host-session="+b.cookie())...)
 	})
 }
+
+// Fixation by a cookie of another library: the id of an adopted session is drawn
+// as any other, so that who knows the foreign cookie, or has planted his own, does
+// not know the id, and cannot adopt his way into the same session.
+func TestAdoptedSessionHasAnIDThatTheForeignCookieDoesNotGive(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		calls := 0
+		s := importing(t, m, &calls, fromLegacy)
+		adopt := func() (b *browser, id string) {
+			b = s.browser()
+			b.cookies["legacy"] = "ada"
+			b.do(func(s *session) { id = s.ID() })
+			return b, id
+		}
+		victim, first := adopt()
+		attacker, second := adopt()
+		if first == second || victim.cookie() == attacker.cookie() {
+			t.Error("got one session of two adoptions, want two")
+		}
+		victim.do(func(s *session) { s.Data.Role = "admin" })
+		if data, _ := attacker.peek(); data.UserID != 42 || data.Role != "" {
+			t.Errorf("got %+v in the other session, want nothing of the first", data)
+		}
+	})
+}
+
+// A store that is written to by somebody else: Record.Owner is not sealed, so
+// he can name himself there, and would read in his own list what he cannot open.
+func TestASealedSessionIsListedForItsOwnOwnerAlone(t *testing.T) {
+	store := new(sessions.MemoryStore)
+	s := newSite(t, mode{encrypt: true}, func(c *config) {
+		c.Store = store
+		c.Owner = func(d *AppSession) string { return d.Name }
+	})
+	b := s.browser()
+	var id sessions.ID
+	b.do(func(s *session) { s.Data = AppSession{Name: "ada", Extra: map[string]string{"from": "Paris"}} })
+	for at := range store.Owned(t.Context(), "ada") {
+		id = at
+	}
+	rec, err := store.Load(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Owner = "mallory"
+	if _, err := store.Update(t.Context(), id, rec); err != nil {
+		t.Fatal(err)
+	}
+	for info, err := range s.mgr.Sessions(t.Context(), "mallory") {
+		t.Errorf("got %+v and %v in mallory's list, want nothing", info.Data, err)
+	}
+}

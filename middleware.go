@@ -192,6 +192,9 @@ func (x *exchange) opened() *state {
 	if s == nil {
 		s = x.open()
 		x.sess.Store(s)
+		if x.ended.Load() { // see finish
+			s.end(true)
+		}
 	}
 	return s
 }
@@ -299,6 +302,12 @@ func (x *exchange) finish(returned bool) {
 	s := x.sess.Load()
 	switch {
 	case s == nil:
+		// A goroutine may open the session now: either it sees that the request
+		// has ended, or this sees the session.
+		x.ended.Store(true)
+		if s = x.sess.Load(); s != nil {
+			s.end(true)
+		}
 	case !returned, x.writer.phase == failed && s.destroyedSince():
 		x.abort(s)
 		s.end(true)

@@ -13,7 +13,10 @@ import (
 	"go/token"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,6 +160,67 @@ func TestCaughtPanicsShowNoValue(t *testing.T) {
 			for _, e := range s.events.all {
 				hidden(t, "an event", fmt.Sprintf("%v %+v %#v", e, e, e), cookie)
 			}
+		})
+	}
+}
+
+// A blabber has an encoding of its own, whose errors show what it works on.
+type blabber struct{ S string }
+
+func (b blabber) MarshalText() ([]byte, error) {
+	if strings.HasPrefix(b.S, "unwritable") {
+		return nil, fmt.Errorf("cannot write %q", b.S)
+	}
+	return []byte(b.S), nil
+}
+
+func (b *blabber) UnmarshalText(text []byte) error {
+	if b.S = string(text); strings.HasPrefix(b.S, "unreadable") {
+		return fmt.Errorf("cannot read %q", b.S)
+	}
+	return nil
+}
+
+// What a type's own codec says of its value stays out of answers, events and logs,
+// on the way into the store and out of it.
+func TestErrorsOfATypesOwnCodecShowNoValue(t *testing.T) {
+	type account struct{ B blabber }
+	for _, value := range []string{"unwritable " + secretName, "unreadable " + secretName} {
+		eachMode(t, func(t *testing.T, m mode) {
+			logger, text := logged()
+			var heard []error
+			c := sessions.Config[account]{
+				Keys: newKeys(t), Encrypt: m.encrypt, Logger: logger,
+				OnEvent: func(_ context.Context, e sessions.Event) { heard = append(heard, e.Err) },
+				ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+					http.Error(w, err.Error(), http.StatusInternalServerError)
+				},
+			}
+			if m.hasStore() {
+				c.Store = m.store()
+			}
+			mgr, err := sessions.New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			handler := mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if s := sessions.Get[account](r.Context()); r.Method == "POST" {
+					s.Data.B.S = value
+				}
+			}))
+			post := httptest.NewRecorder()
+			handler.ServeHTTP(post, httptest.NewRequest("POST", "/", nil))
+			get := httptest.NewRequest("GET", "/", nil)
+			for _, c := range post.Result().Cookies() {
+				get.AddCookie(c)
+			}
+			handler.ServeHTTP(httptest.NewRecorder(), get)
+			if len(heard) == 0 || heard[len(heard)-1] == nil {
+				t.Fatalf("%q: got the events %v, want one that says why", value, heard)
+			}
+			hidden(t, "the answer", post.Body.String())
+			hidden(t, "the log", text())
+			hidden(t, "an event", fmt.Sprint(heard))
 		})
 	}
 }

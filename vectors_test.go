@@ -450,7 +450,10 @@ func wireKeyOf(secret []byte, mode, cookie string) (k wireKey) {
 
 // xaes is XAES-256-GCM for a nonce that begins with n; it draws the rest of the
 // nonce and puts it in front.
-func xaes(key, n []byte) cipher.AEAD {
+func xaes(key, n []byte) cipher.AEAD { return xaesWith(cipher.NewGCMWithRandomNonce, key, n) }
+
+// xaesWith is xaes with a way to make AES-GCM.
+func xaesWith(gcm func(cipher.Block) (cipher.AEAD, error), key, n []byte) cipher.AEAD {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		panic(err)
@@ -476,7 +479,7 @@ func xaes(key, n []byte) cipher.AEAD {
 	if err != nil {
 		panic(err)
 	}
-	aead, err := cipher.NewGCMWithRandomNonce(derived)
+	aead, err := gcm(derived)
 	if err != nil {
 		panic(err)
 	}

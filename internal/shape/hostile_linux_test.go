@@ -31,6 +31,11 @@ type (
 		M map[string]int `msgpack:"ma"`
 		S string         `msgpack:"s"`
 	}
+	embeds struct{ Hidden }
+	Hidden struct {
+		N  uint8
+		At time.Time
+	}
 )
 
 // The corpus: bytes that kill, or deceive, a program that hands them to msgpack,
@@ -61,6 +66,8 @@ var corpus = []struct {
 	{"2^64-1 in a signed", "81a161cfffffffffffffffff", "", []reflect.Type{typ[int64](), typ[int]()}},
 	{"2^32 in an int32", "81a161cf0000000100000000", "", []reflect.Type{typ[int32](), typ[uint32]()}},
 	{"duplicate key", "82a16101a16102", "", []reflect.Type{typ[int]()}},
+	{"an embedded struct under its own name, with 300 in a uint8", "81a648696464656e81a14ecd012c", "", []reflect.Type{reflect.TypeFor[embeds]()}},
+	{"an embedded struct under its own name, with a nil time", "81a648696464656e81a24174c0", "", []reflect.Type{reflect.TypeFor[embeds]()}},
 	{"trailing bytes", "81a16105deadbeef", "", []reflect.Type{typ[int]()}},
 	{"array for a struct", "9105", "", anyType},
 	{"nil as a key", "81c005", "", anyType},
