@@ -162,9 +162,7 @@ func (p *plan) append(b []byte, data any) (_ []byte, err error) {
 		encoded = p.shape.Sort(encoded)
 	}
 	b = append(b, encoded...)
-	if cap(e.buf) <= maxPooled {
-		encoders.Put(e)
-	}
+	e.put()
 	return b, nil
 }
 
@@ -200,6 +198,13 @@ func (p *plan) decode(data any, b []byte, trusted bool) (err error) {
 	return nil
 }
 
+// put gives e back, unless it holds too much.
+func (e *encoder) put() {
+	if cap(e.buf) <= maxPooled {
+		encoders.Put(e)
+	}
+}
+
 func (p *plan) decodeNew(b []byte) (any, error) {
 	data := p.new()
 	return data, p.decode(data, b, false)
@@ -217,8 +222,9 @@ func (p *plan) hash(data any) uint64 {
 		return p.shape.Hash(value(data))
 	}
 	e := encoders.Get().(*encoder)
-	defer encoders.Put(e)
-	return e.hashMsgp(data.(shape.Msgp))
+	sum := e.hashMsgp(data.(shape.Msgp))
+	e.put()
+	return sum
 }
 
 // hashMsgp is the same for each value that cannot be encoded: if it was there
