@@ -313,10 +313,12 @@ func (s *state) refresh(ctx context.Context, how flushing) error {
 	}
 	err := s.m.store.Touch(ctx, base.ID, ends)
 	s.mu.Lock()
-	touched := *s.base
-	touched.ends = ends // also if that failed: once in a request is enough
-	s.base = &touched
-	s.oldKey = oldKey && !reissue
+	if s.base == base { // no Destroy or Reset came in between
+		touched := *base
+		touched.ends = ends // also if that failed: once in a request is enough
+		s.base = &touched
+		s.oldKey = oldKey && !reissue
+	}
 	s.mu.Unlock()
 	switch {
 	case errors.Is(err, ErrNotFound):

@@ -608,3 +608,39 @@ func TestCodecPromotedFromAnUnexportedFieldIsRefused(t *testing.T) {
 	type holder struct{ F lostField }
 	refused(t, newOf[holder](t), "holder.F", "Count")
 }
+
+func TestResetWhileAUseIsNotedBeginsASessionOfItsOwn(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			b.do(func(x *session) { x.Data.UserID = 1 })
+			before := s.store.live()[0]
+			b.do(func(x *session) {
+				done := make(chan bool)
+				s.store.hook(func(op string, _ sessions.ID) error {
+					if op == "Touch" {
+						go func() { x.Reset(); close(done) }()
+						synctest.Wait() // until it waits for the Save
+					}
+					return nil
+				}, nil)
+				if err := x.Save(context.Background()); err != nil {
+					t.Error(err)
+				}
+				<-done
+				if x.ID() == before.String() || x.ID() == (sessions.ID{}).String() {
+					t.Errorf("got the id %q, want one of the new session's own", x.ID())
+				}
+				x.Data.UserID = 2
+			})
+			live := s.store.live()
+			if len(live) != 1 || live[0] == before || live[0] == (sessions.ID{}) {
+				t.Errorf("got the records %v, want the new session's alone", live)
+			}
+			if got, reason := b.peek(); reason != sessions.ReasonNone || got.UserID != 2 {
+				t.Errorf("got user %d, %q, want the new session", got.UserID, reason)
+			}
+		})
+	})
+}
