@@ -1244,6 +1244,55 @@ func TestAGeneratedCodecIsUsed(t *testing.T) {
 	}
 }
 
+// A genPlain has a generated codec and no maps; reflected is what it was before
+// its code was generated.
+type (
+	genPlain struct {
+		UserID int    `msg:"uid"`
+		Name   string `msg:"name"`
+	}
+	reflected struct {
+		UserID int    `msgpack:"uid"`
+		Name   string `msgpack:"name"`
+	}
+)
+
+func (z *genPlain) MarshalMsg(b []byte) ([]byte, error) {
+	o := genAppendInt(genAppendString(append(b, 0x82), "uid"), z.UserID)
+	return genAppendString(genAppendString(o, "name"), z.Name), nil
+}
+
+func (z *genPlain) UnmarshalMsg(b []byte) (o []byte, err error) {
+	var s genSession
+	o, err = s.UnmarshalMsg(b)
+	z.UserID, z.Name = s.UserID, s.Name
+	return o, err
+}
+
+func TestASessionFromBeforeItsCodecWasGeneratedIsNotRewrittenByARead(t *testing.T) {
+	for name, store := range map[string]sessions.Store{"cookie": nil, "store": newPlainStore()} {
+		for _, encrypt := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " encrypted ", encrypt), func(t *testing.T) {
+				old := newTypedSite(t, sessions.Config[reflected]{Store: store, Encrypt: encrypt})
+				old.set(reflected{UserID: 1 << 40, Name: strings.Repeat("long", 10)})
+				s := succeed(t, old, sessions.Config[genPlain]{Encrypt: encrypt})
+				writes := uint64(0)
+				if s.store != nil {
+					writes = s.store.version
+				}
+				res := s.do(func(x *sessions.Session[genPlain]) {
+					if x.Data.UserID != 1<<40 || x.IsNew() {
+						t.Errorf("got %+v, %q, want the session", x.Data, x.Reason())
+					}
+				})
+				if len(res.setCookies()) > 0 || s.store != nil && s.store.version != writes {
+					t.Errorf("got %q, want no write by a read", res.setCookies())
+				}
+			})
+		}
+	}
+}
+
 func TestAGeneratedCodecMergesByField(t *testing.T) {
 	s := newTypedSite(t, sessions.Config[genSession]{Store: newPlainStore()})
 	s.set(genSession{UserID: 1, Counts: map[string]int{"a": 1}})

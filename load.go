@@ -85,13 +85,13 @@ type idCookie struct {
 	asked            bool // the store was asked for it
 }
 
-// load looks for the session's id in the cookies of r and for its record in the
+// load looks for the session's id in the cookies and for its record in the
 // store.
-func (x *exchange) load(r *http.Request) error {
+func (x *exchange) load() error {
 	m := x.m
 	keys := m.signing()
 	var found [maxCandidates]string
-	values, came := m.candidates(r.Header, keys, &found)
+	values, came := m.candidates(x.req.Header, keys, &found)
 	if !came {
 		return nil
 	}
@@ -281,7 +281,7 @@ func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (
 	snap.flashes = flashes
 	trusted := authentic && int(snap.schema) == m.codec.version && snap.shape == m.codec.shape.Fingerprint()
 	if snap.kept, reason, err = m.codec.load(data, int(snap.schema), rest, trusted); err == nil {
-		snap.hash = m.codec.loadedHash(data, snap.kept, trusted)
+		snap.hash = m.codec.hash(data)
 	}
 	return reason, err
 }
@@ -292,7 +292,7 @@ func (s *state) openCookie() (Reason, error) {
 	m := s.m
 	keys := m.signing()
 	var found [maxCandidates]string
-	values, came := m.candidates(s.x.inside.Header, keys, &found)
+	values, came := m.candidates(s.x.req.Header, keys, &found)
 	if s.came = came; !came {
 		return ReasonNoCookie, nil
 	}
@@ -374,7 +374,7 @@ func (s *state) adopt() {
 	ok, err := false, error(nil)
 	func() {
 		defer caught(&err, "Config.Import")
-		data, ok = s.m.importer(s.x.inside.WithContext(s.x.Context)) // in which the session cannot be asked for
+		data, ok = s.m.importer(s.x.req)
 	}()
 	if err != nil {
 		s.event(Event{Kind: EventRefused, Reason: ReasonUndecodable, Err: err})

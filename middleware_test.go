@@ -1163,3 +1163,41 @@ func TestConfigMayBeUsedAgain(t *testing.T) {
 }
 
 type textKey struct{}
+
+func TestWhatAHandlerMakesOfItsRequestChangesNoSession(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		calls := 0
+		s := importing(t, m, &calls, fromLegacy)
+		stripped := func(user int) http.HandlerFunc {
+			return func(_ http.ResponseWriter, r *http.Request) {
+				r.Header = http.Header{} // such as for a request to another server
+				if got := sessions.Get[AppSession](r.Context()).Data.UserID; got != user {
+					t.Errorf("got user %d, want %d, whose cookie came", got, user)
+				}
+			}
+		}
+		b := s.browser()
+		b.cookies["legacy"] = "ada"
+		res := b.serve(stripped(42))
+		if len(gone(res.Header["Set-Cookie"], "legacy")) != 1 {
+			t.Errorf("got %q, want the old cookie expired", res.Header["Set-Cookie"])
+		}
+		b.serve(stripped(42))
+	})
+}
+
+func TestASessionMayBeAskedForWhileTheHandlerReadsAForm(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) { // for the race detector
+		calls := 0
+		s := importing(t, m, &calls, fromLegacy)
+		b := s.browser()
+		b.cookies["legacy"] = "ada"
+		b.serve(func(_ http.ResponseWriter, r *http.Request) {
+			ctx, done := r.Context(), make(chan bool)
+			go func() { sessions.Get[AppSession](ctx); close(done) }()
+			_ = r.FormValue("q")
+			r.Body = http.NoBody
+			<-done
+		})
+	})
+}

@@ -84,7 +84,7 @@ func aboutContent(name string) bool {
 
 // contentOf returns what h says of the content, nil if nothing.
 func contentOf(h http.Header) (content http.Header) {
-	if len(h) == 0 { // as it is before the handler: 15 ns less than a loop that finds nothing
+	if len(h) == 0 { // as it mostly is before the handler: even a loop over nothing shows
 		return nil
 	}
 	for name, lines := range h {
@@ -172,7 +172,7 @@ func (x *exchange) place(h http.Header) {
 	}
 	if x.importsEnd {
 		for _, c := range x.m.importGone {
-			if _, err := x.inside.Cookie(c.Name); err == nil {
+			if _, err := x.req.Cookie(c.Name); err == nil {
 				put(c.String())
 			}
 		}
