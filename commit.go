@@ -88,7 +88,8 @@ func (s *state) saveBefore(ctx context.Context) error {
 	if s.m.store == nil && sendable {
 		return s.rehearse()
 	}
-	return s.flush(ctx, flushing{sendable: sendable, pinned: !sendable, proof: true})
+	within := func() (context.Context, context.CancelFunc) { return ctx, func() {} }
+	return s.flush(within, flushing{sendable: sendable, pinned: !sendable, proof: true})
 }
 
 // rehearse reports what a commit in cookie mode would.
@@ -118,8 +119,9 @@ type flushing struct {
 }
 
 // flush brings the session to where it is kept, and readies its cookie. The gate
-// is held.
-func (s *state) flush(ctx context.Context, how flushing) error {
+// is held. within gives the time that it has, for which a session that was only
+// read needs no timer.
+func (s *state) flush(within func() (context.Context, context.CancelFunc), how flushing) error {
 	s.mu.Lock()
 	s.clear()
 	s.seen = s.acts
@@ -127,10 +129,13 @@ func (s *state) flush(ctx context.Context, how flushing) error {
 	idle, kept, base, seen := s.idle(), s.keptAsIs(how), s.base, look{epoch: s.epoch}
 	s.mu.Unlock()
 	seen.hash = s.hashSince(base)
-	if idle && seen.hash == base.hash { // as most are
-		if kept {
-			return nil
-		}
+	same := idle && seen.hash == base.hash // as most are
+	if same && kept {
+		return nil
+	}
+	ctx, cancel := within()
+	defer cancel()
+	if same {
 		return s.refresh(ctx, how)
 	}
 	if err := s.bury(ctx, how.sendable); err != nil || s.over() {

@@ -219,10 +219,10 @@ func (x *exchange) commit(hijack bool) error {
 	pinned := hijack || x.timedOut()
 	h := x.writer.inner.Header()
 	x.addVary(h)
-	err := s.run(func(ctx context.Context) error {
+	err := s.run(func() error {
 		// What a Save has stored before needs its cookie whatever comes of this.
 		defer x.place(h)
-		err := s.flush(ctx, flushing{leaving: true, sendable: true, pinned: pinned})
+		err := s.flush(s.outlive, flushing{leaving: true, sendable: true, pinned: pinned})
 		if pinned && err == nil && x.line != "" {
 			s.queue(Event{Kind: EventLate, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
 		}
@@ -239,18 +239,20 @@ func (x *exchange) commit(hijack bool) error {
 // late stores what the handler changed after the headers had left, or says that
 // it cannot.
 func (x *exchange) late(s *state) {
-	_ = s.run(func(ctx context.Context) error { return s.flush(ctx, flushing{leaving: true, pinned: true}) })
+	_ = s.run(func() error { return s.flush(s.outlive, flushing{leaving: true, pinned: true}) })
 }
 
 // abort carries out a Destroy, or that half of a Reset, after a panic, and what
 // a Save has stored before gets its cookie.
 func (x *exchange) abort(s *state) {
 	x.sent.Store(true)
-	_ = s.run(func(ctx context.Context) error {
+	_ = s.run(func() error {
 		s.mu.Lock()
 		s.sent = true
 		s.seen = s.acts
 		s.mu.Unlock()
+		ctx, cancel := s.outlive()
+		defer cancel()
 		if x.writer.phase != open {
 			return s.bury(ctx, false)
 		}
@@ -261,16 +263,17 @@ func (x *exchange) abort(s *state) {
 	})
 }
 
-// run calls f under the gate, in the time of a commit, and tells what comes of
-// it. It returns what ErrorHandler must answer.
-func (s *state) run(f func(context.Context) error) error {
+// run calls f under the gate, and tells what comes of it. It returns what
+// ErrorHandler must answer.
+func (s *state) run(f func() error) error {
 	defer s.emit()
-	ctx, cancel := s.m.outlive(s.x)
-	defer cancel()
 	s.x.gate.enter()
 	defer s.x.gate.leave()
-	return s.outcome(f(ctx))
+	return s.outcome(f())
 }
+
+// outlive gives the time of a commit.
+func (s *state) outlive() (context.Context, context.CancelFunc) { return s.m.outlive(s.x) }
 
 // outcome turns the errors that the visitor does not see into events, and
 // returns those that ErrorHandler answers.
