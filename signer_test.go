@@ -837,9 +837,6 @@ func TestSealingIsXAES256GCM(t *testing.T) {
 // nonces, texts and associated data that a SHAKE128 of nothing gives.
 func TestSealingIsXAES256GCMForTenThousandMessages(t *testing.T) {
 	t.Parallel()
-	if fips140.Enforced() {
-		t.Skip("FIPS 140-3 lets nobody choose the nonce to seal with, which a known answer needs")
-	}
 	const want = "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939"
 	source, sum := sha3.NewSHAKE128(), sha3.NewSHAKE128()
 	draw := func(n int) []byte {
@@ -851,7 +848,11 @@ func TestSealingIsXAES256GCMForTenThousandMessages(t *testing.T) {
 		key, nonce := draw(32), draw(24)
 		text := draw(int(draw(1)[0]))
 		aad := draw(int(draw(1)[0]))
-		sealed := xaesWith(cipher.NewGCM, key, nonce[:12]).Seal(nil, nonce[12:], text, aad)
+		var sealed []byte
+		// FIPS 140-3 lets nobody choose a nonce, which a known answer needs.
+		fips140.WithoutEnforcement(func() {
+			sealed = xaesWith(cipher.NewGCM, key, nonce[:12]).Seal(nil, nonce[12:], text, aad)
+		})
 		_, _ = sum.Write(sealed)
 		opened, err := sessions.SealingKey(key, nonce[:12]).Open(nil, nil, append(nonce[12:], sealed...), aad)
 		if err != nil || !bytes.Equal(opened, text) {
