@@ -147,8 +147,9 @@ type exchange struct {
 	arrived *arrival  // store mode, with a cookie of our name
 	vary    [1]string // for the header, without an allocation of its own
 
-	importsEnd bool   // the cookies that expire ImportCookies are to go with the headers; the gate guards
-	line       string // both this and the Set-Cookie that is
+	// What is to go with the headers. The gate guards both.
+	importsEnd bool   // the cookies that expire ImportCookies
+	line       string // the Set-Cookie of the session
 }
 
 // Format prints no more than whose context it is, under every verb: the line

@@ -5,28 +5,15 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/internal/testreadme"
 	"github.com/typedsessions/sessions/stores/filestore"
 )
 
-func TestREADMEShowsTheProgramThatIsCompiled(t *testing.T) {
-	source, err := os.ReadFile("example_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := strings.NewReplacer("package filestore_test", "package main", "func Example()", "func main()").Replace(string(source))
-	if !strings.Contains(string(readme), "```go\n"+program+"```\n") {
-		t.Errorf("README.md does not show, as one block of go:\n%s", program)
-	}
-}
+func TestREADMEShowsTheProgramThatIsCompiled(t *testing.T) { testreadme.ShowsExample(t) }
 
 func ExampleStore_Sweep() {
 	dir, _ := os.MkdirTemp("", "sessions-")
