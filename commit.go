@@ -13,8 +13,7 @@ import (
 // of the request may go on.
 type change struct {
 	epoch           int32
-	id              ID        // that the session is to have
-	identity        *identity // the same, nil if it is that of a cookie that came
+	identity        *identity // that the session is to have; nil: that of base, a cookie
 	life            life
 	moved           bool
 	prolonged       bool
@@ -232,9 +231,16 @@ func (s *state) take(c *change, seen look, now time.Time, pinned bool) {
 	}
 	if c.dirty() {
 		s.begin(now)
-		c.id = s.draw()
+		s.draw()
 		c.identity, c.life = s.id, s.life
 	}
+}
+
+func (c *change) id() ID {
+	if c.identity == nil {
+		return c.base.ID
+	}
+	return c.identity.id
 }
 
 func (c *change) dirty() bool {
@@ -454,7 +460,7 @@ func (s *state) cookieOf(v *version, c *change, now time.Time) (line string, h h
 	keys := s.m.signing()
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	b := appendFlashes(h.append(keys.appendPrefix((*buf)[:0], s.m.form.format), c.id), v.flashes)
+	b := appendFlashes(h.append(keys.appendPrefix((*buf)[:0], s.m.form.format), c.id()), v.flashes)
 	if *buf, err = s.m.codec.encode(b, v.data); err != nil {
 		*buf = b
 		return "", h, err
@@ -469,7 +475,7 @@ func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
 		return err
 	}
 	s.x.line = line
-	s.settle(c, v, &snapshot{header: h, ID: c.id, flashes: v.flashes})
+	s.settle(c, v, &snapshot{header: h, ID: c.id(), flashes: v.flashes})
 	return nil
 }
 

@@ -70,25 +70,24 @@ func (m *core) ownerOf(data any) (owner string, err error) {
 // first already is not believed for ever.
 const maxDraws = 3
 
-// create stores a record under c.id, and under another id if that is taken.
+// create stores a record under the id of c, and under another if that is taken.
 func (s *state) create(ctx context.Context, c *change, v *version) (*snapshot, error) {
 	for draws := 1; ; draws++ {
-		rec, snap, err := s.m.recordOf(c.id, v, time.Now())
+		rec, snap, err := s.m.recordOf(c.id(), v, time.Now())
 		if err != nil {
 			return snap, err
 		}
-		snap.version, err = s.m.store.Create(ctx, c.id, rec)
+		snap.version, err = s.m.store.Create(ctx, c.id(), rec)
 		switch {
 		case err == nil:
 			return snap, nil
 		case errors.Is(err, ErrExists) && draws < maxDraws:
 			c.identity = s.m.newIdentity()
-			c.id = c.identity.id
 			continue
 		case !errors.Is(err, ErrExists):
-			s.undo(ctx, c.id) // it may have been stored all the same
+			s.undo(ctx, c.id()) // it may have been stored all the same
 		}
-		return snap, &storeError{"create", c.id, err}
+		return snap, &storeError{"create", c.id(), err}
 	}
 }
 
@@ -108,7 +107,7 @@ func (s *state) undo(ctx context.Context, id ID) {
 func (s *state) replace(ctx context.Context, c *change, v *version) (*snapshot, *version, error) {
 	id, expected, began := c.base.ID, c.base.version, time.Now()
 	for try := 0; ; try++ {
-		rec, snap, err := s.m.recordOf(c.id, v, time.Now())
+		rec, snap, err := s.m.recordOf(c.id(), v, time.Now())
 		if err != nil {
 			return snap, v, err
 		}
@@ -166,7 +165,7 @@ func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *ve
 		} else {
 			err = &storeError{"delete", old, err}
 		}
-		s.undo(ctx, c.id)
+		s.undo(ctx, c.id())
 		return snap, v, err
 	}
 }
@@ -174,7 +173,7 @@ func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *ve
 // overwrite brings a merged version to the new record, which nobody else has a
 // cookie for; if it was revoked already, the session is gone.
 func (s *state) overwrite(ctx context.Context, c *change, v *version, expected uint64) (*snapshot, error) {
-	id := c.id
+	id := c.id()
 	rec, snap, err := s.m.recordOf(id, v, time.Now())
 	if err != nil {
 		return snap, err
