@@ -159,11 +159,8 @@ func (p *plan) append(b []byte, data any) (_ []byte, err error) {
 		return nil, fmt.Errorf("cannot be encoded (%T)", err)
 	}
 	encoded := e.buf
-	if err := p.shape.Check(encoded); err != nil {
-		if errors.Is(err, shape.ErrCost) {
-			return nil, fmt.Errorf("%w: loading it again %v; keep less in the session", ErrTooLarge, err)
-		}
-		return nil, fmt.Errorf("could not be loaded again: %w", err)
+	if err := p.loadable(data, encoded); err != nil {
+		return nil, err
 	}
 	if p.shape.HasMaps() {
 		encoded = p.shape.Sort(encoded)
@@ -171,6 +168,21 @@ func (p *plan) append(b []byte, data any) (_ []byte, err error) {
 	b = append(b, encoded...)
 	e.recycle()
 	return b, nil
+}
+
+// loadable says whether encoded, which was made of data, could be loaded again.
+func (p *plan) loadable(data any, encoded []byte) error {
+	if p.shape.Vouches(value(data), len(encoded)) {
+		return nil
+	}
+	switch err := p.shape.Check(encoded); {
+	case err == nil:
+		return nil
+	case errors.Is(err, shape.ErrCost):
+		return fmt.Errorf("%w: loading it again %v; keep less in the session", ErrTooLarge, err)
+	default:
+		return fmt.Errorf("could not be loaded again: %w", err)
+	}
 }
 
 // decode fills data, a pointer to a zero value of the plan's type. Bytes that

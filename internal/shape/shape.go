@@ -28,6 +28,7 @@ type Shape struct {
 	hasMaps     bool
 	hasCodecs   bool
 	fingerprint uint32
+	voucher     voucher
 }
 
 type kind uint8
@@ -99,6 +100,9 @@ func Of(t reflect.Type) (*Shape, error) {
 	h := sha256.New()
 	describe(h.Write, s.root)
 	s.fingerprint = binary.BigEndian.Uint32(h.Sum(nil))
+	if s.voucher.weigh(s.root, 0, nil, false); s.msgp {
+		s.voucher.weight = unknown
+	}
 	return s, nil
 }
 

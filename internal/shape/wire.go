@@ -450,12 +450,15 @@ func (r *reader) instant() error {
 	case 12:
 		nanos, secs = uint64(binary.BigEndian.Uint32(b)), binary.BigEndian.Uint64(b[4:])
 	}
-	if nanos > 999_999_999 || int64(secs) < -62135596800 || int64(secs) > 253402300799 {
+	if nanos > 999_999_999 || !storable(int64(secs)) {
 		return errRange
 	}
 	r.i += 2 + size
 	return nil
 }
+
+// storable says whether a time, in seconds since 1970, is of the years 1 to 9999.
+func storable(secs int64) bool { return secs >= -62135596800 && secs <= 253402300799 }
 
 // skip reads over one value of any kind without recursion. Extensions are
 // refused, since msgpack drops the header of one in front of a map and reads
