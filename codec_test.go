@@ -303,6 +303,58 @@ func TestValidateRunsAfterTheTagsAndNamesItsError(t *testing.T) {
 	}
 }
 
+type (
+	upToNine struct {
+		N int `validate:"max=9"`
+	}
+	RuledBase struct {
+		B int `validate:"max=9"`
+	}
+	valued          struct{ N int }
+	ruledEverywhere struct {
+		Free string
+		Seen time.Time
+		Own  int `validate:"max=9"`
+		In   struct {
+			Deep struct {
+				N int `validate:"max=9"`
+			}
+		}
+		First  upToNine
+		Second upToNine
+		To     *upToNine
+		List   []upToNine          `validate:"dive"`
+		Map    map[string]upToNine `validate:"dive"`
+		Valued valued
+		RuledBase
+	}
+)
+
+func (v valued) ValidatorValue() any { return upToNine(v) }
+
+// validator is told of the fields in which there is nothing to check.
+func TestRulesHoldWhereverTheyStand(t *testing.T) {
+	for name, edit := range map[string]func(*ruledEverywhere){
+		"in the struct":            func(x *ruledEverywhere) { x.Own = 10 },
+		"two structs further in":   func(x *ruledEverywhere) { x.In.Deep.N = 10 },
+		"in a struct's field":      func(x *ruledEverywhere) { x.First.N = 10 },
+		"in a second one":          func(x *ruledEverywhere) { x.Second.N = 10 },
+		"behind a pointer":         func(x *ruledEverywhere) { x.To = &upToNine{10} },
+		"in a list":                func(x *ruledEverywhere) { x.List = []upToNine{{1}, {10}} },
+		"in a map":                 func(x *ruledEverywhere) { x.Map = map[string]upToNine{"a": {10}} },
+		"of what a Valuer returns": func(x *ruledEverywhere) { x.Valued.N = 10 },
+		"in an embedded struct":    func(x *ruledEverywhere) { x.B = 10 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTypedSite(t, sessions.Config[ruledEverywhere]{})
+			s.set(ruledEverywhere{Free: "anything", Seen: time.Now(), Own: 9})
+			if res := s.do(func(x *sessions.Session[ruledEverywhere]) { edit(&x.Data) }); res.StatusCode != http.StatusInternalServerError || !errors.Is(s.err, sessions.ErrInvalid) {
+				t.Errorf("got %d, %v, want 500 for ErrInvalid", res.StatusCode, s.err)
+			}
+		})
+	}
+}
+
 // Panics of the application's code.
 
 type (
