@@ -370,21 +370,22 @@ func (f *floor) open(value string) []byte {
 func BenchmarkLayers(b *testing.B) {
 	m := newBench(b, nil).core
 	s := m.signing()
+	sc := s.scratch()
 	data := benchData()
 	encoded, err := m.codec.encode(nil, &data)
 	if err != nil {
 		b.Fatal(err)
 	}
 	body := append(make([]byte, headerSize+1), encoded...)
-	signed := s.appendMAC(append(s.appendPrefix(nil, formatSigned), body...))
+	signed := s.appendMAC(sc, append(s.appendPrefix(nil, formatSigned), body...))
 	sealed := s.appendSealed(s.appendPrefix(nil, formatSealed), body, nil)
 	buf := make([]byte, 0, 1024)
 	for _, layer := range []struct {
 		name string
 		run  func()
 	}{
-		{"sign", func() { s.appendMAC(append(s.appendPrefix(buf[:0], formatSigned), body...)) }},
-		{"open signed", func() { s.verify(signed) }},
+		{"sign", func() { s.appendMAC(sc, append(s.appendPrefix(buf[:0], formatSigned), body...)) }},
+		{"open signed", func() { s.verify(sc, signed) }},
 		{"seal", func() { s.appendSealed(s.appendPrefix(buf[:0], formatSealed), body, nil) }},
 		{"open sealed", func() { s.open(buf[:0], sealed, nil) }},
 		{"check", func() { _ = m.codec.shape.Check(encoded) }},

@@ -357,11 +357,11 @@ func (s *state) reissue(base *snapshot, oldKey bool, how flushing, now time.Time
 		return nil
 	}
 	keys := s.m.signing()
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
-	*buf = append(keys.appendPrefix((*buf)[:0], s.m.form.format), base.kept...)
-	appendTime((*buf)[prefixSize+5:prefixSize+5], now.Unix())
-	line, err := s.m.dataCookie(keys, buf, &base.header, now)
+	sc := keys.scratch()
+	defer keys.put(sc)
+	sc.buf = append(keys.appendPrefix(sc.buf[:0], s.m.form.format), base.kept...)
+	appendTime(sc.buf[prefixSize+5:prefixSize+5], now.Unix())
+	line, err := s.m.dataCookie(keys, sc, &base.header, now)
 	if err != nil {
 		s.queue(Event{Kind: EventFailed, Err: err})
 		return nil
@@ -430,42 +430,42 @@ func (v *version) flashSize() (n int) {
 	return n
 }
 
-// dataCookie returns the Set-Cookie of a session. buf is scratch that begins with
-// the prefix of the value and the body, whose header is h.
-func (m *core) dataCookie(keys *signer, buf *[]byte, h *header, now time.Time) (string, error) {
+// dataCookie returns the Set-Cookie of a session. sc holds the prefix of the
+// value and the body, whose header is h.
+func (m *core) dataCookie(keys *signer, sc *scratch, h *header, now time.Time) (string, error) {
 	start := 0
 	if m.encrypt {
-		body := (*buf)[prefixSize:]
-		start = len(*buf)
-		*buf = keys.appendSealed(append(*buf, (*buf)[:prefixSize]...), body, nil)
+		body := sc.buf[prefixSize:]
+		start = len(sc.buf)
+		sc.buf = keys.appendSealed(append(sc.buf, sc.buf[:prefixSize]...), body, nil)
 	} else {
-		*buf = keys.appendMAC(*buf)
+		sc.buf = keys.appendMAC(sc, sc.buf)
 	}
-	return m.cookie.line(buf, start, secondsTo(h.expires, now), h.lifetime != 0)
+	return m.cookie.line(&sc.buf, start, secondsTo(h.expires, now), h.lifetime != 0)
 }
 
 // idCookie returns the Set-Cookie of an id.
 func (m *core) idCookie(id *identity, l life, now time.Time) (string, error) {
 	keys := m.signing()
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
-	b := appendTime(keys.appendPrefix((*buf)[:0], formatID), l.created)
-	*buf = keys.appendMAC(append(appendTime(b, l.expires), id.secret[:]...))
-	return m.cookie.line(buf, 0, secondsTo(l.expires, now), l.lifetime != 0)
+	sc := keys.scratch()
+	defer keys.put(sc)
+	b := appendTime(keys.appendPrefix(sc.buf[:0], formatID), l.created)
+	sc.buf = keys.appendMAC(sc, append(appendTime(b, l.expires), id.secret[:]...))
+	return m.cookie.line(&sc.buf, 0, secondsTo(l.expires, now), l.lifetime != 0)
 }
 
 // cookieOf returns the Set-Cookie of a version that stays in it.
 func (s *state) cookieOf(v *version, c *change, now time.Time) (line string, h header, err error) {
 	h = s.m.headerOf(v.life, now)
 	keys := s.m.signing()
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
-	b := appendFlashes(h.append(keys.appendPrefix((*buf)[:0], s.m.form.format), c.id()), v.flashes)
-	if *buf, err = s.m.codec.encode(b, v.data); err != nil {
-		*buf = b
+	sc := keys.scratch()
+	defer keys.put(sc)
+	b := appendFlashes(h.append(keys.appendPrefix(sc.buf[:0], s.m.form.format), c.id()), v.flashes)
+	if sc.buf, err = s.m.codec.encode(b, v.data); err != nil {
+		sc.buf = b
 		return "", h, err
 	}
-	line, err = s.m.dataCookie(keys, buf, &h, now)
+	line, err = s.m.dataCookie(keys, sc, &h, now)
 	return line, h, err
 }
 

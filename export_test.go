@@ -24,7 +24,8 @@ func (m *core) padded(n int) string {
 	if err != nil {
 		panic(err)
 	}
-	b := h.append(m.signing().appendPrefix(nil, formatSigned), m.newIdentity().id)
-	b = m.signing().appendMAC(append(append(b, 0x90), data...))
+	keys := m.signing()
+	b := h.append(keys.appendPrefix(nil, formatSigned), m.newIdentity().id)
+	b = keys.appendMAC(keys.scratch(), append(append(b, 0x90), data...))
 	return canonical.EncodeToString(b)
 }

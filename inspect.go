@@ -34,9 +34,13 @@ func openKeys(secrets string) ([]inspect.Key, error) {
 
 // inspect opens a token whose first byte and length are those of the format.
 func (r *ring) inspect(f inspect.Format, name string, token []byte) (inspect.Session, bool) {
+	verify := func(mode string) (body []byte, old, ok bool) {
+		keys := newSigner(r, mode, name, f.First)
+		return keys.verify(keys.scratch(), token)
+	}
 	switch f.First {
 	case formatSigned:
-		if body, _, ok := newSigner(r, "cookie", name, f.First).verify(token); ok {
+		if body, _, ok := verify("cookie"); ok {
 			return inspected(body), true
 		}
 	case formatSealed:
@@ -44,7 +48,7 @@ func (r *ring) inspect(f inspect.Format, name string, token []byte) (inspect.Ses
 			return inspected(body), true
 		}
 	case formatID:
-		if body, _, ok := newSigner(r, "store", name, f.First).verify(token); ok {
+		if body, _, ok := verify("store"); ok {
 			id := hashOf([32]byte(body[10:]))
 			return inspect.Session{Created: readTime(body), Expires: readTime(body[5:]), ID: id.String()}, true
 		}

@@ -6,17 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 )
 
 // maxCandidates bounds the work that cookies of one name cause: a browser sends
 // one, or a few after a change of Domain or Path; an attacker sends thousands.
 const maxCandidates = 16
-
-// scratch holds cookies that are being read or made. What is put back is
-// overwritten, so nothing may keep a part of it.
-var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // candidates finds the cookies of our name that may be authentic: of a length
 // that ours have, and begun as one of our keys begins them. Copies of one cookie
@@ -98,11 +93,11 @@ func (x *exchange) load() error {
 	a := &arrival{reason: ReasonForged}
 	a.claims = a.one[:0]
 	x.arrived = a
-	buf := scratch.Get().(*[]byte)
+	sc := keys.scratch()
 	for _, value := range values {
-		a.claim(keys, buf, value)
+		a.claim(keys, sc, value)
 	}
-	scratch.Put(buf)
+	keys.put(sc)
 	if len(a.claims) == 0 {
 		return nil
 	}
@@ -132,12 +127,12 @@ func (x *exchange) load() error {
 }
 
 // claim notes the id in a cookie if it is authentic.
-func (a *arrival) claim(keys *signer, buf *[]byte, value string) {
+func (a *arrival) claim(keys *signer, sc *scratch, value string) {
 	var ok bool
-	if *buf, ok = appendToken((*buf)[:0], value); !ok {
+	if sc.buf, ok = appendToken(sc.buf[:0], value); !ok {
 		return
 	}
-	body, old, ok := keys.verify(*buf)
+	body, old, ok := keys.verify(sc, sc.buf)
 	if !ok {
 		return
 	}
@@ -300,10 +295,10 @@ func (s *state) openCookie() (Reason, error) {
 	var best header
 	var body []byte
 	ambiguous := false
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
+	sc := keys.scratch()
+	defer keys.put(sc)
 	for _, value := range values {
-		b, old, ok := m.openToken(keys, buf, value)
+		b, old, ok := m.openToken(keys, sc, value)
 		if !ok {
 			continue
 		}
@@ -333,7 +328,7 @@ func (s *state) openCookie() (Reason, error) {
 		return reason, nil
 	}
 	reason, err := m.readBody(s.base, body, s.data, true)
-	s.base.kept = nil // a part of buf
+	s.base.kept = nil // a part of sc
 	if reason != ReasonNone {
 		return reason, err
 	}
@@ -345,16 +340,16 @@ func (s *state) openCookie() (Reason, error) {
 }
 
 // openToken returns the body in a cookie's value if that is authentic. It is
-// a part of buf.
-func (m *core) openToken(keys *signer, buf *[]byte, value string) (body []byte, old, ok bool) {
-	if *buf, ok = appendToken((*buf)[:0], value); !ok {
+// a part of sc.
+func (m *core) openToken(keys *signer, sc *scratch, value string) (body []byte, old, ok bool) {
+	if sc.buf, ok = appendToken(sc.buf[:0], value); !ok {
 		return nil, false, false
 	}
 	if !m.encrypt {
-		return keys.verify(*buf)
+		return keys.verify(sc, sc.buf)
 	}
-	*buf = slices.Grow(*buf, len(*buf)) // the body stands behind the token
-	return keys.open(*buf, *buf, nil)
+	sc.buf = slices.Grow(sc.buf, len(sc.buf)) // the body stands behind the token
+	return keys.open(sc.buf, sc.buf, nil)
 }
 
 // ended says whether a session in a cookie is over.

@@ -51,11 +51,11 @@ func (m *core) sealRecord(id ID, v *version, h header) []byte {
 		return v.appendBody(append(b, formatRecord), h, id)
 	}
 	keys := m.signing()
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
-	*buf = v.appendBody((*buf)[:0], h, id)
-	sealed := make([]byte, 0, prefixSize+nonceSize+len(*buf)+tagSize)
-	return keys.appendSealed(keys.appendPrefix(sealed, formatSealedRecord), *buf, id[:])
+	sc := keys.scratch()
+	defer keys.put(sc)
+	sc.buf = v.appendBody(sc.buf[:0], h, id)
+	sealed := make([]byte, 0, prefixSize+nonceSize+len(sc.buf)+tagSize)
+	return keys.appendSealed(keys.appendPrefix(sealed, formatSealedRecord), sc.buf, id[:])
 }
 
 func (m *core) ownerOf(data any) (owner string, err error) {

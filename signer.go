@@ -210,9 +210,34 @@ const (
 // A signer holds the keys that one Manager derived from one ring.
 type signer struct {
 	ring   *ring
-	macs   []*macKey  // for signed cookies and ids
+	macs   []macKey   // for signed cookies and ids
 	aead   []*sealKey // for sealed cookies, or sealed records
 	starts []string   // how the values of cookies begin, by key
+	pool   sync.Pool  // of *scratch
+}
+
+// A scratch is what it takes to read or to make one value: room for its bytes,
+// and an HMAC of each key of the ring. To set one up costs two blocks of
+// SHA-256, as much as signing itself (BenchmarkLayers/sign).
+type scratch struct {
+	buf  []byte
+	macs []hash.Hash // nil until it is needed
+	sum  [macSize]byte
+}
+
+// scratch returns one from the pool. Nothing may keep a part of it that is put
+// back: the next one who has it overwrites it.
+func (s *signer) scratch() *scratch {
+	if c, ok := s.pool.Get().(*scratch); ok {
+		return c
+	}
+	return &scratch{macs: make([]hash.Hash, len(s.macs))}
+}
+
+func (s *signer) put(c *scratch) {
+	if cap(c.buf) <= maxPooled {
+		s.pool.Put(c)
+	}
 }
 
 // newSigner derives the keys for a cookie name, whose values have the format,
@@ -221,7 +246,7 @@ type signer struct {
 func newSigner(r *ring, mode, cookie string, format byte) *signer {
 	s := &signer{ring: r}
 	for _, secret := range r.secrets {
-		s.macs = append(s.macs, newMACKey(secret.id, expand(secret.prk, "sign\x00"+mode+"\x00"+cookie, 32)))
+		s.macs = append(s.macs, macKey{secret.id, expand(secret.prk, "sign\x00"+mode+"\x00"+cookie, 32)})
 		s.aead = append(s.aead, newSealKey(secret.id, expand(secret.prk, "seal\x00"+mode+"\x00"+cookie, 32)))
 		start := canonical.EncodeToString(append([]byte{format}, secret.id[:]...))
 		s.starts = append(s.starts, start[:prefixSize*8/6]) // the characters that the prefix alone decides
@@ -240,35 +265,22 @@ func (s *signer) begins(value string) bool {
 	return false
 }
 
-// A macKey signs with HMAC-SHA-256. Setting up the state of a key costs two
-// blocks of SHA-256, as much as signing itself (BenchmarkSign), so states are
-// reused.
+// A macKey signs with HMAC-SHA-256.
 type macKey struct {
-	id    keyID
-	pool  sync.Pool // of *macState
-	fresh func() *macState
+	id  keyID
+	key []byte
 }
 
-type macState struct {
-	hash hash.Hash
-	sum  [macSize]byte
-}
-
-func newMACKey(id keyID, key []byte) *macKey {
-	return &macKey{id: id, fresh: func() *macState { return &macState{hash: hmac.New(sha256.New, key)} }}
-}
-
-func (k *macKey) state() *macState {
-	if st, ok := k.pool.Get().(*macState); ok {
-		return st
+// mac returns the MAC of b under a key of the ring. It is a part of c.
+func (s *signer) mac(c *scratch, key int, b []byte) []byte {
+	h := c.macs[key]
+	if h == nil {
+		h = hmac.New(sha256.New, s.macs[key].key)
+		c.macs[key] = h
 	}
-	return k.fresh()
-}
-
-func (st *macState) of(b []byte) []byte {
-	st.hash.Reset()
-	_, _ = st.hash.Write(b) // never fails
-	return st.hash.Sum(st.sum[:0])
+	h.Reset()
+	_, _ = h.Write(b) // never fails
+	return h.Sum(c.sum[:0])
 }
 
 // appendPrefix starts a value of the given format under the newest key.
@@ -277,28 +289,16 @@ func (s *signer) appendPrefix(b []byte, format byte) []byte {
 }
 
 // appendMAC signs all of b with the newest key.
-func (s *signer) appendMAC(b []byte) []byte {
-	k := s.macs[0]
-	st := k.state()
-	b = append(b, st.of(b)...)
-	k.pool.Put(st)
-	return b
-}
+func (s *signer) appendMAC(c *scratch, b []byte) []byte { return append(b, s.mac(c, 0, b)...) }
 
 // verify returns what of b is signed, without prefix and MAC, and whether an
 // older key than the newest did it. b has the right format and length.
-func (s *signer) verify(b []byte) (body []byte, old, ok bool) {
+func (s *signer) verify(c *scratch, b []byte) (body []byte, old, ok bool) {
 	signed, mac := b[:len(b)-macSize], b[len(b)-macSize:]
 	id := keyID(b[1:])
-	for i, k := range s.macs {
+	for i := range s.macs {
 		// Two secrets may share an id, once in four billion pairs: both are tried.
-		if k.id != id {
-			continue
-		}
-		st := k.state()
-		ok = hmac.Equal(st.of(signed), mac)
-		k.pool.Put(st)
-		if ok {
+		if s.macs[i].id == id && hmac.Equal(s.mac(c, i, signed), mac) {
 			return signed[prefixSize:], i > 0, true
 		}
 	}
