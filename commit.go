@@ -83,7 +83,7 @@ func (s *state) saveBefore(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	sendable := !s.x.sent.Load() && !s.x.timedOut()
+	sendable := !s.hasLeft() && !s.x.timedOut()
 	if s.m.store == nil && sendable {
 		return s.rehearse()
 	}
@@ -522,6 +522,6 @@ func (s *state) settle(c *change, v *version, snap *snapshot) {
 		s.moved = true
 	}
 	if !c.stored {
-		s.event(Event{Kind: EventStarted, Reason: s.reason})
+		s.event(Event{Kind: EventStarted, Reason: s.why()})
 	}
 }

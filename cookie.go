@@ -52,6 +52,7 @@ const (
 // A cookieSpec writes and finds one cookie.
 type cookieSpec struct {
 	name           string
+	begin          string // name=
 	path           string // "; Path=/; Domain=…"
 	flags          string // "; HttpOnly; Secure; …"
 	browserSession bool
@@ -88,7 +89,7 @@ func (c Cookie) spec() (cookieSpec, error) {
 	if c.Insecure && c.Partitioned {
 		refuse("Partitioned: browsers refuse it without Secure; drop Insecure")
 	}
-	s := cookieSpec{name: name, path: "; Path=" + path, flags: "; HttpOnly", browserSession: c.BrowserSession}
+	s := cookieSpec{name: name, begin: name + "=", path: "; Path=" + path, flags: "; HttpOnly", browserSession: c.BrowserSession}
 	if c.Domain != "" {
 		s.path += "; Domain=" + strings.TrimPrefix(c.Domain, ".")
 	}
@@ -138,8 +139,7 @@ func (c Cookie) prefixRules(name, path string) (errs []error) {
 // BrowserSession.
 func (s *cookieSpec) line(buf *[]byte, start int, maxAge int64, lasting bool) (string, error) {
 	token, n := (*buf)[start:], len(*buf)
-	b := append(append(*buf, s.name...), '=')
-	b = canonical.AppendEncode(b, token)
+	b := canonical.AppendEncode(append(*buf, s.begin...), token)
 	b = append(b, s.path...)
 	if !s.browserSession || lasting {
 		b = append(b, "; Max-Age="...)
@@ -155,7 +155,7 @@ func (s *cookieSpec) line(buf *[]byte, start int, maxAge int64, lasting bool) (s
 
 // expire returns the Set-Cookie value that removes the cookie.
 func (s *cookieSpec) expire() string {
-	return s.name + "=" + s.path + "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0" + s.flags
+	return s.begin + s.path + "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0" + s.flags
 }
 
 // next returns the value of the first cookie of the name in a line of the Cookie
@@ -163,26 +163,25 @@ func (s *cookieSpec) expire() string {
 // allocates nothing, reads ours among any number of others, and shows values
 // that net/http drops, so that they count as forged.
 func (s *cookieSpec) next(line string) (value, rest string, ok bool) {
-	for len(line) > 0 {
-		var part string
-		part, line, _ = strings.Cut(line, ";")
-		part = trimBlanks(part)
-		if n := len(s.name); len(part) > n && part[n] == '=' && part[:n] == s.name {
-			return part[n+1:], line, true
+	for end := 0; ; {
+		start := strings.Index(line[end:], s.begin)
+		if start < 0 {
+			return "", "", false
+		}
+		start += end
+		end = start + len(s.begin)
+		if before := trimEnd(line[:start]); before == "" || before[len(before)-1] == ';' {
+			value, rest, _ = strings.Cut(line[end:], ";")
+			return trimEnd(value), rest, true
 		}
 	}
-	return "", "", false
 }
 
-// trimBlanks is strings.Trim(s, " \t") without the set that it makes each time:
+// trimEnd is strings.TrimRight(s, " \t") without the set that it makes each time:
 // 25 ns less for three cookies (BenchmarkRequest/F). A line break is no blank:
 // what has one is forged.
-func trimBlanks(s string) string {
-	blank := func(c byte) bool { return c == ' ' || c == '\t' }
-	for s != "" && blank(s[0]) {
-		s = s[1:]
-	}
-	for s != "" && blank(s[len(s)-1]) {
+func trimEnd(s string) string {
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
 		s = s[:len(s)-1]
 	}
 	return s

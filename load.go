@@ -175,7 +175,6 @@ func (x *exchange) open() *state {
 	m := x.m
 	s := m.newSession()
 	s.x, s.m, s.base = x, m, m.none
-	s.sent = x.sent.Load()
 	var err error
 	if m.store != nil {
 		s.reason, err = s.openRecord(x.arrived)

@@ -142,10 +142,10 @@ type exchange struct {
 	inside  http.Request  // with this context
 	sess    atomic.Pointer[state]
 	gate    gate        // held while the session is opened, stored, or changed by an Update
-	sent    atomic.Bool // the headers are leaving
-	ended   atomic.Bool
-	arrived *arrival  // store mode, with a cookie of our name
-	vary    [1]string // for the header, without an allocation of its own
+	sent    atomic.Bool // the headers left before there was a session, see opened
+	ended   atomic.Bool // and the request ended
+	arrived *arrival    // store mode, with a cookie of our name
+	vary    [1]string   // for the header, without an allocation of its own
 
 	// What is to go with the headers. The gate guards both.
 	importsEnd bool   // the cookies that expire ImportCookies
@@ -198,7 +198,12 @@ func (x *exchange) opened() *state {
 	if s == nil {
 		s = x.open()
 		x.sess.Store(s)
-		if x.ended.Load() { // see finish
+		// A request commits and ends without looking further if it has no
+		// session: either it sees this one, or this sees what it has noted.
+		if x.sent.Load() {
+			s.leave()
+		}
+		if x.ended.Load() {
 			s.end(true)
 		}
 	}
@@ -212,10 +217,12 @@ func (x *exchange) timedOut() bool { return errors.Is(x.Err(), context.DeadlineE
 // commit stores the session before the headers leave. hijack, and a deadline
 // that has passed, mean that no new id can reach the browser any more.
 func (x *exchange) commit(hijack bool) error {
-	x.sent.Store(true)
 	s := x.sess.Load()
 	if s == nil {
-		return nil
+		x.sent.Store(true)
+		if s = x.sess.Load(); s == nil {
+			return nil
+		}
 	}
 	pinned := hijack || x.timedOut()
 	h := x.writer.inner.Header()
@@ -246,7 +253,6 @@ func (x *exchange) late(s *state) {
 // abort carries out a Destroy, or that half of a Reset, after a panic, and what
 // a Save has stored before gets its cookie.
 func (x *exchange) abort(s *state) {
-	x.sent.Store(true)
 	_ = s.run(func() error {
 		s.mu.Lock()
 		s.sent = true
@@ -302,7 +308,6 @@ func (s *state) outcome(err error) error {
 
 // finish is what happens when the handler has returned, or has panicked.
 func (x *exchange) finish(returned bool) {
-	defer x.ended.Store(true)
 	if returned && x.writer.phase == open {
 		_ = x.writer.ready(false)
 	} else if s := x.sess.Load(); s != nil && returned && x.writer.phase == sent {
@@ -311,9 +316,7 @@ func (x *exchange) finish(returned bool) {
 	s := x.sess.Load()
 	switch {
 	case s == nil:
-		// A goroutine may open the session now: either it sees that the request
-		// has ended, or this sees the session.
-		x.ended.Store(true)
+		x.ended.Store(true) // see opened
 		if s = x.sess.Load(); s != nil {
 			s.end(true)
 		}
@@ -345,6 +348,19 @@ func (s *state) destroyedSince() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ending && s.acts != s.failedAt
+}
+
+// leave notes that the headers have left.
+func (s *state) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent = true
+}
+
+func (s *state) hasLeft() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sent
 }
 
 // end closes the session to verbs, but unless forced to not if there were some

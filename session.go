@@ -137,10 +137,11 @@ type state struct {
 	self any // the *Session[T]
 	data any // its *T
 
-	mu     sync.Mutex // guards all below; never held over a store or the application's code
-	reason Reason
-	life   life
-	id     *identity // nil: that of base, or none drawn yet
+	reason Reason // of its beginning
+
+	mu   sync.Mutex // guards all below; never held over a store or the application's code
+	life life
+	id   *identity // nil: that of base, or none drawn yet
 
 	// What the cookie or the store has, core.none unless stored.
 	base   *snapshot
@@ -170,7 +171,9 @@ type state struct {
 	lateProlonged bool
 	lateTold      bool // of the two above, there was an event
 
-	waiting atomic.Bool // whether did has events; written under mu
+	// These are written under mu and read without.
+	waiting   atomic.Bool // did has events
+	restarted atomic.Bool // by Reset
 }
 
 // deeds are what few requests have any of: apart, so that the others do not pay
@@ -275,8 +278,9 @@ func (s *state) draw() ID {
 }
 
 func (s *state) why() Reason {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if s.restarted.Load() {
+		return ReasonReset
+	}
 	return s.reason
 }
 
@@ -312,8 +316,8 @@ func (s *state) summary() string {
 	switch {
 	case s.destroyed:
 		what = "destroyed"
-	case s.reason != ReasonNone:
-		what = "new: " + string(s.reason)
+	case s.why() != ReasonNone:
+		what = "new: " + string(s.why())
 	}
 	return fmt.Sprintf("Session(%s, %s)", s.public(), what)
 }
@@ -444,7 +448,7 @@ func (s *state) destroy(restart bool) {
 	s.visible, d.added, d.consumed, d.steps, d.tried = nil, nil, nil, nil, nil
 	s.moved, s.prolonged, s.imported, s.gone, s.lateMove, s.lateProlonged = false, false, false, false, false, false
 	if restart {
-		s.reason = ReasonReset
+		s.restarted.Store(true)
 		s.id, s.life = nil, life{}
 	}
 	// Data belongs to whoever holds the gate, which may be a commit that is
