@@ -173,7 +173,7 @@ func (s *state) write(ctx context.Context, c *change, now time.Time) (err error)
 	if s.m.store == nil {
 		return s.storeInCookie(c, v, now)
 	}
-	if c.mine, err = s.m.codec.encode(nil, s.data); err != nil {
+	if c.mine, err = s.m.codec.encode(nil, s.data()); err != nil {
 		return err
 	}
 	v.encoded = c.mine
@@ -205,10 +205,10 @@ func (s *state) look() look {
 // hashSince is the hash of Data, which for a new session that nobody has put
 // anything into need not be computed.
 func (s *state) hashSince(base *snapshot) uint64 {
-	if base == s.m.none && s.m.codec.shape.IsZero(value(s.data)) {
+	if base == s.m.none && s.m.codec.shape.IsZero(value(s.data())) {
 		return base.hash
 	}
-	return s.m.codec.hash(s.data)
+	return s.m.codec.hash(s.data())
 }
 
 // take takes down what there is to store, all of it as of one moment: it looks
@@ -250,7 +250,7 @@ func (c *change) dirty() bool {
 // own is the version that a commit tries first.
 func (s *state) own(c *change) *version {
 	v := &c.first
-	v.data, v.life = s.data, c.life
+	v.data, v.life = s.data(), c.life
 	v.flashes, v.dropped = mergeFlashes(c.base.flashes, c.consumed, c.added)
 	return v
 }
@@ -503,9 +503,9 @@ func (s *state) settle(c *change, v *version, snap *snapshot) {
 		return
 	}
 	snap.hash = c.hash
-	if v.data != s.data { // merged
-		value(s.data).Set(value(v.data))
-		snap.hash = s.m.codec.hash(s.data)
+	if v.data != s.data() { // merged
+		value(s.data()).Set(value(v.data))
+		snap.hash = s.m.codec.hash(s.data())
 	}
 	s.x.importsEnd = s.x.importsEnd || c.imported
 	s.base, s.stored = snap, true

@@ -168,7 +168,7 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 				state   state
 			})
 			s.session.state = &s.state
-			s.state.self, s.state.data = &s.session, &s.session.Data
+			s.state.self = &s.session
 			return &s.state
 		},
 		keys:         config.Keys,

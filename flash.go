@@ -56,11 +56,12 @@ func (s *state) flashes(kinds []string) []Flash {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.destroyed || len(s.visible) == 0 {
+	if s.destroyed || s.did == nil || len(s.did.visible) == 0 {
 		return nil
 	}
+	d := s.did
 	var taken, left []Flash
-	for _, f := range s.visible {
+	for _, f := range d.visible {
 		if len(kinds) == 0 || slices.Contains(kinds, f.Kind) {
 			taken = append(taken, f)
 		} else {
@@ -68,8 +69,7 @@ func (s *state) flashes(kinds []string) []Flash {
 		}
 	}
 	s.acts++
-	s.visible = left
-	d := s.do()
+	d.visible = left
 	d.consumed = append(d.consumed, taken...)
 	return taken
 }

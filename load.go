@@ -184,7 +184,9 @@ func (x *exchange) open() *state {
 	if s.reason == ReasonNone {
 		s.stored = true
 		s.life = life{created: s.base.created, expires: s.base.expires, lifetime: s.base.lifetime}
-		s.visible = s.base.flashes
+		if len(s.base.flashes) > 0 {
+			s.do().visible = s.base.flashes
+		}
 		return s
 	}
 	if s.reason != ReasonNoCookie {
@@ -194,7 +196,7 @@ func (x *exchange) open() *state {
 		return s
 	}
 	if err != nil {
-		value(s.data).SetZero() // a decoder may have filled half of it
+		value(s.data()).SetZero() // a decoder may have filled half of it
 	}
 	// The id is left to what was refused: a newer program may read it.
 	s.base, s.id = m.none, nil
@@ -216,7 +218,7 @@ func (s *state) openRecord(a *arrival) (Reason, error) {
 		return a.reason, nil
 	}
 	s.id, s.oldKey = &a.found.identity, a.found.oldKey
-	snap, reason, err := s.m.read(s.id.id, a.record, s.data, time.Now())
+	snap, reason, err := s.m.read(s.id.id, a.record, s.data(), time.Now())
 	if reason != ReasonNone {
 		return reason, err
 	}
@@ -326,7 +328,7 @@ func (s *state) openCookie() (Reason, error) {
 	if reason != ReasonNone {
 		return reason, nil
 	}
-	reason, err := m.readBody(s.base, body, s.data, true)
+	reason, err := m.readBody(s.base, body, s.data(), true)
 	s.base.kept = nil // a part of sc
 	if reason != ReasonNone {
 		return reason, err
@@ -385,6 +387,6 @@ func (s *state) adopt() {
 		s.event(Event{Kind: EventRefused, Reason: reason, Err: fmt.Errorf("imported session: %w", err)})
 		return
 	}
-	value(s.data).Set(value(data))
+	value(s.data()).Set(value(data))
 	s.imported, s.reason = true, ReasonImported
 }

@@ -241,7 +241,7 @@ func (s *state) landed(c *change, t *attempt) (*version, error) {
 
 func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 	codec := &s.m.codec
-	cur, err := codec.onto(s.data, theirs.kept)
+	cur, err := codec.onto(s.data(), theirs.kept)
 	if err != nil {
 		return nil, err
 	}

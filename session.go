@@ -130,39 +130,38 @@ func (s *state) LogValue() slog.Value { return slog.StringValue(s.summary()) }
 // MarshalText, for JSON, gives the public id and the state of the session.
 func (s *state) MarshalText() ([]byte, error) { return []byte(s.summary()), nil }
 
-// A state is a session but for its type.
+// A state is a session but for its type. Its size shows in every request that
+// asks for the session: with the type's own it is of one size class.
 type state struct {
 	x    *exchange
 	m    *core
-	self any // the *Session[T]
-	data any // its *T
+	self interface{ data() any } // the *Session[T]
 
 	reason Reason // of its beginning
 
 	mu   sync.Mutex // guards all below; never held over a store or the application's code
 	life life
 	id   *identity // nil: that of base, or none drawn yet
+	base *snapshot // what the cookie or the store has, core.none unless stored
+	did  *deeds    // nil: nothing of these
 
-	// What the cookie or the store has, core.none unless stored.
-	base   *snapshot
+	epoch    int32 // counts what makes a running commit stale: verbs that change the id, the end or all
+	acts     int32 // counts every verb, and seen those that a commit has looked at
+	seen     int32
+	failedAt int32 // acts when a commit failed
+
 	stored bool
 	oldKey bool // its cookie was made with an older key
 	came   bool // the request brought a cookie of our name
 
-	// What this request did since.
-	visible   []Flash // and not consumed yet
-	did       *deeds  // nil: nothing of these
-	moved     bool    // RegenerateID
-	prolonged bool    // SetLifetime
+	// What this request did since, beside its deeds.
+	moved     bool // RegenerateID
+	prolonged bool // SetLifetime
 	imported  bool
 	destroyed bool
-	ending    bool  // Destroy or Reset, not carried out yet
-	updating  bool  // an Update's function runs
-	wipe      bool  // Data is to be cleared
-	epoch     int32 // counts what makes a running commit stale: verbs that change the id, the end or all
-	acts      int32 // counts every verb, and seen those that a commit has looked at
-	seen      int32
-	failedAt  int32 // acts when a commit failed
+	ending    bool // Destroy or Reset, not carried out yet
+	updating  bool // an Update's function runs
+	wipe      bool // Data is to be cleared
 
 	sent          bool // the headers
 	ended         bool // the request
@@ -176,9 +175,15 @@ type state struct {
 	restarted atomic.Bool // by Reset
 }
 
+func (s *Session[T]) data() any { return &s.Data }
+
+// data returns the session's *T.
+func (s *state) data() any { return s.self.data() }
+
 // deeds are what few requests have any of: apart, so that the others do not pay
 // for the room: 160 bytes of the 1,008 that BenchmarkRequest/F/signed took.
 type deeds struct {
+	visible         []Flash // that came and are not consumed yet
 	added, consumed []Flash
 	steps           []step
 	doomed          []ID // what Destroy and Reset are to delete
@@ -445,7 +450,7 @@ func (s *state) destroy(restart bool) {
 	s.destroyed = !restart
 	s.ending = true
 	s.stored, s.base = false, s.m.none
-	s.visible, d.added, d.consumed, d.steps, d.tried = nil, nil, nil, nil, nil
+	d.visible, d.added, d.consumed, d.steps, d.tried = nil, nil, nil, nil, nil
 	s.moved, s.prolonged, s.imported, s.gone, s.lateMove, s.lateProlonged = false, false, false, false, false, false
 	if restart {
 		s.restarted.Store(true)
@@ -470,7 +475,7 @@ func (s *state) destroy(restart bool) {
 func (s *state) clear() {
 	if s.wipe {
 		s.wipe = false
-		value(s.data).SetZero()
+		value(s.data()).SetZero()
 	}
 }
 
@@ -485,23 +490,23 @@ func (s *state) update(f func(any)) {
 	}
 	defer s.endUpdate()
 	c := &s.m.codec
-	before, failed := c.append(nil, s.data)
+	before, failed := c.append(nil, s.data())
 	unstored := c.new()
-	value(unstored).Set(value(s.data))
+	value(unstored).Set(value(s.data()))
 	done := false
 	defer func() {
 		if !done && failed == nil {
 			if was, err := c.onto(unstored, before); err == nil {
-				value(s.data).Set(value(was))
+				value(s.data()).Set(value(was))
 			}
 		}
 	}()
-	f(s.data)
+	f(s.data())
 	done = true
 	if s.m.store == nil {
 		return // nobody else changes it
 	}
-	after, err := c.append(nil, s.data)
+	after, err := c.append(nil, s.data())
 	if failed != nil || err != nil {
 		return // the commit cannot encode it either, and says why
 	}
