@@ -127,13 +127,13 @@ func TestHostileBytesInAChildProcess(t *testing.T) {
 			if err == nil {
 				t.Errorf("%s into %v: got no error", c.name, typ)
 			}
-			if cost > shape.Budget(b) {
-				t.Errorf("%s into %v: got %d bytes allocated, want at most %d", c.name, typ, cost, shape.Budget(b))
+			if cost > shape.Budget(len(b)) {
+				t.Errorf("%s into %v: got %d bytes allocated, want at most %d", c.name, typ, cost, shape.Budget(len(b)))
 			}
 		}
 		for _, typ := range every { // whatever they say, none may cost more
-			if cost, _ := openChecked(t, typ, b); cost > shape.Budget(b) {
-				t.Errorf("%s into %v: got %d bytes allocated, want at most %d", c.name, typ, cost, shape.Budget(b))
+			if cost, _ := openChecked(t, typ, b); cost > shape.Budget(len(b)) {
+				t.Errorf("%s into %v: got %d bytes allocated, want at most %d", c.name, typ, cost, shape.Budget(len(b)))
 			}
 		}
 	}
@@ -263,7 +263,7 @@ func TestDecodingCostsWhatTheBudgetAllows(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%d elements: %v", n, err)
 				}
-				if limit := shape.Budget(b) + 4096; cost > limit { // and the decoder
+				if limit := shape.Budget(len(b)) + 4096; cost > limit { // and the decoder
 					t.Errorf("%d elements from %d bytes: got %d bytes allocated, want at most %d (%.2f times as much)", n, len(b), cost, limit, float64(cost)/float64(limit))
 				}
 			}

@@ -11,8 +11,8 @@ import (
 // [Budget] allows.
 var ErrCost = errors.New("would take more memory than 1 MiB and 64 times its length")
 
-// Budget is the memory that decoding b may take.
-func Budget(b []byte) int64 { return 1<<20 + 64*int64(len(b)) }
+// Budget is the memory that decoding an encoding of this size may take.
+func Budget(size int) int64 { return 1<<20 + 64*int64(size) }
 
 // maxDepth bounds the nesting of values that the shape does not know: msgpack
 // skips them by recursion. Ten is more than anybody uses; goroutine stacks end
@@ -30,7 +30,7 @@ const maxCustom = 32 << 10
 // something else, nesting bounded, and memory within [Budget]. It allocates
 // nothing unless the shape has a struct of more than 64 fields.
 func (s *Shape) Check(b []byte) error {
-	r := reader{b: b, budget: Budget(b), lenient: s.msgp}
+	r := reader{b: b, budget: Budget(len(b)), lenient: s.msgp}
 	if len(b) == 0 || !isMap(b[0]) && !s.msgp {
 		return errors.New("not a map, as a struct is")
 	}
