@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -1411,5 +1412,22 @@ func TestACodecErrorShowsNoData(t *testing.T) {
 	}
 	if !strings.Contains(err.Error(), "N") {
 		t.Errorf("got %q, want the field named", err)
+	}
+}
+
+type tenths int8
+
+func TestNewTriesTheLimitsOfARegisteredEncoder(t *testing.T) {
+	msgpack.Register(tenths(0),
+		func(e *msgpack.Encoder, v reflect.Value) error { return e.EncodeInt(v.Int() * 10) },
+		func(d *msgpack.Decoder, v reflect.Value) error {
+			n, err := d.DecodeInt64()
+			v.SetInt(n / 10)
+			return err
+		})
+	type temperature struct{ C tenths }
+	_, err := sessions.New(sessions.Config[temperature]{Keys: newKeys(t)})
+	if err == nil || !strings.Contains(err.Error(), "C: a number that does not fit its field") {
+		t.Errorf("got %v, want New to refuse what would be lost for large values", err)
 	}
 }

@@ -257,7 +257,7 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 	return errors.Join(errs...)
 }
 
-// learn walks T and makes sure that a zero and a filled value of it come back
+// learn walks T and makes sure that a zero and two filled values of it come back
 // as they were.
 func (c *codec) learn() error {
 	rules := rulesOf(c.typ)
@@ -268,13 +268,16 @@ func (c *codec) learn() error {
 	}
 	c.shape = s
 	c.tags = rules.validator()
-	zero, filled := c.new(), c.new()
+	zero, filled, limits := c.new(), c.new(), c.new()
 	shape.Fill(value(filled))
+	if !s.IsMsgp() { // its codec may have bounds of its own, and checks for itself
+		shape.FillLimits(value(limits))
+	}
 	if c.zero, err = c.append(nil, zero); err != nil {
 		return errors.Join(append(errs, fmt.Errorf("%v: its zero value %w", c.typ, err))...)
 	}
 	c.zeroHash = c.plan.hash(zero)
-	for _, data := range []any{zero, filled} {
+	for _, data := range []any{zero, filled, limits} {
 		b, err := c.append(nil, data)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%v: a value %w", c.typ, err))

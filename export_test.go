@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"bytes"
+	"context"
 	"crypto/cipher"
 	"time"
 
@@ -29,3 +30,6 @@ func (m *core) padded(n int) string {
 	b = keys.appendMAC(keys.scratch(), append(append(b, 0x90), data...))
 	return canonical.EncodeToString(b)
 }
+
+// Opened says whether the session of a request has been asked for.
+func Opened(ctx context.Context) bool { return around(ctx).sess.Load() != nil }

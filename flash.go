@@ -38,10 +38,9 @@ func (s *Session[T]) Flash(kind, message string) {
 func (s *Session[T]) Flashes(kinds ...string) []Flash { return s.state.flashes(kinds) }
 
 func (s *state) flash(f Flash) {
-	if s.tooLateFor("Flash") {
+	if !s.lockFor("Flash") {
 		return
 	}
-	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.destroyed {
 		s.acts++
@@ -51,10 +50,9 @@ func (s *state) flash(f Flash) {
 }
 
 func (s *state) flashes(kinds []string) []Flash {
-	if s.tooLateFor("Flashes") {
+	if !s.lockFor("Flashes") {
 		return nil
 	}
-	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.destroyed || s.did == nil || len(s.did.visible) == 0 {
 		return nil

@@ -644,3 +644,66 @@ func TestResetWhileAUseIsNotedBeginsASessionOfItsOwn(t *testing.T) {
 		})
 	})
 }
+
+func TestFirstGetsAfterTheHeadersHaveLeftAreAllTooLate(t *testing.T) {
+	b := newSite(t, modes[0], nil).browser()
+	alone := runtime.GOMAXPROCS(0) == 1
+	for range 5000 {
+		b.serve(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusNoContent)
+			late := make(chan error)
+			go func() {
+				for !sessions.Opened(r.Context()) { // as fast as can be: the gap is of some nanoseconds
+					if alone {
+						runtime.Gosched()
+					}
+				}
+				x := sessions.Get[AppSession](r.Context())
+				x.SetLifetime(time.Hour)
+				late <- x.Save(r.Context())
+			}()
+			for range 20 {
+				runtime.Gosched()
+			}
+			sessions.Get[AppSession](r.Context())
+			if err := <-late; !errors.Is(err, sessions.ErrTooLate) {
+				t.Errorf("got %v from Save, want ErrTooLate for the SetLifetime", err)
+			}
+		})
+	}
+}
+
+func TestVerbThatRacesWithTheEndIsSentOrReported(t *testing.T) {
+	for name, verb := range map[string]func(*session){
+		"Flash":        func(x *session) { x.Flash("info", "x") },
+		"Update":       func(x *session) { x.Update(func(d *AppSession) { d.N++ }) },
+		"RegenerateID": (*session).RegenerateID,
+		"SetLifetime":  func(x *session) { x.SetLifetime(time.Hour) },
+		"Destroy":      (*session).Destroy,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, modes[0], nil)
+			cookie := "__Host-session=" + storedCookie(s, 7)
+			for i := range 4000 {
+				s.events.reset()
+				done := make(chan struct{})
+				res := cookieHeader(s, func(x *session) {
+					go func() {
+						defer close(done)
+						for range i % 40 {
+							runtime.Gosched()
+						}
+						verb(x)
+					}()
+					for range i % 7 {
+						runtime.Gosched()
+					}
+				}, cookie)
+				<-done
+				if len(res.Header["Set-Cookie"]) == 0 && len(s.events.of(sessions.EventLate)) == 0 {
+					t.Fatal("it is lost without a word")
+				}
+			}
+		})
+	}
+}

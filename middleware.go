@@ -142,8 +142,8 @@ type exchange struct {
 	inside  http.Request  // with this context
 	sess    atomic.Pointer[state]
 	gate    gate        // held while the session is opened, stored, or changed by an Update
-	sent    atomic.Bool // the headers left before there was a session, see opened
-	ended   atomic.Bool // and the request ended
+	left    atomic.Bool // the headers, before there was a session: see opened
+	ended   atomic.Bool // the request, before there was one
 	arrived *arrival    // store mode, with a cookie of our name
 	vary    [1]string   // for the header, without an allocation of its own
 
@@ -197,11 +197,14 @@ func (x *exchange) opened() *state {
 	s := x.sess.Load()
 	if s == nil {
 		s = x.open()
+		s.sent = x.left.Load()
 		x.sess.Store(s)
-		// A request commits and ends without looking further if it has no
-		// session: either it sees this one, or this sees what it has noted.
-		if x.sent.Load() {
-			s.leave()
+		// A request that has no session commits and ends without looking
+		// further: either it sees this one, or this sees what it has noted.
+		if x.left.Load() {
+			s.mu.Lock()
+			s.sent = true
+			s.mu.Unlock()
 		}
 		if x.ended.Load() {
 			s.end(true)
@@ -219,7 +222,7 @@ func (x *exchange) timedOut() bool { return errors.Is(x.Err(), context.DeadlineE
 func (x *exchange) commit(hijack bool) error {
 	s := x.sess.Load()
 	if s == nil {
-		x.sent.Store(true)
+		x.left.Store(true)
 		if s = x.sess.Load(); s == nil {
 			return nil
 		}
@@ -350,13 +353,7 @@ func (s *state) destroyedSince() bool {
 	return s.ending && s.acts != s.failedAt
 }
 
-// leave notes that the headers have left.
-func (s *state) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sent = true
-}
-
+// hasLeft says whether the headers have.
 func (s *state) hasLeft() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -267,7 +267,9 @@ func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 }
 
 func (s *state) repeat(f func(any), data any) (err error) {
+	s.mu.Lock()
 	s.beginUpdate()
+	s.mu.Unlock()
 	defer s.endUpdate()
 	defer caught(&err, "the function of an Update, repeated after a conflict,")
 	f(data)

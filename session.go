@@ -130,8 +130,8 @@ func (s *state) LogValue() slog.Value { return slog.StringValue(s.summary()) }
 // MarshalText, for JSON, gives the public id and the state of the session.
 func (s *state) MarshalText() ([]byte, error) { return []byte(s.summary()), nil }
 
-// A state is a session but for its type. Its size shows in every request that
-// asks for the session: with the type's own it is of one size class.
+// A state is a session but for its type. Every request that asks for the session
+// pays for its size, which is why the flags stand together.
 type state struct {
 	x    *exchange
 	m    *core
@@ -180,8 +180,8 @@ func (s *Session[T]) data() any { return &s.Data }
 // data returns the session's *T.
 func (s *state) data() any { return s.self.data() }
 
-// deeds are what few requests have any of: apart, so that the others do not pay
-// for the room: 160 bytes of the 1,008 that BenchmarkRequest/F/signed took.
+// deeds are the lists that few requests have anything in: apart, so that the
+// others do not pay for the room, a fifth of what BenchmarkRequest/F/signed takes.
 type deeds struct {
 	visible         []Flash // that came and are not consumed yet
 	added, consumed []Flash
@@ -327,18 +327,25 @@ func (s *state) summary() string {
 	return fmt.Sprintf("Session(%s, %s)", s.public(), what)
 }
 
+// lockFor locks mu for a verb, unless the request has ended: that it reports.
+func (s *state) lockFor(verb string) bool {
+	s.mu.Lock()
+	if !s.ended {
+		return true
+	}
+	s.event(Event{Kind: EventLate, Err: fmt.Errorf("%s after the request has ended", verb)})
+	s.mu.Unlock()
+	s.emit()
+	return false
+}
+
 // tooLateFor reports the use of a session whose request has ended.
 func (s *state) tooLateFor(verb string) bool {
-	s.mu.Lock()
-	ended := s.ended
-	if ended {
-		s.event(Event{Kind: EventLate, Err: fmt.Errorf("%s after the request has ended", verb)})
+	if !s.lockFor(verb) {
+		return true
 	}
 	s.mu.Unlock()
-	if ended {
-		s.emit()
-	}
-	return ended
+	return false
 }
 
 // event queues an event until no lock is held, if anybody listens. mu is held,
@@ -376,10 +383,9 @@ func (s *state) emit() {
 }
 
 func (s *state) regenerate() {
-	if s.tooLateFor("RegenerateID") {
+	if !s.lockFor("RegenerateID") {
 		return
 	}
-	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.destroyed {
 		return
@@ -397,10 +403,9 @@ func (s *state) regenerate() {
 }
 
 func (s *state) setLifetime(d time.Duration) {
-	if s.tooLateFor("SetLifetime") {
+	if !s.lockFor("SetLifetime") {
 		return
 	}
-	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.destroyed {
 		return
@@ -426,10 +431,9 @@ func (s *state) setLifetime(d time.Duration) {
 
 // destroy ends the session, and with restart begins another.
 func (s *state) destroy(restart bool) {
-	if s.tooLateFor("Destroy or Reset") {
+	if !s.lockFor("Destroy or Reset") {
 		return
 	}
-	s.mu.Lock()
 	if s.destroyed && !restart {
 		s.mu.Unlock()
 		return
@@ -485,7 +489,12 @@ func (s *state) update(f func(any)) {
 	}
 	s.x.gate.enter()
 	defer s.x.gate.leave()
-	if s.tooLateFor("Update") || !s.beginUpdate() {
+	if !s.lockFor("Update") {
+		return
+	}
+	begun := s.beginUpdate()
+	s.mu.Unlock()
+	if !begun {
 		return
 	}
 	defer s.endUpdate()
@@ -519,10 +528,8 @@ func (s *state) update(f func(any)) {
 }
 
 // beginUpdate notes that a function of Update runs, so that a Destroy in it does
-// not wait for it to end.
+// not wait for it to end. mu is held.
 func (s *state) beginUpdate() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.destroyed {
 		return false
 	}

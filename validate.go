@@ -51,8 +51,8 @@ func pathOf(f validator.FieldError) string {
 // tagRules are the validate tags of a session type.
 type tagRules struct {
 	fields  []taggedField
-	reaches map[reflect.Type]bool              // whether there is a tag in it
-	idle    map[reflect.Type]map[string]string // for [validator.Validate.RegisterStructValidationMapRules]
+	reaches map[reflect.Type]bool              // whether validator may find something to check in it
+	hidden  map[reflect.Type]map[string]string // for [validator.Validate.RegisterStructValidationMapRules]
 }
 
 type taggedField struct {
@@ -64,12 +64,12 @@ type taggedField struct {
 
 // rulesOf collects the tags of t and of every struct that it reaches.
 func rulesOf(t reflect.Type) *tagRules {
-	r := &tagRules{reaches: map[reflect.Type]bool{}, idle: map[reflect.Type]map[string]string{}}
+	r := &tagRules{reaches: map[reflect.Type]bool{}, hidden: map[reflect.Type]map[string]string{}}
 	r.visit(t, cmp.Or(t.Name(), "T"))
 	return r
 }
 
-// visit says whether validator would find anything to check in a value of t.
+// visit says whether validator may find anything to check in a value of t.
 func (r *tagRules) visit(t reflect.Type, path string) bool {
 	if found, seen := r.reaches[t]; seen {
 		return found
@@ -115,12 +115,12 @@ func (r *tagRules) visitField(t reflect.Type, i int, path string) (found bool) {
 	case r.visit(f.Type, path):
 		return true
 	}
-	// Nor need validator look at what has no rule: 4 % of its time, and one
-	// allocation for each such field (BenchmarkLayers/validate).
-	if r.idle[t] == nil {
-		r.idle[t] = map[string]string{}
+	// And what has no rule, validator need not look at: it takes an allocation
+	// for each such field.
+	if r.hidden[t] == nil {
+		r.hidden[t] = map[string]string{}
 	}
-	r.idle[t][f.Name] = "-"
+	r.hidden[t][f.Name] = "-"
 	return false
 }
 
@@ -132,7 +132,7 @@ func (r *tagRules) validator() *validator.Validate {
 		return nil
 	}
 	v := validator.New(validator.WithRequiredStructEnabled())
-	for t, rules := range r.idle {
+	for t, rules := range r.hidden {
 		v.RegisterStructValidationMapRules(rules, reflect.Zero(t).Interface())
 	}
 	return v

@@ -3,6 +3,7 @@ package shape
 import (
 	"bytes"
 	"encoding"
+	"math"
 	"reflect"
 	"time"
 
@@ -190,12 +191,16 @@ func encodedBy(enc string, v reflect.Value) (b []byte, ok bool) {
 // Types with codecs of their own stay zero, since only they know their rules.
 func Fill(v reflect.Value) { filler{}.fill(v) }
 
+// FillLimits is Fill with the least or the largest number that fits each field.
+func FillLimits(v reflect.Value) { filler{limits: true}.fill(v) }
+
 // FillAll also fills types with codecs of their own, as far as their fields are
 // exported: good enough for a validator, not for an encoder.
 func FillAll(v reflect.Value) { filler{opaque: true, open: map[reflect.Type]bool{}}.fill(v) }
 
 type filler struct {
 	opaque bool
+	limits bool
 	open   map[reflect.Type]bool // types on the way here: one that contains itself must end
 }
 
@@ -219,8 +224,14 @@ func (f filler) fill(v reflect.Value) {
 		v.SetBool(true)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		v.SetInt(1)
+		if f.limits {
+			v.SetInt(math.MinInt64 >> (64 - t.Bits()))
+		}
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(1)
+		if f.limits {
+			v.SetUint(math.MaxUint64 >> (64 - t.Bits()))
+		}
 	case reflect.Float32, reflect.Float64:
 		v.SetFloat(1)
 	case reflect.String:

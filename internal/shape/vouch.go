@@ -14,8 +14,8 @@ type voucher struct {
 	instants [][]int // the paths of the times, which alone can be out of range
 }
 
-// unknown is the weight of a type that only Check can judge: more than Budget
-// allows of any size.
+// unknown is the weight of a type that only Check can judge, and of one so heavy
+// that no size is small enough.
 const unknown = math.MaxInt32
 
 // Vouches says whether Check takes what msgpack makes of v, a value of the
