@@ -16,7 +16,8 @@
 //     handler, so that leaving the session alone there is the only safe way.
 //   - adaptor.HTTPHandler(mgr.Middleware(h)) takes a handler of net/http. It is
 //     the way for streams with Save, and for WebSockets with the few lines of
-//     upgrading, since the adaptor leaves out the answer to an upgrade.
+//     upgrading, since the adaptor leaves out the answer to an upgrade. Both last
+//     longer than fasthttp's context, so that lasting gives them another.
 //
 // What fasthttp cannot say is that a client has left: the context of a request
 // is done when the server shuts down, so that a stream notices at its next write.
@@ -62,8 +63,8 @@ func newApp(mgr *sessions.Manager[AppSession], tick demo.Ticker) *fiber.App {
 	}
 	app := fiber.New()
 	app.Use(recover.New()) // outside: a panic stores nothing, and fasthttp would end the process
-	app.Get("/events", adaptor.HTTPHandler(protected(demo.Events(tick))))
-	app.Get("/ws", adaptor.HTTPHandler(upgrading(protected(http.HandlerFunc(demo.Chat)))))
+	app.Get("/events", adaptor.HTTPHandler(lasting(protected(demo.Events(tick)))))
+	app.Get("/ws", adaptor.HTTPHandler(lasting(upgrading(protected(http.HandlerFunc(demo.Chat))))))
 
 	pages := app.Group("/", around(protected))
 	pages.Get("/login", loginForm)
