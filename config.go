@@ -257,8 +257,8 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 	return errors.Join(errs...)
 }
 
-// learn walks T and makes sure that a zero and two filled values of it come back
-// as they were.
+// learn walks T and makes sure that a zero and filled values of it come back as
+// they were.
 func (c *codec) learn() error {
 	rules := rulesOf(c.typ)
 	errs := rules.probe()
@@ -268,16 +268,19 @@ func (c *codec) learn() error {
 	}
 	c.shape = s
 	c.tags = rules.validator()
-	zero, filled, limits := c.new(), c.new(), c.new()
+	zero, filled := c.new(), c.new()
 	shape.Fill(value(filled))
+	values := []any{zero, filled}
 	if !s.IsMsgp() { // its codec may have bounds of its own, and checks for itself
+		limits := c.new()
 		shape.FillLimits(value(limits))
+		values = append(values, limits)
 	}
 	if c.zero, err = c.append(nil, zero); err != nil {
 		return errors.Join(append(errs, fmt.Errorf("%v: its zero value %w", c.typ, err))...)
 	}
 	c.zeroHash = c.plan.hash(zero)
-	for _, data := range []any{zero, filled, limits} {
+	for _, data := range values {
 		b, err := c.append(nil, data)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%v: a value %w", c.typ, err))

@@ -197,7 +197,7 @@ func (x *exchange) opened() *state {
 	s := x.sess.Load()
 	if s == nil {
 		s = x.open()
-		s.sent = x.left.Load()
+		s.sent = x.left.Load() // before another goroutine has it
 		x.sess.Store(s)
 		// A request that has no session commits and ends without looking
 		// further: either it sees this one, or this sees what it has noted.

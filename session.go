@@ -317,12 +317,12 @@ func (s *state) summary() string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	what := "loaded"
+	what, why := "loaded", s.why()
 	switch {
 	case s.destroyed:
 		what = "destroyed"
-	case s.why() != ReasonNone:
-		what = "new: " + string(s.why())
+	case why != ReasonNone:
+		what = "new: " + string(why)
 	}
 	return fmt.Sprintf("Session(%s, %s)", s.public(), what)
 }
