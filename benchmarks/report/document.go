@@ -88,7 +88,8 @@ func (d *writer) setting(r *results) {
 	d.line("")
 	d.line("All contenders keep the same session: a user id, a name, a role, a cart of eight ids and a time. They set the same")
 	d.line("cookie attributes. Handlers are those of each library's documentation, and are called in the process with a")
-	d.line("ResponseWriter that costs nothing; those of Node.js likewise without a socket, 16 at once. The works:")
+	d.line("ResponseWriter that costs nothing, on one processor, so that what a request leaves to the garbage collector counts;")
+	d.line("those of Node.js likewise without a socket, 16 at once. The works:")
 	d.line("")
 	for _, w := range works {
 		d.line("- **%s**: %s", w.name, w.what)

@@ -34,7 +34,7 @@ func main() {
 }
 
 func run() error {
-	rounds := flag.Int("rounds", 0, "how often everything is measured (20, with -short 3)")
+	rounds := flag.Int("rounds", 0, "how often everything is measured (40, with -short 3)")
 	short := flag.Bool("short", false, "measure everything for a short while, with at most 100,000 live sessions")
 	only := flag.String("only", "", "measure only these `groups`, print ratios and write no report: "+strings.Join(groupNames(), ", "))
 	out := flag.String("out", "", "where the raw results go, in benchstat's format (benchmarks/results.txt; with -only nowhere)")
@@ -44,7 +44,7 @@ func run() error {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
 	if *rounds == 0 {
-		*rounds = 20
+		*rounds = 40
 		if *short {
 			*rounds = 3
 		}
