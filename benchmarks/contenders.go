@@ -65,6 +65,10 @@ const (
 	byHand = Typing | Validation | Idle | Detection | Saving | Atomicity
 )
 
+// Unruled ends the name of a contender whose session has no rules to check, as
+// that of the peers has none.
+const Unruled = "-unruled"
+
 // Contenders are all who take part in the works of one request, in the order of
 // the tables.
 var Contenders = []Contender{
@@ -72,6 +76,9 @@ var Contenders = []Contender{
 	{"sealed", "this library, Encrypt", root, Ours, "sealed cookie", Atomicity},
 	{"generated", "this library, generated codec", root, Ours, "signed cookie", Encryption | Atomicity},
 	{"memory", "this library, MemoryStore", root, Ours, "memory", Encryption},
+	{"signed" + Unruled, "this library, no rules", root, Ours, "signed cookie", Validation | Encryption | Atomicity},
+	{"generated" + Unruled, "this library, generated codec, no rules", root, Ours, "signed cookie", Validation | Encryption | Atomicity},
+	{"memory" + Unruled, "this library, MemoryStore, no rules", root, Ours, "memory", Validation | Encryption},
 	{"memory-sealed", "this library, MemoryStore, Encrypt", root, Ours, "sealed in memory", 0},
 
 	{"floor", "floor", "", Floor, "signed cookie", Absolute | Idle | Encryption | Atomicity | Rotation},
@@ -96,10 +103,12 @@ var Contenders = []Contender{
 var Stored = []Contender{
 	{"redis-ours", "this library, redisstore", root, Ours, "Redis", Encryption},
 	{"redis-ours-cached", "this library, redisstore, LocalCache", root, Ours, "Redis", Encryption},
+	{"redis-ours" + Unruled, "this library, redisstore, no rules", root, Ours, "Redis", Validation | Encryption},
 	{"redis-floor", "floor, rueidis", "github.com/redis/rueidis", Floor, "Redis", byHandStored},
 	{"redis-floor-cached", "floor, rueidis, cached", "github.com/redis/rueidis", Floor, "Redis", byHandStored},
 	{"redis-scs", "scs, goredisstore", "github.com/alexedwards/scs/goredisstore", Peer, "Redis", Typing | Validation | Encryption | Detection | Atomicity},
 	{"postgres-ours", "this library, sqlstore", root, Ours, "PostgreSQL", Encryption},
+	{"postgres-ours" + Unruled, "this library, sqlstore, no rules", root, Ours, "PostgreSQL", Validation | Encryption},
 	{"postgres-floor", "floor, pgx", "github.com/jackc/pgx/v5", Floor, "PostgreSQL", byHandStored},
 	{"postgres-scs", "scs, pgxstore", "github.com/alexedwards/scs/pgxstore", Peer, "PostgreSQL", Typing | Validation | Encryption | Detection | Atomicity},
 }

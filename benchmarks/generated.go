@@ -12,3 +12,12 @@ type Generated struct {
 	Cart     []int     `msg:"cart" msgpack:"cart" validate:"max=100,dive,gt=0"`
 	LastSeen time.Time `msg:"seen" msgpack:"seen"`
 }
+
+// A GeneratedFree is the same without rules to check.
+type GeneratedFree struct {
+	UserID   int       `msg:"uid" msgpack:"uid"`
+	Name     string    `msg:"name" msgpack:"name"`
+	Role     string    `msg:"role" msgpack:"role"`
+	Cart     []int     `msg:"cart" msgpack:"cart"`
+	LastSeen time.Time `msg:"seen" msgpack:"seen"`
+}

@@ -109,3 +109,107 @@ func (z *Generated) Msgsize() (s int) {
 	s = 1 + 4 + msgp.IntSize + 5 + msgp.StringPrefixSize + len(z.Name) + 5 + msgp.StringPrefixSize + len(z.Role) + 5 + msgp.ArrayHeaderSize + (len(z.Cart) * (msgp.IntSize)) + 5 + msgp.TimeSize
 	return
 }
+
+// MarshalMsg implements msgp.Marshaler
+func (z *GeneratedFree) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 5
+	// string "uid"
+	o = append(o, 0x85, 0xa3, 0x75, 0x69, 0x64)
+	o = msgp.AppendInt(o, z.UserID)
+	// string "name"
+	o = append(o, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
+	o = msgp.AppendString(o, z.Name)
+	// string "role"
+	o = append(o, 0xa4, 0x72, 0x6f, 0x6c, 0x65)
+	o = msgp.AppendString(o, z.Role)
+	// string "cart"
+	o = append(o, 0xa4, 0x63, 0x61, 0x72, 0x74)
+	o = msgp.AppendArrayHeader(o, uint32(len(z.Cart)))
+	for za0001 := range z.Cart {
+		o = msgp.AppendInt(o, z.Cart[za0001])
+	}
+	// string "seen"
+	o = append(o, 0xa4, 0x73, 0x65, 0x65, 0x6e)
+	o = msgp.AppendTime(o, z.LastSeen)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *GeneratedFree) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "uid":
+			z.UserID, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "UserID")
+				return
+			}
+		case "name":
+			z.Name, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Name")
+				return
+			}
+		case "role":
+			z.Role, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Role")
+				return
+			}
+		case "cart":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Cart")
+				return
+			}
+			if cap(z.Cart) >= int(zb0002) {
+				z.Cart = (z.Cart)[:zb0002]
+			} else {
+				z.Cart = make([]int, zb0002)
+			}
+			for za0001 := range z.Cart {
+				z.Cart[za0001], bts, err = msgp.ReadIntBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Cart", za0001)
+					return
+				}
+			}
+		case "seen":
+			z.LastSeen, bts, err = msgp.ReadTimeBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "LastSeen")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *GeneratedFree) Msgsize() (s int) {
+	s = 1 + 4 + msgp.IntSize + 5 + msgp.StringPrefixSize + len(z.Name) + 5 + msgp.StringPrefixSize + len(z.Role) + 5 + msgp.ArrayHeaderSize + (len(z.Cart) * (msgp.IntSize)) + 5 + msgp.TimeSize
+	return
+}

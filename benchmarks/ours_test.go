@@ -44,3 +44,7 @@ func oursPlain(tb testing.TB, config sessions.Config[Shop]) app {
 func oursGenerated(tb testing.TB, config sessions.Config[Generated]) app {
 	return ours(tb, config, func(s *Generated) *Shop { return (*Shop)(s) })
 }
+
+func oursUnruled(tb testing.TB, config sessions.Config[FreeShop]) app {
+	return ours(tb, config, func(s *FreeShop) *Shop { return (*Shop)(s) })
+}

@@ -29,6 +29,13 @@ var apps = map[string]func(testing.TB) app{
 	"memory": func(tb testing.TB) app {
 		return oursPlain(tb, sessions.Config[Shop]{Store: new(sessions.MemoryStore)})
 	},
+	"signed-unruled": func(tb testing.TB) app { return oursUnruled(tb, sessions.Config[FreeShop]{}) },
+	"generated-unruled": func(tb testing.TB) app {
+		return ours(tb, sessions.Config[GeneratedFree]{}, func(s *GeneratedFree) *Shop { return (*Shop)(s) })
+	},
+	"memory-unruled": func(tb testing.TB) app {
+		return oursUnruled(tb, sessions.Config[FreeShop]{Store: new(sessions.MemoryStore)})
+	},
 	"memory-sealed": func(tb testing.TB) app {
 		return oursPlain(tb, sessions.Config[Shop]{Store: new(sessions.MemoryStore), Encrypt: true})
 	},

@@ -19,3 +19,12 @@ type Shop struct {
 	Cart     []int     `msgpack:"cart" validate:"max=100,dive,gt=0"`
 	LastSeen time.Time `msgpack:"seen"`
 }
+
+// A FreeShop is a Shop without rules to check, as the peers keep it.
+type FreeShop struct {
+	UserID   int       `msgpack:"uid"`
+	Name     string    `msgpack:"name"`
+	Role     string    `msgpack:"role"`
+	Cart     []int     `msgpack:"cart"`
+	LastSeen time.Time `msgpack:"seen"`
+}

@@ -31,6 +31,9 @@ var storedApps = map[string]func(testing.TB, *engine) app{
 	"redis-ours": func(tb testing.TB, e *engine) app {
 		return oursStored(tb, redisstore.New(e.rueidis(tb), redisstore.Options{}))
 	},
+	"redis-ours-unruled": func(tb testing.TB, e *engine) app {
+		return oursUnruled(tb, sessions.Config[FreeShop]{Store: redisstore.New(e.rueidis(tb), redisstore.Options{})})
+	},
 	"redis-ours-cached": func(tb testing.TB, e *engine) app {
 		return oursStored(tb, redisstore.New(e.rueidis(tb), redisstore.Options{LocalCache: cacheTime}))
 	},
@@ -49,19 +52,9 @@ var storedApps = map[string]func(testing.TB, *engine) app{
 		m.Store = goredisstore.New(client)
 		return scsApp(m)
 	},
-	"postgres-ours": func(tb testing.TB, e *engine) app {
-		db := stdlib.OpenDB(*e.pgx(tb).ConnConfig)
-		tb.Cleanup(func() { _ = db.Close() })
-		db.SetMaxOpenConns(connections)
-		db.SetMaxIdleConns(connections)
-		store, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Options{Table: "ours"})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		if err := store.Migrate(tb.Context()); err != nil {
-			tb.Fatal(err)
-		}
-		return oursStored(tb, store)
+	"postgres-ours": func(tb testing.TB, e *engine) app { return oursStored(tb, e.sqlStore(tb)) },
+	"postgres-ours-unruled": func(tb testing.TB, e *engine) app {
+		return oursUnruled(tb, sessions.Config[FreeShop]{Store: e.sqlStore(tb)})
 	},
 	"postgres-floor": func(tb testing.TB, e *engine) app {
 		pool := e.pool(tb, `CREATE TABLE IF NOT EXISTS shelf (id text PRIMARY KEY, version bigint NOT NULL, data bytea NOT NULL, expires timestamptz NOT NULL)`)
@@ -81,6 +74,22 @@ var storedApps = map[string]func(testing.TB, *engine) app{
 // oursStored is the same with another Store.
 func oursStored(tb testing.TB, store sessions.Store) app {
 	return oursPlain(tb, sessions.Config[Shop]{Store: store})
+}
+
+func (e *engine) sqlStore(tb testing.TB) *sqlstore.Store {
+	tb.Helper()
+	db := stdlib.OpenDB(*e.pgx(tb).ConnConfig)
+	tb.Cleanup(func() { _ = db.Close() })
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	store, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Options{Table: "ours"})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := store.Migrate(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	return store
 }
 
 func (e *engine) pool(tb testing.TB, schema ...string) *pgxpool.Pool {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+
+	"github.com/typedsessions/sessions/benchmarks"
 )
 
 // A target is a bound on the ratio of two benchmarks, or on one value.
@@ -80,11 +82,11 @@ func (t target) measured(r *results) summary {
 }
 
 // byHand is the same figure of the floor, or empty.
-func (t target) byHand(r *results) string {
-	if t.floor == "" {
-		return ""
-	}
-	return count(r.ratio(t.a, t.floor, t.unit))
+func (t target) byHand(r *results) string { return count(r.ratio(t.a, t.floor, t.unit)) }
+
+// unruled is the same figure of a session without rules, or empty.
+func (t target) unruled(r *results) string {
+	return count(r.ratio(t.a, t.b+benchmarks.Unruled, t.unit))
 }
 
 func (t target) minima(r *results) float64 {
@@ -122,10 +124,10 @@ func (t target) verdict(r *results) string {
 // printTargets prints those that were measured.
 func printTargets(w io.Writer, r *results) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "ratio\tmedian\tquartiles\tof minima\tby hand\ttarget\t")
+	fmt.Fprintln(tw, "ratio\tmedian\tquartiles\tof minima\tby hand\tno rules\ttarget\t")
 	for _, t := range targets() {
 		if m := t.measured(r); m.n > 0 {
-			fmt.Fprintf(tw, "%s\t%.2f\t%.2f to %.2f\t%.2f\t%s\t%s\t%s\n", t.claim, m.median, m.lower, m.upper, t.minima(r), t.byHand(r), t.goal(), t.verdict(r))
+			fmt.Fprintf(tw, "%s\t%.2f\t%.2f to %.2f\t%.2f\t%s\t%s\t%s\t%s\n", t.claim, m.median, m.lower, m.upper, t.minima(r), t.byHand(r), t.unruled(r), t.goal(), t.verdict(r))
 		}
 	}
 	_ = tw.Flush()
