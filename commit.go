@@ -281,10 +281,11 @@ func (s *state) bury(ctx context.Context, sendable bool) error {
 		}
 	}
 	s.buried(len(doomed))
-	s.x.writer.cookie, s.x.writer.importsEnd = nil, true
+	s.x.line = ""
 	if s.came {
-		s.x.writer.cookie = &[1]string{s.m.cookie.expire()}
+		s.x.line = s.m.cookie.expire()
 	}
+	s.x.importsEnd = true
 	return nil
 }
 
@@ -365,7 +366,7 @@ func (s *state) reissue(base *snapshot, oldKey bool, how flushing, now time.Time
 		s.queue(Event{Kind: EventFailed, Err: err})
 		return nil
 	}
-	s.x.writer.cookie = &[1]string{line}
+	s.x.line = line
 	return nil
 }
 
@@ -389,7 +390,7 @@ func (s *state) discard(c *change, reason Reason, err error) error {
 		return &discarded{err}
 	}
 	s.gone = true
-	s.x.writer.cookie = nil // that of a Save, for an id that is dead now
+	s.x.line = "" // that of a Save, for an id that is dead now
 	if c != nil && s.epoch == c.epoch {
 		given := *s.base
 		given.hash = c.hash // these need no second event
@@ -473,7 +474,7 @@ func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.x.writer.cookie = &[1]string{line}
+	s.x.line = line
 	s.settle(c, v, &snapshot{header: h, ID: c.id(), flashes: v.flashes})
 	return nil
 }
@@ -482,7 +483,7 @@ func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
 func (s *state) readyID(id *identity, l life, now time.Time) error {
 	line, err := s.m.idCookie(id, l, now)
 	if err == nil {
-		s.x.writer.cookie = &[1]string{line}
+		s.x.line = line
 	}
 	return err
 }
@@ -506,7 +507,7 @@ func (s *state) settle(c *change, v *version, snap *snapshot) {
 		value(s.data()).Set(value(v.data))
 		snap.hash = s.m.codec.hash(s.data())
 	}
-	s.x.writer.importsEnd = s.x.writer.importsEnd || c.imported
+	s.x.importsEnd = s.x.importsEnd || c.imported
 	s.base, s.stored = snap, true
 	s.forget(c)
 	s.imported = false

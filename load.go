@@ -101,7 +101,7 @@ func (x *exchange) load() error {
 	if len(a.claims) == 0 {
 		return nil
 	}
-	ctx, cancel := m.bounded(x.outer()) // in which the session cannot be asked for yet
+	ctx, cancel := m.bounded(x.Context) // in which the session cannot be asked for yet
 	defer cancel()
 	now := time.Now().Unix()
 	for c := a.newest(); c != nil; c = a.newest() {

@@ -32,10 +32,6 @@ type writer struct {
 	outside http.Header // what a handler further out said of the content
 	phase   uint8
 	wrote   bool // a final header, while answering
-
-	// What is to go with the headers. The gate guards both.
-	importsEnd bool       // the cookies that expire ImportCookies
-	cookie     *[1]string // the Set-Cookie of the session
 }
 
 // ready commits what is to be committed, and says whether the caller's bytes
@@ -168,23 +164,21 @@ func (w *writer) writeString(s string) (int, error) {
 
 // place puts the cookies that a commit or a Save has readied into the header,
 // when nothing but the headers' leaving can follow. Others stay.
-func (w *writer) place(h http.Header) {
+func (x *exchange) place(h http.Header) {
 	placed := false
-	if w.importsEnd {
-		for _, c := range w.x.m.importGone {
-			if _, err := w.x.req.Cookie(c.Name); err == nil {
-				h["Set-Cookie"] = append(h["Set-Cookie"], c.String())
-				placed = true
+	put := func(line string) {
+		h["Set-Cookie"] = append(h["Set-Cookie"], line)
+		placed = true
+	}
+	if x.importsEnd {
+		for _, c := range x.m.importGone {
+			if _, err := x.req.Cookie(c.Name); err == nil {
+				put(c.String())
 			}
 		}
 	}
-	if w.cookie != nil {
-		if lines := h["Set-Cookie"]; len(lines) == 0 {
-			h["Set-Cookie"] = w.cookie[:]
-		} else {
-			h["Set-Cookie"] = append(lines, w.cookie[0])
-		}
-		placed = true
+	if x.line != "" {
+		put(x.line)
 	}
 	if placed {
 		keepPrivate(h)
