@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-playground/validator/v10"
 	"github.com/typedsessions/sessions/internal/shape"
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -86,8 +87,8 @@ type codec struct {
 	version  int
 	upgrades []Upgrade // that of version v is at v-first
 	first    int
-	tags     func(any) error // the validate tags, nil if T has none
-	validate func(any) error // Config.Validate
+	tags     *validator.Validate // nil if T has no validate tags
+	validate func(any) error     // Config.Validate
 	merge    func(base, mine, theirs any) (any, error)
 	zero     []byte // encoding of T{}
 	zeroHash uint64
@@ -279,7 +280,7 @@ func (c *codec) check(data any, b []byte) error {
 func (c *codec) validated(data any) (err error) {
 	defer caught(&err, "validation")
 	if c.tags != nil {
-		if err := c.tags(data); err != nil {
+		if err := c.tags.Struct(data); err != nil {
 			return invalid(err)
 		}
 	}

@@ -356,27 +356,6 @@ func TestRulesHoldWhereverTheyStand(t *testing.T) {
 	}
 }
 
-type (
-	even   int
-	paired struct {
-		N even `validate:"validateFn=IsEven"`
-	}
-)
-
-func (e *even) IsEven() bool { return *e%2 == 0 }
-
-// A copy of the struct, which validator may get, has no such methods.
-func TestRuleCallsAMethodWithAPointerReceiver(t *testing.T) {
-	s := newTypedSite(t, sessions.Config[paired]{})
-	s.set(paired{2})
-	if got, reason := s.get(); got.N != 2 || reason != sessions.ReasonNone {
-		t.Errorf("got %v, %q, want what was stored", got, reason)
-	}
-	if res := s.do(func(x *sessions.Session[paired]) { x.Data.N = 3 }); res.StatusCode != http.StatusInternalServerError || !errors.Is(s.err, sessions.ErrInvalid) {
-		t.Errorf("got %d, %v, want 500 for ErrInvalid", res.StatusCode, s.err)
-	}
-}
-
 // Panics of the application's code.
 
 type (

@@ -267,7 +267,7 @@ func (c *codec) learn() error {
 		return errors.Join(append([]error{err}, errs...)...)
 	}
 	c.shape = s
-	c.tags = rules.check(c.typ)
+	c.tags = rules.validator()
 	zero, filled := c.new(), c.new()
 	shape.Fill(value(filled))
 	values := []any{zero, filled}

@@ -126,8 +126,8 @@ func (r *tagRules) visitField(t reflect.Type, i int, path string) (found bool) {
 
 var valuerType = reflect.TypeFor[validator.Valuer]()
 
-// check returns what checks the tags of a *t, nil if there are none.
-func (r *tagRules) check(t reflect.Type) func(data any) error {
+// validator returns what checks the tags, nil if there are none.
+func (r *tagRules) validator() *validator.Validate {
 	if len(r.fields) == 0 {
 		return nil
 	}
@@ -135,28 +135,7 @@ func (r *tagRules) check(t reflect.Type) func(data any) error {
 	for t, rules := range r.hidden {
 		v.RegisterStructValidationMapRules(rules, reflect.Zero(t).Interface())
 	}
-	if !r.prefersCopy(t) {
-		return v.Struct
-	}
-	return func(data any) error { return v.Struct(value(data).Interface()) }
-}
-
-// prefersCopy says whether to give validator a copy of the struct. It looks at
-// each field through an interface, which of what a pointer leads to is an
-// allocation for each, and of a copy is none (BenchmarkLayers/validate). But
-// methods with a pointer receiver are only there behind a pointer.
-func (r *tagRules) prefersCopy(t reflect.Type) bool {
-	const perField = 64 // bytes that are copied in the time of an allocation
-	room := 0
-	for _, f := range r.fields {
-		if strings.Contains(f.tag, "validateFn") {
-			return false
-		}
-		if f.typ == t {
-			room += perField
-		}
-	}
-	return int(t.Size()) <= room
+	return v
 }
 
 // probe finds the tags that would panic some day, or never apply. validator
