@@ -356,6 +356,40 @@ func TestRulesHoldWhereverTheyStand(t *testing.T) {
 	}
 }
 
+type (
+	even    int
+	spelled struct{ S string }
+	pointed struct {
+		N       even `validate:"omitempty,validateFn=IsEven"`
+		spelled `validate:"omitempty,uuid"`
+	}
+)
+
+func (e *even) IsEven() bool { return *e%2 == 0 }
+
+func (s spelled) String() string { return s.S }
+
+// Of a copy of the struct, validator finds neither the methods with a pointer
+// receiver nor those of an embedded struct that is not exported.
+func TestRulesCallTheMethodsOfFields(t *testing.T) {
+	const uuid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+	s := newTypedSite(t, sessions.Config[pointed]{})
+	fine := pointed{N: 2, spelled: spelled{uuid}}
+	s.set(fine)
+	if got, reason := s.get(); got != fine || reason != sessions.ReasonNone {
+		t.Errorf("got %+v, %q, want what was stored", got, reason)
+	}
+	for field, edit := range map[string]func(*pointed){
+		"pointed.N":       func(x *pointed) { x.N = 3 },
+		"pointed.spelled": func(x *pointed) { x.S = "none" },
+	} {
+		res := s.do(func(x *sessions.Session[pointed]) { edit(&x.Data) })
+		if res.StatusCode != http.StatusInternalServerError || !errors.Is(s.err, sessions.ErrInvalid) || !strings.Contains(s.err.Error(), field) {
+			t.Errorf("%s: got %d, %v, want 500 for ErrInvalid that names it", field, res.StatusCode, s.err)
+		}
+	}
+}
+
 // Panics of the application's code.
 
 type (

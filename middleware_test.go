@@ -118,6 +118,24 @@ func TestContextOfTheRequestIsKept(t *testing.T) {
 	s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil).WithContext(ctx))
 }
 
+// An adapter may use one http.Request for all, or hand the inner one on in its place.
+func TestContextStaysWhenTheOuterRequestIsOverwritten(t *testing.T) {
+	type key struct{}
+	s := newSite(t, modes[0], nil)
+	var outer *http.Request
+	path := s.route(func(_ http.ResponseWriter, r *http.Request) {
+		for _, other := range []*http.Request{httptest.NewRequest("GET", "/another", nil), r} {
+			*outer = *other
+			if got := r.Context().Value(key{}); got != "outer" || r.Context().Err() != nil {
+				t.Errorf("got the value %v and %v, want those of the request as it came", got, r.Context().Err())
+			}
+		}
+	})
+	outer = httptest.NewRequest("GET", path, nil)
+	outer = outer.WithContext(context.WithValue(outer.Context(), key{}, "outer"))
+	s.handler.ServeHTTP(httptest.NewRecorder(), outer)
+}
+
 func TestSameManagerTwiceIsOneSession(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		s := newSite(t, m, nil)
