@@ -3,6 +3,7 @@ package benchmarks
 import "time"
 
 //go:generate go tool msgp -io=false -tests=false
+//msgp:ignore GeneratedFree
 
 // A Generated is a Shop whose encoding github.com/tinylib/msgp has generated.
 type Generated struct {
@@ -13,7 +14,7 @@ type Generated struct {
 	LastSeen time.Time `msg:"seen" msgpack:"seen"`
 }
 
-// A GeneratedFree is the same without rules to check.
+// A GeneratedFree is the same without rules to check, and has the same encoding.
 type GeneratedFree struct {
 	UserID   int       `msg:"uid" msgpack:"uid"`
 	Name     string    `msg:"name" msgpack:"name"`
@@ -21,3 +22,11 @@ type GeneratedFree struct {
 	Cart     []int     `msg:"cart" msgpack:"cart"`
 	LastSeen time.Time `msg:"seen" msgpack:"seen"`
 }
+
+func (s *GeneratedFree) MarshalMsg(b []byte) ([]byte, error) { return (*Generated)(s).MarshalMsg(b) }
+
+func (s *GeneratedFree) UnmarshalMsg(b []byte) ([]byte, error) {
+	return (*Generated)(s).UnmarshalMsg(b)
+}
+
+func (s *GeneratedFree) Msgsize() int { return (*Generated)(s).Msgsize() }
