@@ -38,6 +38,21 @@ func TestAForgedCookieAllocatesNoMoreThanANewSession(t *testing.T) {
 	wantAllocs(t, 2, func() { clear(w.header); h.ServeHTTP(w, r) })
 }
 
+func TestTheTimeLimitOfAStoreThatNeedNotWaitAllocatesTwice(t *testing.T) {
+	read := func(store Store) float64 {
+		m := newBench(t, func(c *Config[benchSession]) { c.Store = store })
+		cookie := cookieOf(t, m, func(s *Session[benchSession]) { s.Data = benchData() })
+		w, r := &benchWriter{header: http.Header{}}, request(cookie)
+		h := m.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { Get[benchSession](r.Context()) }))
+		return testing.AllocsPerRun(200, func() { clear(w.header); h.ServeHTTP(w, r) })
+	}
+	unlimited := read(&MemoryStore{})
+	// The context, and the function that ends it.
+	if limited := read(struct{ Store }{&MemoryStore{}}); limited > unlimited+2 {
+		t.Errorf("got %v allocations, want at most 2 more than the %v without a limit", limited, unlimited)
+	}
+}
+
 func TestSigningAndOpeningAllocateNothing(t *testing.T) {
 	s := newBench(t, nil).core.signing()
 	sc := s.scratch()

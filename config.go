@@ -334,21 +334,3 @@ func (m *core) signing() *signer {
 	}
 	return s
 }
-
-// outlive returns the context of a commit: it goes on when the client has hung
-// up, so that a logout is not lost with the connection, but not for ever.
-func (m *core) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	if m.store == nil {
-		return ctx, func() {}
-	}
-	return m.bounded(context.WithoutCancel(ctx))
-}
-
-// bounded gives a context the time of one load or commit. MemoryStore never
-// waits and needs no timer.
-func (m *core) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := m.store.(*MemoryStore); ok {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, storeTimeout)
-}

@@ -115,6 +115,108 @@ func TestStoreThatHangsIsGivenUpAfterFiveSeconds(t *testing.T) {
 	}
 }
 
+// A watchingStore shows the context of each Load to a test.
+type watchingStore struct {
+	sessions.Store
+	watch func(context.Context) error // an error is the result
+}
+
+func (w *watchingStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	if err := w.watch(ctx); err != nil {
+		return sessions.Record{}, err
+	}
+	return w.Store.Load(ctx, id)
+}
+
+func TestContextOfAnOperationIsAsContextsAre(t *testing.T) {
+	type key struct{}
+	end := func(ctx context.Context) error {
+		time.Sleep(5 * time.Second) // in the bubble
+		return ctx.Err()
+	}
+	wait := func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	quit := func(ctx context.Context) error {
+		ctx.Value(key{}).(func())()
+		return ctx.Err()
+	}
+	for _, tt := range []struct {
+		name  string
+		watch func(context.Context) error
+		after time.Duration
+		want  error
+	}{
+		{"the deadline is told", func(ctx context.Context) error {
+			if end, ok := ctx.Deadline(); !ok || time.Until(end) != 5*time.Second {
+				t.Errorf("got the deadline %v, %v, want one in 5s", end, ok)
+			}
+			return ctx.Err()
+		}, 0, nil},
+		{"a store that asks later", end, 5 * time.Second, context.DeadlineExceeded},
+		{"a store that asks before and later", func(ctx context.Context) error {
+			return errors.Join(ctx.Err(), end(ctx))
+		}, 5 * time.Second, context.DeadlineExceeded},
+		{"a store that waits", wait, 5 * time.Second, context.DeadlineExceeded},
+		{"a derived context", func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			return wait(ctx)
+		}, 5 * time.Second, context.DeadlineExceeded},
+		{"a derived context with an earlier end", func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			return wait(ctx)
+		}, time.Second, context.DeadlineExceeded},
+		{"a function to be called at the end", func(ctx context.Context) error {
+			called := make(chan struct{})
+			context.AfterFunc(ctx, func() { close(called) })
+			<-called
+			return context.Cause(ctx)
+		}, 5 * time.Second, context.DeadlineExceeded},
+		{"the request is canceled", quit, 0, context.Canceled},
+		{"the request is canceled while the store waits", func(ctx context.Context) error {
+			go func() {
+				time.Sleep(time.Second)
+				_ = quit(ctx)
+			}()
+			return wait(ctx)
+		}, time.Second, context.Canceled},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &watchingStore{Store: newPlainStore(), watch: func(context.Context) error { return nil }}
+				s := newSite(t, modes[2], func(c *config) { c.Store = h })
+				b := s.browser()
+				b.do(func(s *session) { s.Data.N = 1 })
+				var used context.Context
+				var got error
+				h.watch = func(ctx context.Context) error {
+					used, got = ctx, tt.watch(ctx)
+					return got
+				}
+				start := time.Now()
+				b.send(func(http.ResponseWriter, *http.Request) {}, func(r *http.Request) {
+					ctx, cancel := context.WithCancel(r.Context())
+					*r = *r.WithContext(context.WithValue(ctx, key{}, func() { cancel() }))
+				})
+				if after := time.Since(start); !errors.Is(got, tt.want) || after != tt.after {
+					t.Errorf("got %v after %v, want %v after %v", got, after, tt.want, tt.after)
+				}
+				if err := used.Err(); err == nil || tt.want == nil && err != context.Canceled {
+					t.Errorf("got %v from the context after the operation", err)
+				}
+				select {
+				case <-used.Done():
+				default:
+					t.Error("the context goes on after the operation")
+				}
+			})
+		})
+	}
+}
+
 func TestSaveObeysItsContext(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
