@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -39,31 +40,27 @@ type limit struct {
 	canceled bool
 }
 
-// wait returns the context with the timer. mu is held.
-func (l *limit) wait() context.Context {
-	if l.timed == nil {
-		l.timed, l.release = context.WithDeadline(l.Context, l.end)
-		if l.canceled {
-			l.release()
-		}
-	}
-	return l.timed
-}
-
 func (l *limit) cancel() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.canceled = true
-	if l.timed != nil {
-		l.release()
+	release := l.release
+	l.mu.Unlock()
+	if release != nil {
+		release()
 	}
 }
 
-func (l *limit) Deadline() (time.Time, bool) {
-	if end, ok := l.Context.Deadline(); ok && end.Before(l.end) {
-		return end, true
+// wait returns the context with the timer. mu is held.
+func (l *limit) wait() context.Context {
+	switch {
+	case l.timed != nil:
+	case l.canceled: // whatever the parent and the clock have come to since
+		l.timed, l.release = context.WithCancel(context.WithoutCancel(l.Context))
+		l.release()
+	default:
+		l.timed, l.release = context.WithDeadline(l.Context, l.end)
 	}
-	return l.end, true
+	return l.timed
 }
 
 func (l *limit) Done() <-chan struct{} {
@@ -74,10 +71,11 @@ func (l *limit) Done() <-chan struct{} {
 
 func (l *limit) Err() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.timed == nil && !l.canceled && time.Now().Before(l.end) {
+		l.mu.Unlock()
 		return l.Context.Err()
 	}
+	defer l.mu.Unlock()
 	return l.wait().Err()
 }
 
@@ -92,3 +90,13 @@ func (l *limit) Value(key any) any {
 	}
 	return ctx.Value(key)
 }
+
+func (l *limit) Deadline() (time.Time, bool) {
+	if end, ok := l.Context.Deadline(); ok && end.Before(l.end) {
+		return end, true
+	}
+	return l.end, true
+}
+
+// String keeps fmt from reading the fields, which another goroutine may set.
+func (l *limit) String() string { return fmt.Sprintf("%v.WithDeadline(%v)", l.Context, l.end) }

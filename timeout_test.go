@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -154,6 +155,16 @@ func TestContextOfAnOperationIsAsContextsAre(t *testing.T) {
 			}
 			return ctx.Err()
 		}, 0, nil},
+		{"a store that prints it", func(ctx context.Context) error {
+			printed := make(chan struct{})
+			go func() {
+				defer close(printed)
+				_ = fmt.Sprintf("%v %+v", ctx, ctx)
+			}()
+			ctx.Done()
+			<-printed
+			return ctx.Err()
+		}, 0, nil},
 		{"a store that asks later", end, 5 * time.Second, context.DeadlineExceeded},
 		{"a store that asks before and later", func(ctx context.Context) error {
 			return errors.Join(ctx.Err(), end(ctx))
@@ -204,6 +215,7 @@ func TestContextOfAnOperationIsAsContextsAre(t *testing.T) {
 				if after := time.Since(start); !errors.Is(got, tt.want) || after != tt.after {
 					t.Errorf("got %v after %v, want %v after %v", got, after, tt.want, tt.after)
 				}
+				time.Sleep(time.Minute)
 				if err := used.Err(); err == nil || tt.want == nil && err != context.Canceled {
 					t.Errorf("got %v from the context after the operation", err)
 				}
