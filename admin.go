@@ -300,6 +300,9 @@ func (m *core) needsOwners(what, owner string) error {
 	if m.owners == nil {
 		return fmt.Errorf("sessions: %s needs a Config.Store that is an OwnerStore: %w", what, errors.ErrUnsupported)
 	}
+	if m.owner == nil {
+		return fmt.Errorf("sessions: %s needs Config.Owner, without which no session of this Manager has an owner: %w", what, errors.ErrUnsupported)
+	}
 	if owner == "" {
 		return fmt.Errorf("sessions: %s of the owner \"\": sessions without an owner are not indexed", what)
 	}

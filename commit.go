@@ -59,7 +59,7 @@ func (d *discarded) Unwrap() error { return d.err }
 
 // save is Session.Save.
 func (s *state) save(ctx context.Context) error {
-	ctx, cancel := s.m.bounded(ctx)
+	ctx, cancel := limited(ctx) // also over MemoryStore: it may wait for an Update
 	defer cancel()
 	err := s.saveBefore(ctx)
 	s.emit()
@@ -298,8 +298,9 @@ func (s *state) buried(n int) {
 }
 
 // refresh notes the use of an unchanged session, at most once in a tenth of the
-// idle timeout, and re-issues a cookie that an older key signed. What fails here
-// is an event, and no new cookie.
+// idle timeout, and re-issues a cookie that an older key signed, unless it would
+// not reach the browser: the next request does. What fails here is an event, and
+// no new cookie.
 func (s *state) refresh(ctx context.Context, how flushing) error {
 	idle := s.m.idle
 	s.mu.Lock()
@@ -312,7 +313,7 @@ func (s *state) refresh(ctx context.Context, how flushing) error {
 	if s.m.store == nil {
 		return s.reissue(base, oldKey, how, now)
 	}
-	reissue := oldKey && how.sendable
+	reissue := oldKey && how.sendable && !how.pinned
 	ends := base.ends
 	if last := ends.Add(-idle); idle > 0 && now.Sub(last) >= idle/10 {
 		if later := s.m.recordEnd(base.expires, now); later.After(ends) {
@@ -353,7 +354,7 @@ func (s *state) keptAsIs(how flushing) bool {
 // reissue renews a cookie that holds the session.
 func (s *state) reissue(base *snapshot, oldKey bool, how flushing, now time.Time) error {
 	due := s.m.idle > 0 && now.Sub(time.Unix(base.used, 0)) >= s.m.idle/10
-	if !how.sendable || !oldKey && !due || base.kept == nil {
+	if !how.sendable || how.pinned || !oldKey && !due || base.kept == nil {
 		return nil
 	}
 	keys := s.m.signing()

@@ -72,8 +72,9 @@ type Config[T any] struct {
 	Merge func(base, mine, theirs T) (T, error)
 
 	// Owner says whose session it is, "" for nobody's: the index for Sessions and
-	// RevokeOwner. It must not keep or change its argument. It needs an
-	// OwnerStore.
+	// RevokeOwner, which need it. It must not keep or change its argument. It needs
+	// an OwnerStore. All programs with the same Store need the same one: what one
+	// without it stores is nobody's.
 	Owner func(*T) string
 
 	// Import adopts a session of another library: it is called when the session

@@ -37,7 +37,7 @@ const (
 	// be read by this program (Reason).
 	EventDiscarded EventKind = "discarded"
 	// EventLate: changes came when the cookie that they need could not be sent
-	// any more, and were not stored.
+	// any more. What the Store keeps without one is stored; Err says what is not.
 	EventLate EventKind = "late"
 	// EventFlashDropped: more flash messages than a session keeps; the oldest
 	// were dropped.

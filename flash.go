@@ -21,7 +21,8 @@ const maxFlashes = 32
 // on, whichever request asks first, and then no more. It survives
 // [Session.RegenerateID], but not [Session.Destroy]; after [Session.Reset] it is
 // the first thing in the new session. A session keeps at most 32 messages: the
-// oldest goes when there is one more, with an event.
+// oldest goes when there is one more, with an event. In cookie mode they are part
+// of the cookie, and long ones are ErrTooLarge before there are 32.
 func (s *Session[T]) Flash(kind, message string) {
 	s.state.flash(Flash{Kind: kind, Message: message})
 }

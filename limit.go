@@ -22,6 +22,10 @@ func (m *core) bounded(ctx context.Context) (context.Context, context.CancelFunc
 	if _, ok := m.store.(*MemoryStore); ok {
 		return ctx, func() {}
 	}
+	return limited(ctx)
+}
+
+func limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	l := &limit{Context: ctx, end: time.Now().Add(storeTimeout)}
 	return l, l.cancel
 }

@@ -140,8 +140,10 @@ func (a *arrival) claim(keys *signer, sc *scratch, value string) {
 	copy(c.secret[:], body[10:])
 	c.id = hashOf(c.secret)
 	for i := range a.claims {
-		if a.claims[i].id == c.id {
-			return // the same cookie re-issued under another key
+		if same := &a.claims[i]; same.id == c.id { // re-issued under another key, or with another end
+			same.expires = max(same.expires, c.expires)
+			same.oldKey = same.oldKey && old
+			return
 		}
 	}
 	a.claims = append(a.claims, c)

@@ -19,8 +19,9 @@ import (
 type MemoryStore struct {
 	// Max bounds the number of sessions; zero means no bound. At Max, a new one
 	// takes the place of one that is expired, else of the one nearest to its
-	// expiry among those without an owner, else among all. Set it before the
-	// first use.
+	// expiry among those without an owner, else among all. One that RegenerateID
+	// moves to a new id is two for that moment, and ends no other. Set it before
+	// the first use.
 	Max int
 
 	room     sync.Mutex // held by Create if there is a Max
@@ -85,8 +86,13 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 		if m.has(s, id) {
 			return 0, ErrExists
 		}
-		for m.count.Load() >= int64(m.Max) {
-			m.evict()
+		// For one that moves there is the room of its old record, which might
+		// otherwise be the one to go, and the move would find it gone.
+		old, moves := ctx.Value(movingKey{}).(ID)
+		if !moves || !m.has(m.shard(old), old) {
+			for m.count.Load() >= int64(m.Max) {
+				m.evict()
+			}
 		}
 	}
 	s.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"strings"
 	"sync/atomic"
 )
 
@@ -24,9 +25,21 @@ type Manager[T any] struct {
 func Get[T any](ctx context.Context) *Session[T] {
 	s, ok := Lookup[T](ctx)
 	if !ok {
-		panic(fmt.Sprintf("sessions: no %v in the context; is Manager[%v].Middleware around this handler?", reflect.TypeFor[T](), reflect.TypeFor[T]()))
+		panic(fmt.Sprintf("sessions: no %v in the context, %s; is Manager[%v].Middleware around this handler?", reflect.TypeFor[T](), present(ctx), reflect.TypeFor[T]()))
 	}
 	return s
+}
+
+// present says of which types there are sessions in ctx.
+func present(ctx context.Context) string {
+	var names []string
+	for x := around(ctx); x != nil; x = around(x.Context) {
+		names = append(names, x.m.name)
+	}
+	if names == nil {
+		return "nor a session of another type"
+	}
+	return "only " + strings.Join(names, " and ")
 }
 
 // Lookup is [Get] for code that also runs without the middleware: it reports
@@ -51,8 +64,17 @@ func Lookup[T any](ctx context.Context) (*Session[T], bool) {
 // around the routes that use sessions, so that others outlive a store's failure.
 //
 // A panic of next stores nothing and passes through, but a Destroy called before
-// it is carried out. [http.TimeoutHandler] belongs outside of the middleware:
-// inside, its handler goes on editing Data while the response is written.
+// it is carried out. What recovers from panics and answers them belongs outside
+// of the middleware: inside, its error page is a response like any other, which
+// stores what the handler had done by then. [http.TimeoutHandler] belongs outside
+// too: inside, its handler goes on editing Data while the response is written.
+// A logger that wants the session belongs inside.
+//
+// The ResponseWriter that next gets has the methods of the one outside, but for
+// the deprecated [http.CloseNotifier], and it cannot pass on the private one by
+// which [http.MaxBytesReader] closes the connection: put [http.MaxBytesHandler]
+// outside.
+//
 // The same Manager twice in a chain is one session; two Managers of the same T
 // or of the same cookie name panic on the first request.
 //
@@ -110,9 +132,24 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x.inside = *r.WithContext(x)
 	returned := false
-	defer func() { x.finish(returned) }()
+	defer func() {
+		x.handBack()
+		x.finish(returned)
+	}()
 	h.next.ServeHTTP(x.wrapped(), &x.inside)
 	returned = true
+}
+
+// handBack tells those outside what became of the request, as if they had given
+// the handler their own: net/http removes the files of its form, and an access
+// log shows which route matched.
+func (x *exchange) handBack() {
+	if form := x.inside.MultipartForm; form != nil && x.req.MultipartForm == nil {
+		x.req.MultipartForm = form
+	}
+	if pattern := x.inside.Pattern; pattern != x.req.Pattern {
+		x.req.Pattern = pattern
+	}
 }
 
 func (m *core) mustDiffer(inner *core) {

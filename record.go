@@ -138,11 +138,12 @@ func (s *state) replace(ctx context.Context, c *change, v *version) (*snapshot, 
 // version that it knows, so that of two requests that move it one succeeds and
 // a logout is never outlived. There are never two records that stay.
 func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *version, error) {
-	snap, err := s.create(ctx, c, v)
+	old, expected, began := c.base.ID, c.base.version, time.Now()
+	snap, err := s.create(context.WithValue(ctx, movingKey{}, old), c, v)
 	if err != nil {
 		return snap, v, err
 	}
-	old, expected, began := c.base.ID, c.base.version, time.Now()
+	var edits []edit
 	for try := 0; ; try++ {
 		err := s.m.store.Delete(ctx, old, expected)
 		if err == nil {
@@ -155,7 +156,7 @@ func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *ve
 				err = &storeError{"delete", old, fmt.Errorf("%w: %w", ErrConflict, err)}
 			}
 			if err == nil {
-				snap, err = s.overwrite(ctx, c, v, snap.version)
+				snap, v, err = s.overwrite(ctx, c, v, snap, &edits)
 			}
 			if err == nil {
 				continue
@@ -170,34 +171,73 @@ func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *ve
 	}
 }
 
-// overwrite brings a merged version to the new record, which nobody else has a
-// cookie for; if it was revoked already, the session is gone.
-func (s *state) overwrite(ctx context.Context, c *change, v *version, expected uint64) (*snapshot, error) {
-	id := c.id()
-	rec, snap, err := s.m.recordOf(id, v, time.Now())
-	if err != nil {
-		return snap, err
+// movingKey tells [MemoryStore.Create] of which record a new one takes the place.
+type movingKey struct{}
+
+// An edit is what [Manager.Edit] made of the new record of a move.
+type edit struct{ before, after []byte }
+
+// overwrite brings a merged version to the new record, which is now as in snap.
+// Nobody else has a cookie for it, but an Edit may find it: that stays. If it was
+// revoked already, the session is gone.
+func (s *state) overwrite(ctx context.Context, c *change, merged *version, snap *snapshot, edits *[]edit) (*snapshot, *version, error) {
+	id, began := c.id(), time.Now()
+	for try := 0; ; try++ {
+		v, err := s.edited(merged, *edits)
+		if err != nil {
+			return snap, v, err
+		}
+		rec, next, err := s.m.recordOf(id, v, time.Now())
+		if err != nil {
+			return snap, v, err
+		}
+		rec.Version = snap.version
+		next.version, err = s.m.store.Update(ctx, id, rec)
+		switch {
+		case err == nil:
+			return next, v, nil
+		case errors.Is(err, ErrNotFound):
+			return snap, v, s.discard(c, ReasonUnknown, err)
+		case !errors.Is(err, ErrConflict):
+			return snap, v, &storeError{"update", id, err}
+		}
+		if err := backOff(ctx, try, began); err != nil {
+			return snap, v, &storeError{"update", id, fmt.Errorf("%w: %w", ErrConflict, err)}
+		}
+		_, theirs, err := s.newest(ctx, c, id)
+		if err != nil {
+			return snap, v, err
+		}
+		*edits = append(*edits, edit{snap.kept, theirs.kept})
+		snap = theirs
 	}
-	rec.Version = expected
-	snap.version, err = s.m.store.Update(ctx, id, rec)
-	switch {
-	case err == nil:
-		return snap, nil
-	case errors.Is(err, ErrNotFound):
-		return snap, s.discard(c, ReasonUnknown, err)
+}
+
+// edited returns v with the edits.
+func (s *state) edited(v *version, edits []edit) (*version, error) {
+	if len(edits) == 0 {
+		return v, nil
 	}
-	return snap, &storeError{"update", id, err}
+	with := *v
+	var err error
+	if with.data, err = s.m.codec.onto(s.data(), v.encoded); err != nil {
+		return v, err
+	}
+	for _, e := range edits {
+		if err := s.m.codec.mergeInto(with.data, e.before, e.after); err != nil {
+			return v, err
+		}
+	}
+	with.encoded, err = s.m.codec.encode(nil, with.data)
+	return &with, err
 }
 
 // rebase loads what another request stored and replays this one's changes on
 // it, always from this one's own beginning.
 func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64, error) {
-	rec, err := s.m.store.Load(ctx, id)
-	if errors.Is(err, ErrNotFound) {
-		return nil, 0, s.discard(c, ReasonUnknown, err)
-	}
+	rec, theirs, err := s.newest(ctx, c, id)
 	if err != nil {
-		return nil, 0, &storeError{"load", id, err}
+		return nil, 0, err
 	}
 	s.mu.Lock()
 	tried := s.done().tried
@@ -208,16 +248,28 @@ func (s *state) rebase(ctx context.Context, c *change, id ID) (*version, uint64,
 			return v, rec.Version, err
 		}
 	}
-	theirs, reason, err := s.m.read(id, rec, s.m.codec.new(), time.Now())
-	if reason != ReasonNone {
-		return nil, 0, s.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%s): %v", ErrConflict, reason, err))
-	}
 	v, err := s.replay(c, theirs)
 	if err != nil {
 		return nil, 0, err
 	}
 	s.queue(Event{Kind: EventMerged})
 	return v, rec.Version, nil
+}
+
+// newest loads what another request or an Edit stored.
+func (s *state) newest(ctx context.Context, c *change, id ID) (Record, *snapshot, error) {
+	rec, err := s.m.store.Load(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return rec, nil, s.discard(c, ReasonUnknown, err)
+	}
+	if err != nil {
+		return rec, nil, &storeError{"load", id, err}
+	}
+	theirs, reason, err := s.m.read(id, rec, s.m.codec.new(), time.Now())
+	if reason != ReasonNone {
+		return rec, nil, s.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%s): %v", ErrConflict, reason, err))
+	}
+	return rec, theirs, nil
 }
 
 // An attempt is an Update of the store whose answer was lost.
@@ -268,7 +320,7 @@ func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 
 func (s *state) repeat(f func(any), data any) (err error) {
 	s.mu.Lock()
-	s.beginUpdate()
+	s.repeating = s.beginUpdate()
 	s.mu.Unlock()
 	defer s.endUpdate()
 	defer caught(&err, "the function of an Update, repeated after a conflict,")

@@ -3,6 +3,7 @@ package sessions
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"maps"
@@ -101,6 +102,9 @@ func contentOf(h http.Header) (content http.Header) {
 func (w *writer) Header() http.Header { return w.inner.Header() }
 
 func (w *writer) WriteHeader(code int) {
+	if code < 100 || code > 999 { // as net/http does, but before anything is stored
+		panic(fmt.Sprintf("sessions: invalid WriteHeader code %d", code))
+	}
 	if code >= 100 && code <= 199 && code != http.StatusSwitchingProtocols {
 		if w.phase != failed {
 			w.inner.WriteHeader(code)

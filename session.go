@@ -95,7 +95,8 @@ func (s *Session[T]) Reset() { s.state.destroy(true) }
 //
 // Update runs f under a lock: other Updates wait. f must not call Update or Save
 // or write the response, and what it does besides changing its argument, such as
-// a Flash, it does again when it is repeated. After Destroy it does not run f. A panic of f
+// a Flash, it does again when it is repeated. After Destroy it does not run f, and
+// what f makes of its argument when it calls Destroy or Reset is lost. A panic of f
 // passes through, and Data is then as it was before; a panic while it is
 // repeated is an error of the commit.
 func (s *Session[T]) Update(f func(*T)) {
@@ -161,6 +162,7 @@ type state struct {
 	destroyed bool
 	ending    bool // Destroy or Reset, not carried out yet
 	updating  bool // an Update's function runs
+	repeating bool // and again, after a conflict
 	wipe      bool // Data is to be cleared
 
 	sent          bool // the headers
@@ -390,6 +392,9 @@ func (s *state) regenerate() {
 	if s.destroyed {
 		return
 	}
+	if s.repeating && s.moved {
+		return // the commit that repeats it moves the session
+	}
 	s.acts++
 	if s.sent {
 		s.lateMove = true
@@ -408,6 +413,9 @@ func (s *state) setLifetime(d time.Duration) {
 	}
 	defer s.mu.Unlock()
 	if s.destroyed {
+		return
+	}
+	if s.repeating && s.prolonged {
 		return
 	}
 	s.acts++
@@ -493,6 +501,9 @@ func (s *state) update(f func(any)) {
 		return
 	}
 	begun := s.beginUpdate()
+	if begun {
+		s.acts++
+	}
 	s.mu.Unlock()
 	if !begun {
 		return
@@ -534,7 +545,6 @@ func (s *state) beginUpdate() bool {
 		return false
 	}
 	s.clear()
-	s.acts++
 	s.updating = true
 	return true
 }
@@ -542,7 +552,7 @@ func (s *state) beginUpdate() bool {
 func (s *state) endUpdate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.updating = false
+	s.updating, s.repeating = false, false
 	s.clear()
 }
 

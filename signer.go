@@ -26,8 +26,10 @@ import (
 // the same ring. It prints the ids of its keys, never a secret.
 //
 // One ring may serve any number of Managers. Each derives keys of its own from
-// it, by the use, the mode and the cookie's name: a value that one made is
-// refused by every other.
+// it, by the mode and the cookie's name, and refuses a value that was made for
+// another. Give each Manager a Config.Cookie.Name of its own: T is not part of
+// a key, and two of the same name and mode take each other's cookies for their
+// own, even if one is for administrators and the other for everybody.
 type Keyring struct {
 	current *atomic.Pointer[ring] // one step away, so that no copy of a Keyring can print it
 }

@@ -136,7 +136,7 @@ func (w *walker) node(t reflect.Type, path string) *node {
 		return n
 	}
 	if w.open[t] {
-		w.refuse(path, "%v contains itself; a cycle of values would never end: keep the ids of the others, or give the type a codec of its own", t)
+		w.refuse(path, "%v contains itself; such a type may hold a cycle, which would never end: keep the ids of the others, or give the type a codec of its own", t)
 		return nil
 	}
 	w.open[t] = true
@@ -286,6 +286,8 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 			w.refuse(at, "an embedded pointer comes back non-nil where it was nil; embed the struct, or name the field")
 		case f.Anonymous && !f.IsExported() && f.Type.Kind() != reflect.Struct, !f.Anonymous && !f.IsExported():
 			w.refuse(at, "is not exported and would be lost; export it, or tag it `msgpack:\"-\"`")
+		case (tag.has("omitempty") || w.omitsAll(t)) && w.losesByOmitting(f.Type):
+			w.refuse(at, "omitempty leaves out values of %v that are not empty, by what msgpack sees of them; remove the option", f.Type)
 		case tag.has("intern"):
 			w.refuse(at, "the option intern breaks on hostile bytes; remove it")
 		case f.Anonymous && w.inlines(f, tag):
@@ -308,6 +310,24 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 	}
 }
 
+// omitsAll says whether the option stands for all fields of t.
+func (w *walker) omitsAll(t reflect.Type) bool {
+	f, ok := t.FieldByName("_msgpack")
+	return ok && len(f.Index) == 1 && w.tagOf(f).has("omitempty")
+}
+
+var zeroerType = reflect.TypeFor[interface{ IsZero() bool }]()
+
+// losesByOmitting says whether msgpack takes more than the zero value of t for
+// empty: it asks IsZero, which may look at a part or behind a pointer, and a struct
+// with a codec of its own is empty to it if no field is exported.
+func (w *walker) losesByOmitting(t reflect.Type) bool {
+	if t == timeType || w.shape.msgp {
+		return false
+	}
+	return t.Implements(zeroerType) || t.Kind() == reflect.Struct && hasCodec(t)
+}
+
 // inlines says whether the fields of the embedded f stand among those of the
 // outer struct on the wire. Code that msgp generated nests them instead.
 func (w *walker) inlines(f reflect.StructField, tag tag) bool {
@@ -317,7 +337,7 @@ func (w *walker) inlines(f reflect.StructField, tag tag) bool {
 // embed plans the fields of an embedded struct as msgpack inlines them.
 func (w *walker) embed(n *node, f reflect.StructField, tag tag, index []int, at string) {
 	if w.open[f.Type] {
-		w.refuse(at, "%v contains itself; a cycle of values would never end: keep the ids of the others", f.Type)
+		w.refuse(at, "%v contains itself; such a type may hold a cycle, which would never end: keep the ids of the others", f.Type)
 		return
 	}
 	w.open[f.Type] = true
