@@ -131,6 +131,21 @@ func TestAdminNeedsAStoreThatCan(t *testing.T) {
 	})
 }
 
+func TestWithoutAnOwnerNothingIsListedOrRevokedInSilence(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		signIn(s, 42)
+		if _, err := s.mgr.RevokeOwner(bg, "42"); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "Config.Owner") {
+			t.Errorf("RevokeOwner: got %v, want an error that names Config.Owner", err)
+		}
+		for _, err := range s.mgr.Sessions(bg, "42") {
+			if !errors.Is(err, errors.ErrUnsupported) {
+				t.Errorf("Sessions: got %v, want errors.ErrUnsupported", err)
+			}
+		}
+	})
+}
+
 func TestIDThatIsNoneIsAnErrorAndEndsNothing(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		s := newOwnedSite(t, m, nil)

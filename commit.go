@@ -340,9 +340,21 @@ func (s *state) refresh(ctx context.Context, how flushing) error {
 	case err != nil:
 		s.queue(Event{Kind: EventFailed, Err: &storeError{"touch", base.ID, err}})
 	case reissue:
-		return s.readyID(id, life{created: base.created, expires: base.expires, lifetime: base.lifetime}, now)
+		return s.reissueID(ctx, id, base, now)
 	}
 	return nil
+}
+
+// reissueID renews a cookie that holds an id, until the end that the session has
+// now: a parallel SetLifetime may have changed it since it was loaded.
+func (s *state) reissueID(ctx context.Context, id *identity, base *snapshot, now time.Time) error {
+	h := base.header
+	if rec, err := s.m.store.Load(ctx, base.ID); err == nil {
+		if body, _, err := s.m.openBody(base.ID, rec.Data); err == nil {
+			h = parseHeader(body)
+		}
+	}
+	return s.readyID(id, life{created: h.created, expires: h.expires, lifetime: h.lifetime}, now)
 }
 
 // keptAsIs says that nothing has to be noted of a session that did not change.

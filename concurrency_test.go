@@ -31,6 +31,112 @@ func overlap(b *browser, late func(*session), during func()) *reply {
 	return <-replies
 }
 
+func TestRegenerateIDInAFullMemoryStoreKeepsTheSession(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before func(*session)
+		user   int
+	}{
+		{"of a visitor, the one without an owner", func(s *session) { s.Flash("info", "welcome") }, 42},
+		{"of a user, the nearest to its end", func(s *session) { s.Data.UserID = 42; s.SetLifetime(time.Hour) }, 42},
+	} {
+		for wrapped, wrap := range map[string]func(*sessions.MemoryStore) sessions.Store{
+			"":          func(m *sessions.MemoryStore) sessions.Store { return m },
+			", wrapped": func(m *sessions.MemoryStore) sessions.Store { return newHookStore(m).asStore() },
+		} {
+			t.Run(tt.name+wrapped, func(t *testing.T) {
+				const bound = 3
+				memory := &sessions.MemoryStore{Max: bound}
+				s := newSite(t, modes[3], func(c *config) { c.Store, c.Owner = wrap(memory), ownerOfUser })
+				var others []*browser
+				for user := range bound - 1 {
+					b, _ := signIn(s, 1+user)
+					others = append(others, b)
+				}
+				b := s.browser()
+				b.do(tt.before)
+				b.do(func(s *session) { s.RegenerateID(); s.Data.UserID = tt.user })
+				wantUser(t, "who signed in", b, tt.user)
+				for user, other := range others {
+					wantUser(t, "somebody else", other, 1+user)
+				}
+				if n := memory.Len(); n != bound {
+					t.Errorf("got %d records, want %d", n, bound)
+				}
+				signIn(s, 9)
+				if n := memory.Len(); n != bound {
+					t.Errorf("got %d records after one more, want %d", n, bound)
+				}
+			})
+		}
+	}
+}
+
+func TestEditOfASessionThatMovesStays(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		s := newOwnedSite(t, m, nil)
+		b, old := signIn(s, 42)
+		other := b.clone()
+		edits := 0
+		s.store.hook(func(op string, id sessions.ID) error {
+			if op == "Delete" && id.String() == old && edits < 2 { // the new record is there, and the old one still
+				edits++
+				other.do(func(s *session) { s.Data.N++ })
+				for info := range s.mgr.Sessions(bg, "42") {
+					if info.ID != old {
+						if err := s.mgr.Edit(bg, info.ID, func(d *AppSession) { d.Role = "admin" }); err != nil {
+							t.Errorf("Edit: %v", err)
+						}
+					}
+				}
+			}
+			return nil
+		}, nil)
+		res := b.do(func(s *session) { s.RegenerateID(); s.Data.Name = "Ada" })
+		s.store.hook(nil, nil)
+		if d, _ := b.peek(); res.StatusCode != 200 || d.Name != "Ada" || d.Role != "admin" || d.N != 2 || edits != 2 {
+			t.Errorf("got %d and %+v after %d edits, want 200 and what all three have changed", res.StatusCode, d, edits)
+		}
+		wantUser(t, "under the old id", other, 0)
+	})
+}
+
+func TestRegenerateIDInAnUpdateThatIsRepeatedIsDoneOnce(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		for _, tt := range []struct {
+			name string
+			verb func(*session)
+		}{
+			{"RegenerateID", (*session).RegenerateID},
+			{"SetLifetime", func(s *session) { s.SetLifetime(time.Hour) }},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				s := newSite(t, m, nil)
+				b := s.browser()
+				b.do(func(s *session) { s.Data.N = 1 })
+				other := b.clone()
+				res := b.serve(func(w http.ResponseWriter, r *http.Request) {
+					sess := sessions.Get[AppSession](r.Context())
+					other.do(func(s *session) { s.Data.N = 10 })
+					sess.Update(func(d *AppSession) { tt.verb(sess); d.N++ })
+					w.WriteHeader(http.StatusOK)
+					sess.Data.Name = "streamed"
+					if err := sess.Save(r.Context()); err != nil {
+						t.Errorf("Save after the headers: %v", err)
+					}
+				})
+				oneCookie(t, res.setCookies())
+				if d, _ := b.peek(); d.N != 11 || d.Name != "streamed" {
+					t.Errorf("got %+v, want 11, and what came after the headers", d)
+				}
+				if late := s.events.of(sessions.EventLate); len(late) > 0 {
+					t.Errorf("got the events %v, want none that something was too late", late)
+				}
+			})
+		}
+	})
+}
+
 func TestHundredParallelUpdatesAllCount(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP2=%t", http2), func(t *testing.T) {

@@ -197,6 +197,14 @@ func TestNewRefusesATypeThatIsNotASession(t *testing.T) {
 	}
 }
 
+// Nothing is refusedMoney to omitempty, whatever the currency.
+type refusedMoney struct {
+	Amount   int
+	Currency string
+}
+
+func (m refusedMoney) IsZero() bool { return m.Amount == 0 }
+
 func TestNewRefusesAFieldThatCannotComeBack(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -271,6 +279,23 @@ func TestNewRefusesAFieldThatCannotComeBack(t *testing.T) {
 			RefusedBase
 			X int `msgpack:"RefusedBase"`
 		}], "T.X"},
+		{"omitempty of a struct with a codec", newOf[struct {
+			A netip.Addr `msgpack:",omitempty"`
+		}], "T.A"},
+		{"omitempty of a big.Int", newOf[struct {
+			A big.Int `msgpack:",omitempty"`
+		}], "T.A"},
+		{"omitempty where IsZero looks behind a pointer", newOf[struct {
+			A *time.Time `msgpack:",omitempty"`
+		}], "T.A"},
+		{"omitempty where IsZero looks at a part", newOf[struct {
+			A refusedMoney `msgpack:",omitempty"`
+		}], "T.A"},
+		{"omitempty of all fields", newOf[struct {
+			_msgpack struct{} `msgpack:",omitempty"`
+			N        int
+			A        netip.Addr
+		}], "T.A"},
 		{"option intern", newOf[struct {
 			S string `msgpack:",intern"`
 		}], "T.S"},

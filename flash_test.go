@@ -262,7 +262,8 @@ func TestFlashesLiveApartFromData(t *testing.T) {
 // of one who signed in.
 func TestFlashNeedsNoValidData(t *testing.T) {
 	type account struct {
-		UserID int `msgpack:"uid" validate:"required"`
+		UserID int            `msgpack:"uid" validate:"required"`
+		Prefs  map[string]int `msgpack:"prefs"`
 	}
 	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
@@ -277,15 +278,21 @@ func TestFlashNeedsNoValidData(t *testing.T) {
 			var got []sessions.Flash
 			open := visitor(mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				s := sessions.Get[account](r.Context())
-				if r.URL.Path == "/leave" {
-					s.Flash("error", "Invalid username or password")
-				} else {
+				if s.Data.Prefs == nil && r.URL.Path == "/with-a-map" {
+					s.Data.Prefs = map[string]int{}
+				}
+				if r.URL.Path == "/" {
 					got = s.Flashes()
+				} else {
+					s.Flash("error", "Invalid username or password")
 				}
 			})))
-			open("/leave")
-			open("/")
-			wantMessages(t, "of a visitor who did not sign in", got, "Invalid username or password")
+			for _, path := range []string{"/leave", "/with-a-map"} {
+				open(path)
+				open("/")
+				wantMessages(t, "of a visitor who did not sign in, from "+path, got, "Invalid username or password")
+				got = nil
+			}
 		})
 	}
 }

@@ -233,6 +233,22 @@ func TestSaveGivesUpWithItsContextWhileAnUpdateRuns(t *testing.T) {
 	})
 }
 
+func TestSaveInsideAnUpdateGivesUpAfterFiveSeconds(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newSite(t, m, nil).browser()
+			b.do(func(s *session) {
+				start := time.Now()
+				s.Update(func(*AppSession) {
+					if err := s.Save(context.Background()); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
+						t.Errorf("got %v after %v, want the end of its time after 5s", err, time.Since(start))
+					}
+				})
+			})
+		})
+	})
+}
+
 func TestSaveProvesThatAnUnchangedSessionIsAlive(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		b := newSite(t, m, nil).browser()

@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -47,15 +49,71 @@ func panicOf(f func()) (v any) {
 	return nil
 }
 
+func TestFilesOfAnUploadAreRemovedAfterTheRequest(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	for _, tt := range []struct {
+		name string
+		then func()
+	}{
+		{"that is answered", func() {}},
+		{"that panics", func() { panic(http.ErrAbortHandler) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, modes[0], nil)
+			held := 0
+			ended := make(chan struct{})
+			path := s.route(func(_ http.ResponseWriter, r *http.Request) {
+				if err := r.ParseMultipartForm(1 << 10); err != nil {
+					t.Error(err)
+				}
+				files, _ := os.ReadDir(os.TempDir())
+				held = len(files)
+				tt.then()
+			})
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(ended)
+				defer func() { _ = recover() }() // after which net/http removes them as well
+				s.handler.ServeHTTP(w, r)
+			}))
+			var body bytes.Buffer
+			form := multipart.NewWriter(&body)
+			file, _ := form.CreateFormFile("file", "file")
+			_, _ = file.Write(make([]byte, 12<<20))
+			_ = form.Close()
+			res, err := http.Post(server.URL+path, form.FormDataContentType(), &body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			<-ended
+			server.Close() // waits for the request's end
+			if files, _ := os.ReadDir(os.TempDir()); held != 1 || len(files) != 0 {
+				t.Errorf("got %d files in the request and %d after it, want 1 and none", held, len(files))
+			}
+		})
+	}
+}
+
+func TestTheRouteIsSeenOutsideOfTheMiddleware(t *testing.T) {
+	s := newSite(t, modes[0], nil)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /items/{id}", func(http.ResponseWriter, *http.Request) {})
+	r := httptest.NewRequest("GET", "/items/7", nil)
+	s.mgr.Middleware(mux).ServeHTTP(httptest.NewRecorder(), r)
+	if r.Pattern != "GET /items/{id}" {
+		t.Errorf("got the pattern %q, want that of the mux inside", r.Pattern)
+	}
+}
+
 func TestGetWithoutTheMiddlewarePanicsWithTheCure(t *testing.T) {
 	s := newSite(t, modes[0], nil)
-	for name, ctx := range map[string]context.Context{
-		"without any middleware": context.Background(),
-		"of another T":           contextOf(s),
+	for present, ctx := range map[string]context.Context{
+		"nor a session of another type": context.Background(),
+		"only sessions_test.AppSession": contextOf(s),
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(present, func(t *testing.T) {
 			v := fmt.Sprint(panicOf(func() { sessions.Get[StaffSession](ctx) }))
-			for _, want := range []string{"sessions: ", "sessions_test.StaffSession", "Middleware"} {
+			for _, want := range []string{"sessions: ", "sessions_test.StaffSession", present, "Middleware"} {
 				if !strings.Contains(v, want) {
 					t.Errorf("got %q, want %q in it", v, want)
 				}

@@ -396,6 +396,59 @@ func TestHijackOfAnUnchangedSessionIsNoEvent(t *testing.T) {
 	}
 }
 
+func TestHijackByAHandlerThatOnlyReadIsNoEvent(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			keys := newKeys(t, ringSecret(1))
+			s := newSite(t, m, func(c *config) { c.IdleTimeout, c.Keys = time.Hour, keys })
+			b := s.browser()
+			b.do(func(s *session) { s.Data.N = 1 })
+			if err := keys.Replace(ringSecret(2), ringSecret(1)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(30 * time.Minute) // a use is to be noted
+			r := httptest.NewRequest("GET", s.route(func(w http.ResponseWriter, r *http.Request) {
+				_ = sessions.Get[AppSession](r.Context()).Data.N
+				_, _, _ = http.NewResponseController(w).Hijack()
+			}), nil)
+			r.AddCookie(&http.Cookie{Name: "__Host-session", Value: b.cookie()})
+			s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, r)
+			if late := s.events.of(sessions.EventLate); len(late) > 0 {
+				t.Errorf("got the events %v, want none: nothing is lost", late)
+			}
+			time.Sleep(20 * time.Minute)
+			if lines := b.do(func(*session) {}).setCookies(); len(lines) != 1 {
+				t.Errorf("got %q from the next request, want the cookie of the newest key", lines)
+			}
+		})
+	})
+}
+
+type hijackable struct{ *httptest.ResponseRecorder }
+
+func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, nil }
+
+func TestInvalidStatusStoresNothing(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		for _, code := range []int{-1, 0, 99, 1000} {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			b.do(func(s *session) { s.Data.N = 1 })
+			v := panicOf(func() {
+				b.serve(func(w http.ResponseWriter, r *http.Request) {
+					sess := sessions.Get[AppSession](r.Context())
+					sess.RegenerateID()
+					sess.Data.N = 2
+					w.WriteHeader(code)
+				})
+			})
+			if d, reason := b.peek(); v == nil || d.N != 1 {
+				t.Errorf("%d: got %v, then N=%d (%q), want a panic that stores nothing", code, v, d.N, reason)
+			}
+		}
+	})
+}
+
 func TestRegenerateIDIsNotCarriedOutByHijack(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		s := newSite(t, m, nil)

@@ -249,6 +249,45 @@ func rotated(t *testing.T, m mode, change func(*config)) (s *site, b *browser, k
 	return s, b, keys, ends
 }
 
+func TestReissuedCookieHasTheEndThatAParallelSetLifetimeGave(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			_, b, _, ends := rotated(t, m, nil)
+			other := b.clone()
+			res := overlap(b, func(*session) {}, func() { other.do(func(s *session) { s.SetLifetime(30 * 24 * time.Hour) }) })
+			oneCookie(t, res.setCookies())
+			time.Sleep(time.Until(ends) + time.Hour)
+			if data, reason := b.peek(); data.UserID != 42 {
+				t.Errorf("got user %d (%q), want 42 until the new end", data.UserID, reason)
+			}
+		})
+	})
+}
+
+func TestOneIDInTwoCookiesHasTheNewestKeyAndTheLatestEnd(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s, b, _, ends := rotated(t, m, nil)
+			old := "__Host-session=" + b.cookie()
+			b.do(func(s *session) { s.SetLifetime(30 * 24 * time.Hour) })
+			fresh := "__Host-session=" + b.cookie()
+			for _, after := range []time.Duration{0, time.Until(ends) + time.Hour} {
+				time.Sleep(after)
+				for _, line := range []string{old + "; " + fresh, fresh + "; " + old} {
+					res := cookieHeader(s, func(sess *session) {
+						if sess.Data.UserID != 42 {
+							t.Errorf("after %v: got user %d (%q), want 42", after, sess.Data.UserID, sess.Reason())
+						}
+					}, line)
+					if lines := res.Header["Set-Cookie"]; len(lines) > 0 {
+						t.Errorf("after %v: got %q, want no cookie: the browser has one of the newest key", after, lines)
+					}
+				}
+			}
+		})
+	})
+}
+
 func TestACookieOfAnOlderKeyIsReissuedByARead(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
