@@ -61,8 +61,9 @@ type Config[T any] struct {
 	Upgrades []Upgrade
 
 	// Validate checks a session beyond the struct tags, whenever it is loaded
-	// and before it is saved, unless it encodes as T{} does. It must not keep or
-	// change its argument.
+	// and before it is saved, unless nothing is set in it: a visitor of whom
+	// nothing is known is always valid, but one who has a cart and did not sign in
+	// is held to all rules. It must not keep or change its argument.
 	Validate func(*T) error
 
 	// Merge replaces the merge by field where a parallel request has changed the
@@ -154,8 +155,8 @@ type core struct {
 	logger       *slog.Logger
 }
 
-// New makes a Manager. It refuses what could go wrong later: a T that cannot be
-// stored exactly, a validate tag that would panic, an upgrade chain with a gap,
+// New makes a Manager. It refuses what could go wrong later: a T with a field that
+// would be lost or cannot come back, a validate tag that would panic, an upgrade chain with a gap,
 // a cookie that browsers would drop. Its error lists everything that is wrong,
 // with the path of the field and the mend.
 func New[T any](config Config[T]) (*Manager[T], error) {

@@ -33,8 +33,8 @@
 //
 // # Promises
 //
-// Typed: [New] refuses what could not be stored exactly or loaded again. Data of
-// an older version of the struct is upgraded (see [From]) or set aside with
+// Typed: [New] refuses a field that would be lost or could not be loaded again
+// (of a time, the instant is kept and not the zone). Data of an older version of the struct is upgraded (see [From]) or set aside with
 // a [Reason] and an [Event], and never answered by an error page.
 //
 // Nothing lost, nothing resurrected: with a Store, what parallel requests change
@@ -48,7 +48,8 @@
 // on the server.
 //
 // Correct at the wire: the response writer keeps what the inner one could do
-// ([http.Flusher], [http.Hijacker], [io.ReaderFrom] and others), informational
+// ([http.Flusher], [http.Hijacker], [io.ReaderFrom] and others; what it cannot,
+// [Manager.Middleware] says), informational
 // responses do not commit, nothing is buffered, and if the commit fails,
 // Config.ErrorHandler answers in place of the handler.
 //

@@ -27,6 +27,12 @@ import (
 type Session[T any] struct {
 	// Data is what the application keeps. Edit it in place, also through maps,
 	// slices and pointers: changes are found by comparing what would be stored.
+	//
+	// Of a time the instant comes back, in time.Local, and not the zone, and of
+	// a pointer to a nil slice, map or pointer a nil pointer. To set an empty slice
+	// or map in place of nil is no change. A field tagged msgpack:"-" is not stored: what is put
+	// there lasts for the request, also when a parallel change is merged, but
+	// not in elements of a slice or a map.
 	Data T
 
 	// Embedded for its Format, LogValue and MarshalText: methods of Session with

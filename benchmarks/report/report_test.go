@@ -67,6 +67,10 @@ func TestASummaryHasMedianLeastAndQuartiles(t *testing.T) {
 	if want := (summary{median: 3, min: 1, lower: 2, upper: 4, n: 5}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	got = summarize([]float64{4, 1, 2}) // too few for quartiles
+	if want := (summary{median: 2, min: 1, lower: 1, upper: 4, n: 3}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
 }
 
 func TestTheMedianDecidesWhetherATargetIsReached(t *testing.T) {

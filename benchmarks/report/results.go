@@ -97,7 +97,7 @@ func (r *results) writeFile(file string) error {
 // A summary is what is said of several values.
 type summary struct {
 	median, min  float64
-	lower, upper float64 // quartiles
+	lower, upper float64 // quartiles, or of fewer than five the least and the largest
 	n            int
 }
 
@@ -106,7 +106,11 @@ func summarize(values []float64) summary {
 		return summary{}
 	}
 	v := slices.Sorted(slices.Values(values))
-	return summary{median: quantile(v, 0.5), min: v[0], lower: quantile(v, 0.25), upper: quantile(v, 0.75), n: len(v)}
+	s := summary{median: quantile(v, 0.5), min: v[0], lower: v[0], upper: v[len(v)-1], n: len(v)}
+	if len(v) >= 5 {
+		s.lower, s.upper = quantile(v, 0.25), quantile(v, 0.75)
+	}
+	return s
 }
 
 // quantile interpolates between the two values nearest to it.
