@@ -144,8 +144,8 @@ func (d *writer) peers(r *results) {
 	d.heading("This library beside its peers")
 	d.line("Time of a request, and how many times that of this library with a signed cookie. A peer that runs no code unless")
 	d.line("a handler calls it has no figures for N and U. The times of gin and echo include their routers. What a contender")
-	d.line("leaves out, as it is set up here, stands in the last column. Beside each median stands the ratio to this library,")
-	d.line("signed: the median of the ratios of the rounds, which is not quite the ratio of the medians.")
+	d.line("leaves out, as it is set up here, stands in the last column. The ratio is the median of those of the rounds,")
+	d.line("which is not quite that of the medians.")
 	titles := []string{"", "session in"}
 	for _, w := range works {
 		titles = append(titles, w.name)
