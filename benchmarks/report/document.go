@@ -301,7 +301,7 @@ func (d *writer) footprint(r *results) {
 
 func (d *writer) figures(r *results) {
 	d.heading("All figures")
-	d.line("The spread is that of the quartiles, of the median.")
+	d.line("The spread is that of the quartiles, of the median. A FirstByte takes here until the last byte.")
 	d.table("benchmark", "median", "least", "spread", "bytes", "allocations", "rounds")
 	for _, k := range slices.SortedFunc(maps.Keys(r.values), func(a, b key) int { return strings.Compare(a.name, b.name) }) {
 		if k.unit != "sec/op" {
