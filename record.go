@@ -320,7 +320,7 @@ func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 
 func (s *state) repeat(f func(any), data any) (err error) {
 	s.mu.Lock()
-	s.repeating = s.beginUpdate()
+	s.beginUpdate(repeating)
 	s.mu.Unlock()
 	defer s.endUpdate()
 	defer caught(&err, "the function of an Update, repeated after a conflict,")

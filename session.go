@@ -166,10 +166,9 @@ type state struct {
 	prolonged bool // SetLifetime
 	imported  bool
 	destroyed bool
-	ending    bool // Destroy or Reset, not carried out yet
-	updating  bool // an Update's function runs
-	repeating bool // and again, after a conflict
-	wipe      bool // Data is to be cleared
+	ending    bool  // Destroy or Reset, not carried out yet
+	updating  uint8 // whether an Update's function runs
+	wipe      bool  // Data is to be cleared
 
 	sent          bool // the headers
 	ended         bool // the request
@@ -182,6 +181,14 @@ type state struct {
 	waiting   atomic.Bool // did has events
 	restarted atomic.Bool // by Reset
 }
+
+// Whether an Update's function runs: one byte, since one more would make each
+// session larger by 16.
+const (
+	resting   = iota
+	running   // at the call
+	repeating // in a commit, after a conflict
+)
 
 func (s *Session[T]) data() any { return &s.Data }
 
@@ -398,7 +405,7 @@ func (s *state) regenerate() {
 	if s.destroyed {
 		return
 	}
-	if s.repeating && s.moved {
+	if s.updating == repeating && s.moved {
 		return // the commit that repeats it moves the session
 	}
 	s.acts++
@@ -421,7 +428,7 @@ func (s *state) setLifetime(d time.Duration) {
 	if s.destroyed {
 		return
 	}
-	if s.repeating && s.prolonged {
+	if s.updating == repeating && s.prolonged {
 		return
 	}
 	s.acts++
@@ -477,7 +484,7 @@ func (s *state) destroy(restart bool) {
 	// Data belongs to whoever holds the gate, which may be a commit that is
 	// about to read it.
 	s.wipe = true
-	wait := !s.updating
+	wait := s.updating == resting
 	s.mu.Unlock()
 	if wait {
 		s.x.gate.enter()
@@ -506,7 +513,7 @@ func (s *state) update(f func(any)) {
 	if !s.lockFor("Update") {
 		return
 	}
-	begun := s.beginUpdate()
+	begun := s.beginUpdate(running)
 	if begun {
 		s.acts++
 	}
@@ -546,19 +553,19 @@ func (s *state) update(f func(any)) {
 
 // beginUpdate notes that a function of Update runs, so that a Destroy in it does
 // not wait for it to end. mu is held.
-func (s *state) beginUpdate() bool {
+func (s *state) beginUpdate(run uint8) bool {
 	if s.destroyed {
 		return false
 	}
 	s.clear()
-	s.updating = true
+	s.updating = run
 	return true
 }
 
 func (s *state) endUpdate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.updating, s.repeating = false, false
+	s.updating = resting
 	s.clear()
 }
 
