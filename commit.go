@@ -298,9 +298,8 @@ func (s *state) buried(n int) {
 }
 
 // refresh notes the use of an unchanged session, at most once in a tenth of the
-// idle timeout, and re-issues a cookie that an older key signed, unless it would
-// not reach the browser: the next request does. What fails here is an event, and
-// no new cookie.
+// idle timeout, and re-issues a cookie that an older key signed. What fails here
+// is an event, and no new cookie.
 func (s *state) refresh(ctx context.Context, how flushing) error {
 	idle := s.m.idle
 	s.mu.Lock()
@@ -349,7 +348,11 @@ func (s *state) refresh(ctx context.Context, how flushing) error {
 // now: a parallel SetLifetime may have changed it since it was loaded.
 func (s *state) reissueID(ctx context.Context, id *identity, base *snapshot, now time.Time) error {
 	h := base.header
-	if rec, err := s.m.store.Load(ctx, base.ID); err == nil {
+	rec, err := s.m.store.Load(ctx, base.ID)
+	if errors.Is(err, ErrNotFound) {
+		return s.discard(nil, ReasonUnknown, err)
+	}
+	if err == nil {
 		if body, _, err := s.m.openBody(base.ID, rec.Data); err == nil {
 			h = parseHeader(body)
 		}
@@ -366,7 +369,7 @@ func (s *state) keptAsIs(how flushing) bool {
 // reissue renews a cookie that holds the session.
 func (s *state) reissue(base *snapshot, oldKey bool, how flushing, now time.Time) error {
 	due := s.m.idle > 0 && now.Sub(time.Unix(base.used, 0)) >= s.m.idle/10
-	if !how.sendable || how.pinned || !oldKey && !due || base.kept == nil {
+	if !how.sendable || !oldKey && !due || base.kept == nil {
 		return nil
 	}
 	keys := s.m.signing()

@@ -137,6 +137,103 @@ func TestRegenerateIDInAnUpdateThatIsRepeatedIsDoneOnce(t *testing.T) {
 	})
 }
 
+func TestRegenerateIDThatOnlyARepeatedUpdateCallsStoresNothingUnderTheOldID(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		for _, save := range []bool{false, true} {
+			t.Run(fmt.Sprintf("Save=%t", save), func(t *testing.T) {
+				s := newSite(t, m, nil)
+				b := s.browser()
+				b.do(func(s *session) { s.Data.N = 1 })
+				other := b.clone()
+				res := b.serve(func(w http.ResponseWriter, r *http.Request) {
+					sess := sessions.Get[AppSession](r.Context())
+					other.do(func(s *session) { s.Data.Name = "pending" })
+					sess.Update(func(d *AppSession) {
+						if d.Name == "pending" {
+							sess.RegenerateID()
+							d.Role = "admin"
+						}
+						d.N++
+					})
+					if save {
+						if err := sess.Save(r.Context()); !errors.Is(err, sessions.ErrConflict) {
+							t.Errorf("Save: got %v, want ErrConflict", err)
+						}
+					}
+				})
+				if d, _ := other.peek(); d.Role != "" {
+					t.Errorf("got the role %q under the old id", d.Role)
+				}
+				if want := map[bool]int{false: 500, true: 200}[save]; res.StatusCode != want {
+					t.Errorf("got %d, want %d", res.StatusCode, want)
+				}
+				if d, _ := b.peek(); save && (d.Role != "admin" || d.N != 2) { // the commit moved it
+					t.Errorf("got %+v under the new id, want admin and 2", d)
+				}
+			})
+		}
+	})
+}
+
+func TestSetLifetimeOfARepeatedUpdateIsThatOfTheNewestState(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newSite(t, m, nil).browser()
+			b.do(func(s *session) { s.Data.N = 1 })
+			other := b.clone()
+			b.do(func(s *session) {
+				other.do(func(s *session) { s.Data.Name = "remember" })
+				s.Update(func(d *AppSession) {
+					if d.Name == "remember" {
+						s.SetLifetime(30 * 24 * time.Hour)
+					} else {
+						s.SetLifetime(time.Hour)
+					}
+				})
+				if err := s.Save(context.Background()); err != nil {
+					t.Errorf("Save: %v", err)
+				}
+			})
+			time.Sleep(20 * 24 * time.Hour)
+			if d, reason := b.peek(); d.Name != "remember" {
+				t.Errorf("got %+v (%q) after 20 days, want the session", d, reason)
+			}
+		})
+	})
+}
+
+func TestRevokeOfTheNewIDWhileASessionMovesEndsIt(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data.N = 1 })
+		other := b.clone()
+		shown, once := "", false
+		s.store.hook(func(op string, id sessions.ID) error {
+			if op == "Delete" && !once {
+				once = true
+				other.do(func(s *session) { s.Data.N++ })
+				if err := s.mgr.Revoke(bg, shown); err != nil {
+					t.Errorf("Revoke: %v", err)
+				}
+			}
+			return nil
+		}, nil)
+		b.do(func(s *session) {
+			s.RegenerateID()
+			s.Data.Name, shown = "Ada", s.ID()
+		})
+		for name, b := range map[string]*browser{"new": b, "old": other} {
+			if d, reason := b.peek(); reason == sessions.ReasonNone {
+				t.Errorf("under the %s id: got %+v, want no session", name, d)
+			}
+		}
+		if n := len(s.store.live()); n != 0 {
+			t.Errorf("got %d records, want none", n)
+		}
+	})
+}
+
 func TestHundredParallelUpdatesAllCount(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP2=%t", http2), func(t *testing.T) {

@@ -282,6 +282,9 @@ func TestNewRefusesAFieldThatCannotComeBack(t *testing.T) {
 		{"omitempty of a struct with a codec", newOf[struct {
 			A netip.Addr `msgpack:",omitempty"`
 		}], "T.A"},
+		{"omitempty with a value", newOf[struct {
+			A netip.Addr `msgpack:",omitempty:1"`
+		}], "T.A"},
 		{"omitempty of a big.Int", newOf[struct {
 			A big.Int `msgpack:",omitempty"`
 		}], "T.A"},

@@ -20,8 +20,8 @@ type MemoryStore struct {
 	// Max bounds the number of sessions; zero means no bound. At Max, a new one
 	// takes the place of one that is expired, else of the one nearest to its
 	// expiry among those without an owner, else among all. One that RegenerateID
-	// moves to a new id is two for that moment, and ends no other. Set it before
-	// the first use.
+	// moves to a new id takes no other's place, but is two for that moment. Set it
+	// before the first use.
 	Max int
 
 	room     sync.Mutex // held by Create if there is a Max
@@ -88,8 +88,7 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 		}
 		// For one that moves there is the room of its old record, which might
 		// otherwise be the one to go, and the move would find it gone.
-		old, moves := ctx.Value(movingKey{}).(ID)
-		if !moves || !m.has(m.shard(old), old) {
+		if ctx.Value(movingKey{}) == nil {
 			for m.count.Load() >= int64(m.Max) {
 				m.evict()
 			}

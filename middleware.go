@@ -73,7 +73,8 @@ func Lookup[T any](ctx context.Context) (*Session[T], bool) {
 // The ResponseWriter that next gets has the methods of the one outside, but for
 // the deprecated [http.CloseNotifier], and it cannot pass on the private one by
 // which [http.MaxBytesReader] closes the connection: put [http.MaxBytesHandler]
-// outside.
+// outside. Of the request that next gets, the multipart form and the Pattern are
+// those of the one outside once next has returned.
 //
 // The same Manager twice in a chain is one session; two Managers of the same T
 // or of the same cookie name panic on the first request.
@@ -132,10 +133,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x.inside = *r.WithContext(x)
 	returned := false
-	defer func() {
-		x.handBack()
-		x.finish(returned)
-	}()
+	defer x.handBack()
+	defer func() { x.finish(returned) }()
 	h.next.ServeHTTP(x.wrapped(), &x.inside)
 	returned = true
 }
@@ -144,11 +143,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the handler their own: net/http removes the files of its form, and an access
 // log shows which route matched.
 func (x *exchange) handBack() {
-	if form := x.inside.MultipartForm; form != nil && x.req.MultipartForm == nil {
-		x.req.MultipartForm = form
+	in, out := &x.inside, x.req
+	if in.MultipartForm != nil && out.MultipartForm == nil {
+		out.Form, out.PostForm, out.MultipartForm = in.Form, in.PostForm, in.MultipartForm
 	}
-	if pattern := x.inside.Pattern; pattern != x.req.Pattern {
-		x.req.Pattern = pattern
+	if in.Pattern != out.Pattern {
+		out.Pattern = in.Pattern
 	}
 }
 
@@ -267,11 +267,13 @@ func (x *exchange) commit(hijack bool) error {
 	pinned := hijack || x.timedOut()
 	h := x.writer.inner.Header()
 	x.addVary(h)
+	saved, base := x.line != "", s.now()
 	err := s.run(func() error {
 		// What a Save has stored before needs its cookie whatever comes of this.
 		defer x.place(h)
 		err := s.flush(s.outlive, flushing{leaving: true, sendable: true, pinned: pinned})
-		if pinned && err == nil && x.line != "" {
+		// One that a read has renewed is no loss.
+		if pinned && err == nil && x.line != "" && (saved || s.now() != base) {
 			s.queue(Event{Kind: EventLate, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
 		}
 		return err
@@ -317,6 +319,13 @@ func (s *state) run(f func() error) error {
 	s.x.gate.enter()
 	defer s.x.gate.leave()
 	return s.outcome(f())
+}
+
+// now returns what is stored.
+func (s *state) now() *snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.base
 }
 
 // outlive gives the time of a commit.

@@ -139,7 +139,7 @@ func (s *state) replace(ctx context.Context, c *change, v *version) (*snapshot, 
 // a logout is never outlived. There are never two records that stay.
 func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *version, error) {
 	old, expected, began := c.base.ID, c.base.version, time.Now()
-	snap, err := s.create(context.WithValue(ctx, movingKey{}, old), c, v)
+	snap, err := s.create(context.WithValue(ctx, movingKey{}, true), c, v)
 	if err != nil {
 		return snap, v, err
 	}
@@ -171,7 +171,7 @@ func (s *state) move(ctx context.Context, c *change, v *version) (*snapshot, *ve
 	}
 }
 
-// movingKey tells [MemoryStore.Create] of which record a new one takes the place.
+// movingKey tells [MemoryStore.Create] that a new record takes the place of another.
 type movingKey struct{}
 
 // An edit is what [Manager.Edit] made of the new record of a move.
@@ -197,6 +197,7 @@ func (s *state) overwrite(ctx context.Context, c *change, merged *version, snap 
 		case err == nil:
 			return next, v, nil
 		case errors.Is(err, ErrNotFound):
+			s.undo(ctx, c.base.ID) // it was revoked, by the only id that s shows
 			return snap, v, s.discard(c, ReasonUnknown, err)
 		case !errors.Is(err, ErrConflict):
 			return snap, v, &storeError{"update", id, err}
@@ -220,7 +221,7 @@ func (s *state) edited(v *version, edits []edit) (*version, error) {
 	}
 	with := *v
 	var err error
-	if with.data, err = s.m.codec.onto(s.data(), v.encoded); err != nil {
+	if with.data, err = s.m.codec.onto(v.data, v.encoded); err != nil {
 		return v, err
 	}
 	for _, e := range edits {
@@ -307,6 +308,10 @@ func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 		}
 		from = step.after
 	}
+	if s.movesSince(c) {
+		// Rights that belong to a new id must not come to the old one.
+		return nil, fmt.Errorf("%w: a function of Update called RegenerateID only when it was repeated; nothing is stored", ErrConflict)
+	}
 	if err := codec.mergeInto(cur, from, c.mine); err != nil {
 		return nil, err
 	}
@@ -316,6 +321,13 @@ func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 	}
 	v.flashes, v.dropped = mergeFlashes(theirs.flashes, c.consumed, c.added)
 	return v, nil
+}
+
+// movesSince says whether RegenerateID was called after c was taken down.
+func (s *state) movesSince(c *change) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moved && !c.moved || s.lateMove && !c.lateMove
 }
 
 func (s *state) repeat(f func(any), data any) (err error) {

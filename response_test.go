@@ -410,6 +410,10 @@ func TestHijackByAHandlerThatOnlyReadIsNoEvent(t *testing.T) {
 			r := httptest.NewRequest("GET", s.route(func(w http.ResponseWriter, r *http.Request) {
 				_ = sessions.Get[AppSession](r.Context()).Data.N
 				_, _, _ = http.NewResponseController(w).Hijack()
+				// Who answers by hand may send it: the use is written down in it.
+				if lines := w.Header()["Set-Cookie"]; len(lines) != map[bool]int{false: 1}[m.hasStore()] {
+					t.Errorf("got %q in the header, want the renewed session without a store", lines)
+				}
 			}), nil)
 			r.AddCookie(&http.Cookie{Name: "__Host-session", Value: b.cookie()})
 			s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, r)

@@ -428,8 +428,14 @@ func (s *state) setLifetime(d time.Duration) {
 	if s.destroyed {
 		return
 	}
-	if s.updating == repeating && s.prolonged {
-		return
+	var lifetime uint32
+	if d > 0 {
+		lifetime = uint32(min((d-1)/time.Second+1, math.MaxUint32))
+	} else {
+		d = s.m.lifetime
+	}
+	if s.updating == repeating && s.prolonged && lifetime == s.life.lifetime {
+		return // the commit that repeats it stores that
 	}
 	s.acts++
 	if s.sent {
@@ -440,14 +446,7 @@ func (s *state) setLifetime(d time.Duration) {
 	s.begin(now)
 	s.epoch++
 	s.prolonged = true
-	s.life.lifetime = 0
-	if d > 0 {
-		seconds := (d-1)/time.Second + 1
-		s.life.lifetime = uint32(min(seconds, math.MaxUint32))
-	} else {
-		d = s.m.lifetime
-	}
-	s.life.expires = endOf(now, d)
+	s.life.lifetime, s.life.expires = lifetime, endOf(now, d)
 }
 
 // destroy ends the session, and with restart begins another.

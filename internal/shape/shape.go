@@ -286,7 +286,7 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 			w.refuse(at, "an embedded pointer comes back non-nil where it was nil; embed the struct, or name the field")
 		case f.Anonymous && !f.IsExported() && f.Type.Kind() != reflect.Struct, !f.Anonymous && !f.IsExported():
 			w.refuse(at, "is not exported and would be lost; export it, or tag it `msgpack:\"-\"`")
-		case (tag.has("omitempty") || w.omitsAll(t)) && w.losesByOmitting(f.Type):
+		case (tag.has("omitempty") || w.omitsAll(t, i)) && !(f.Anonymous && w.inlines(f, tag)) && w.losesByOmitting(f.Type):
 			w.refuse(at, "omitempty leaves out values of %v that are not empty, by what msgpack sees of them; remove the option", f.Type)
 		case tag.has("intern"):
 			w.refuse(at, "the option intern breaks on hostile bytes; remove it")
@@ -310,10 +310,10 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 	}
 }
 
-// omitsAll says whether the option stands for all fields of t.
-func (w *walker) omitsAll(t reflect.Type) bool {
+// omitsAll says whether the option stands for all fields of t, up to the i-th.
+func (w *walker) omitsAll(t reflect.Type, i int) bool {
 	f, ok := t.FieldByName("_msgpack")
-	return ok && len(f.Index) == 1 && w.tagOf(f).has("omitempty")
+	return ok && len(f.Index) == 1 && f.Index[0] < i && w.tagOf(f).has("omitempty")
 }
 
 var zeroerType = reflect.TypeFor[interface{ IsZero() bool }]()
@@ -384,6 +384,7 @@ func (w *walker) tagOf(f reflect.StructField) tag {
 		if alias, ok := strings.CutPrefix(o, "alias:"); ok {
 			t.alias = strings.Trim(alias, "'")
 		}
+		o, _, _ = strings.Cut(o, ":") // msgpack takes omitempty:1 for omitempty
 		t.options = append(t.options, o)
 	}
 	return t
