@@ -267,8 +267,8 @@ func (x *exchange) commit(hijack bool) error {
 	pinned := hijack || x.timedOut()
 	h := x.writer.inner.Header()
 	x.addVary(h)
-	saved, base := x.line != "", s.now()
 	err := s.run(func() error {
+		saved, base := x.line != "", s.now()
 		// What a Save has stored before needs its cookie whatever comes of this.
 		defer x.place(h)
 		err := s.flush(s.outlive, flushing{leaving: true, sendable: true, pinned: pinned})

@@ -102,7 +102,7 @@ func (d *writer) setting(r *results) {
 	d.line("the cookie, decodes base64, checks an HMAC with a reused state (or opens AES-GCM under a key derived for the message),")
 	d.line("decodes, validates, and encodes once to see what changed. Its cookie has as many bytes as ours. It is no bound: it")
 	d.line("wraps the request by the standard library and lets validator see all fields, both of which this library does in")
-	d.line("fewer allocations, and so it may be slower.")
+	d.line("fewer allocations, so that the floor may be the slower one.")
 }
 
 func (d *writer) targets(r *results) {

@@ -86,7 +86,7 @@ func plot(r *results) []byte {
 func plotLegend(b *bytes.Buffer) {
 	at := 12
 	for _, l := range []struct{ class, text string }{
-		{"ours", "this library"}, {"floor", "by hand, the least that must be done"}, {"peer", "others"},
+		{"ours", "this library"}, {"floor", "by hand, a plain middleware"}, {"peer", "others"},
 	} {
 		fmt.Fprintf(b, `<rect class="%s" x="%d" y="40" width="12" height="12" rx="2"/><text x="%d" y="50">%s</text>`+"\n", l.class, at, at+18, l.text)
 		at += 40 + 7*len(l.text)
