@@ -155,7 +155,7 @@ func (m *core) editRecord(ctx context.Context, id ID, f func(any)) error {
 			return fmt.Errorf("it cannot be read (%s): %w", reason, err)
 		}
 		f(data)
-		v := &version{data: data, flashes: snap.flashes, life: life{snap.created, snap.expires, snap.lifetime}}
+		v := &version{data: data, flashes: snap.flashes, life: snap.life()}
 		if v.encoded, err = m.codec.encode(nil, data); err != nil {
 			return err
 		}

@@ -25,6 +25,10 @@ type header struct {
 	shape    uint32
 }
 
+func (h header) life() life {
+	return life{created: h.created, expires: h.expires, lifetime: h.lifetime}
+}
+
 const (
 	headerSize = 5 + 5 + 5 + 4 + 2 + 4 + 16
 	maxTime    = 1<<40 - 1 // what five bytes hold: the year 36812

@@ -357,7 +357,7 @@ func (s *state) reissueID(ctx context.Context, id *identity, base *snapshot, now
 			h = parseHeader(body)
 		}
 	}
-	return s.readyID(id, life{created: h.created, expires: h.expires, lifetime: h.lifetime}, now)
+	return s.readyID(id, h.life(), now)
 }
 
 // keptAsIs says that nothing has to be noted of a session that did not change.

@@ -181,8 +181,7 @@ func TestSetLifetimeOfARepeatedUpdateIsThatOfTheNewestState(t *testing.T) {
 			b := newSite(t, m, nil).browser()
 			b.do(func(s *session) { s.Data.N = 1 })
 			other := b.clone()
-			b.do(func(s *session) {
-				other.do(func(s *session) { s.Data.Name = "remember" })
+			overlap(b, func(s *session) {
 				s.Update(func(d *AppSession) {
 					if d.Name == "remember" {
 						s.SetLifetime(30 * 24 * time.Hour)
@@ -193,7 +192,7 @@ func TestSetLifetimeOfARepeatedUpdateIsThatOfTheNewestState(t *testing.T) {
 				if err := s.Save(context.Background()); err != nil {
 					t.Errorf("Save: %v", err)
 				}
-			})
+			}, func() { other.do(func(s *session) { s.Data.Name = "remember" }) })
 			time.Sleep(20 * 24 * time.Hour)
 			if d, reason := b.peek(); d.Name != "remember" {
 				t.Errorf("got %+v (%q) after 20 days, want the session", d, reason)

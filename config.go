@@ -156,9 +156,9 @@ type core struct {
 }
 
 // New makes a Manager. It refuses what could go wrong later: a T with a field that
-// would be lost or cannot come back, a validate tag that would panic, an upgrade chain with a gap,
-// a cookie that browsers would drop. Its error lists everything that is wrong,
-// with the path of the field and the mend.
+// would be lost or cannot come back, a validate tag that would panic, an upgrade
+// chain with a gap, a cookie that browsers would drop. Its error lists everything
+// that is wrong, with the path of the field and the mend.
 func New[T any](config Config[T]) (*Manager[T], error) {
 	m := &core{
 		name: reflect.TypeFor[T]().String(),

@@ -197,7 +197,7 @@ func TestNewRefusesATypeThatIsNotASession(t *testing.T) {
 	}
 }
 
-// Nothing is refusedMoney to omitempty, whatever the currency.
+// A refusedMoney without an amount is empty to omitempty, whatever its currency.
 type refusedMoney struct {
 	Amount   int
 	Currency string

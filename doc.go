@@ -34,8 +34,9 @@
 // # Promises
 //
 // Typed: [New] refuses a field that would be lost or could not be loaded again
-// (of a time, the instant is kept and not the zone). Data of an older version of the struct is upgraded (see [From]) or set aside with
-// a [Reason] and an [Event], and never answered by an error page.
+// (of a time, the instant is kept and not the zone). Data of an older version of
+// the struct is upgraded (see [From]) or set aside with a [Reason] and
+// an [Event], and never answered by an error page.
 //
 // Nothing lost, nothing resurrected: with a Store, what parallel requests change
 // in one session is merged by field, or replayed ([Session.Update]), and a
@@ -49,9 +50,9 @@
 //
 // Correct at the wire: the response writer keeps what the inner one could do
 // ([http.Flusher], [http.Hijacker], [io.ReaderFrom] and others; what it cannot,
-// [Manager.Middleware] says), informational
-// responses do not commit, nothing is buffered, and if the commit fails,
-// Config.ErrorHandler answers in place of the handler.
+// [Manager.Middleware] says), informational responses do not commit, nothing is
+// buffered, and if the commit fails, Config.ErrorHandler answers in place of the
+// handler.
 //
 // Fast: a request that does not ask for its session costs one allocation in
 // cookie mode; one that reads it costs little more than the HMAC, the decoding

@@ -9,11 +9,11 @@ import (
 
 // outlive returns the context of a commit: it goes on when the client has hung
 // up, so that a logout is not lost with the connection, but not for ever.
-func (m *core) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	if m.store == nil {
-		return ctx, func() {}
+func (s *state) outlive() (context.Context, context.CancelFunc) {
+	if s.m.store == nil {
+		return s.x, func() {}
 	}
-	return m.bounded(context.WithoutCancel(ctx))
+	return s.m.bounded(context.WithoutCancel(s.x))
 }
 
 // bounded gives a context the time of one load or commit. MemoryStore never

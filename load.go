@@ -185,7 +185,7 @@ func (x *exchange) open() *state {
 	}
 	if s.reason == ReasonNone {
 		s.stored = true
-		s.life = life{created: s.base.created, expires: s.base.expires, lifetime: s.base.lifetime}
+		s.life = s.base.life()
 		if len(s.base.flashes) > 0 {
 			s.do().visible = s.base.flashes
 		}

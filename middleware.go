@@ -268,12 +268,12 @@ func (x *exchange) commit(hijack bool) error {
 	h := x.writer.inner.Header()
 	x.addVary(h)
 	err := s.run(func() error {
-		saved, base := x.line != "", s.now()
+		saved, base := x.line != "", s.newestStored()
 		// What a Save has stored before needs its cookie whatever comes of this.
 		defer x.place(h)
 		err := s.flush(s.outlive, flushing{leaving: true, sendable: true, pinned: pinned})
 		// One that a read has renewed is no loss.
-		if pinned && err == nil && x.line != "" && (saved || s.now() != base) {
+		if pinned && err == nil && x.line != "" && (saved || s.newestStored() != base) {
 			s.queue(Event{Kind: EventLate, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
 		}
 		return err
@@ -321,15 +321,12 @@ func (s *state) run(f func() error) error {
 	return s.outcome(f())
 }
 
-// now returns what is stored.
-func (s *state) now() *snapshot {
+// newestStored returns what this request knows to be stored.
+func (s *state) newestStored() *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.base
 }
-
-// outlive gives the time of a commit.
-func (s *state) outlive() (context.Context, context.CancelFunc) { return s.m.outlive(s.x) }
 
 // outcome turns the errors that the visitor does not see into events, and
 // returns those that ErrorHandler answers.

@@ -342,7 +342,7 @@ func (s *state) repeat(f func(any), data any) (err error) {
 
 // lifeAfter is the newest record's, but for what this request asked for.
 func (s *state) lifeAfter(c *change, theirs *snapshot) life {
-	l := life{created: theirs.created, expires: theirs.expires, lifetime: theirs.lifetime}
+	l := theirs.life()
 	if c.moved {
 		l.created = c.life.created
 		l.expires = endOf(time.Unix(c.life.created, 0), s.m.lengthOf(theirs.lifetime))

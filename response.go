@@ -105,7 +105,7 @@ func (w *writer) WriteHeader(code int) {
 	if code < 100 || code > 999 { // as net/http does, but before anything is stored
 		panic(fmt.Sprintf("sessions: invalid WriteHeader code %d", code))
 	}
-	if code >= 100 && code <= 199 && code != http.StatusSwitchingProtocols {
+	if code <= 199 && code != http.StatusSwitchingProtocols {
 		if w.phase != failed {
 			w.inner.WriteHeader(code)
 		}

@@ -30,9 +30,9 @@ type Session[T any] struct {
 	//
 	// Of a time the instant comes back, in time.Local, and not the zone, and of
 	// a pointer to a nil slice, map or pointer a nil pointer. To set an empty slice
-	// or map in place of nil is no change. A field tagged msgpack:"-" is not stored: what is put
-	// there lasts for the request, also when a parallel change is merged, but
-	// not in elements of a slice or a map.
+	// or map in place of nil is no change. A field tagged msgpack:"-" is not
+	// stored: what is put there lasts for the request, also when a parallel change
+	// is merged, but not in elements of a slice or a map.
 	Data T
 
 	// Embedded for its Format, LogValue and MarshalText: methods of Session with
@@ -566,45 +566,4 @@ func (s *state) endUpdate() {
 	defer s.mu.Unlock()
 	s.updating = resting
 	s.clear()
-}
-
-// A gate is a lock that may be held over the application's code and over
-// a store: whoever waits for it waits on a channel. Hardly any request has
-// anybody wait, so that it costs no more than two atomic operations.
-type gate struct{ holder atomic.Pointer[holder] } // nil: free
-
-// A holder is what stands in a gate that is not free.
-type holder struct{ left chan struct{} } // closed when the gate is left
-
-// alone is a holder for whom nobody waits.
-var alone = new(holder)
-
-func (g *gate) enter() { _ = g.enterBefore(context.Background()) }
-
-// enterBefore gives up when ctx ends.
-func (g *gate) enterBefore(ctx context.Context) error {
-	for !g.holder.CompareAndSwap(nil, alone) {
-		h := g.holder.Load()
-		if h == alone {
-			h = &holder{left: make(chan struct{})}
-			if !g.holder.CompareAndSwap(alone, h) {
-				continue
-			}
-		}
-		if h == nil {
-			continue
-		}
-		select {
-		case <-h.left:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-func (g *gate) leave() {
-	if h := g.holder.Swap(nil); h != alone {
-		close(h.left)
-	}
 }

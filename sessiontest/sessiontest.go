@@ -13,9 +13,9 @@ import (
 // Cookie stores a session with data and returns its cookie, as a response of m's
 // Middleware would set it: ready for http.Request.AddCookie, or for a cookie jar,
 // which sends it to a server with TLS, such as httptest.NewTLSServer starts, and
-// since Go 1.26 also to one without on the own machine. The session is as any other of m: it has m's lifetimes and
-// owner, and OnEvent hears of it. One whose data is T{} is stored too, as that of
-// a visitor whose messages were all read.
+// since Go 1.26 also to one without on the own machine. The session is as any
+// other of m: it has m's lifetimes and owner, and OnEvent hears of it. One whose
+// data is T{} is stored too, as that of a visitor whose messages were all read.
 //
 // Data that m cannot store, for its rules or its size, ends the test.
 func Cookie[T any](t testing.TB, m *sessions.Manager[T], data T) *http.Cookie {
