@@ -35,9 +35,7 @@ type Session[T any] struct {
 	// is merged, but not in elements of a slice or a map.
 	Data T
 
-	// Embedded for its Format, LogValue and MarshalText: methods of Session with
-	// a value receiver would copy Data to be called.
-	*state
+	handle
 }
 
 // ID returns the public id of the session: safe to log, to show and to give to
@@ -128,14 +126,20 @@ func (s *Session[T]) Save(ctx context.Context) error { return s.state.save(ctx) 
 // session stored. It has no effect once the headers have left (ErrTooLate).
 func (s *Session[T]) SetLifetime(d time.Duration) { s.state.setLifetime(d) }
 
+// A handle is what a Session embeds in place of its state. It has the printing
+// methods, since methods of Session with a value receiver would copy Data to be
+// called. It has no others: the compiler makes a wrapper of every promoted
+// method for every T.
+type handle struct{ state *state }
+
 // Format prints the public id and the state of the session, under every verb.
-func (s *state) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.summary()) }
+func (h handle) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, h.state.summary()) }
 
 // LogValue logs the public id and the state of the session.
-func (s *state) LogValue() slog.Value { return slog.StringValue(s.summary()) }
+func (h handle) LogValue() slog.Value { return slog.StringValue(h.state.summary()) }
 
 // MarshalText, for JSON, gives the public id and the state of the session.
-func (s *state) MarshalText() ([]byte, error) { return []byte(s.summary()), nil }
+func (h handle) MarshalText() ([]byte, error) { return []byte(h.state.summary()), nil }
 
 // A state is a session but for its type. Every request that asks for the session
 // pays for its size, which is why the flags stand together.
