@@ -84,7 +84,7 @@ func (m *core) list(ctx context.Context, owner string, yield func(listed, error)
 				continue
 			}
 			l.data = data
-			l.created, l.used, l.expires = time.Unix(snap.created, 0), m.lastUse(snap, now), time.Unix(snap.expires, 0)
+			l.created, l.used, l.expires = time.Unix(snap.Created, 0), m.lastUse(snap, now), time.Unix(snap.Expires, 0)
 		case ReasonExpired:
 			continue
 		default:
@@ -100,7 +100,7 @@ func (m *core) list(ctx context.Context, owner string, yield func(listed, error)
 // It is not later than now: a record from before an IdleTimeout was set has its
 // absolute end in that place.
 func (m *core) lastUse(snap *snapshot, now time.Time) time.Time {
-	used := time.Unix(snap.used, 0)
+	used := time.Unix(snap.Used, 0)
 	if m.idle > 0 {
 		if touched := snap.ends.Add(-m.idle); touched.After(used) && !touched.After(now) {
 			return touched
@@ -155,7 +155,7 @@ func (m *core) editRecord(ctx context.Context, id ID, f func(any)) error {
 			return fmt.Errorf("it cannot be read (%s): %w", reason, err)
 		}
 		f(data)
-		v := &version{data: data, flashes: snap.flashes, life: snap.life()}
+		v := &version{data: data, flashes: snap.flashes, life: lifeOf(&snap.Header)}
 		if v.encoded, err = m.codec.encode(nil, data); err != nil {
 			return err
 		}

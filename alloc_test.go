@@ -5,6 +5,8 @@ package sessions
 import (
 	"net/http"
 	"testing"
+
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // wantAllocs fails if a run of f allocates more than want times. It must not run
@@ -55,15 +57,15 @@ func TestTheTimeLimitOfAStoreThatNeedNotWaitAllocatesTwice(t *testing.T) {
 
 func TestSigningAndOpeningAllocateNothing(t *testing.T) {
 	s := newBench(t, nil).core.signing()
-	sc := s.scratch()
+	sc := s.Scratch()
 	buf := make([]byte, 0, 1024)
 	body := make([]byte, 200)
 	var signed []byte
-	sign := func() { signed = s.appendMAC(sc, append(s.appendPrefix(buf[:0], formatSigned), body...)) }
+	sign := func() { signed = s.AppendMAC(sc, append(s.AppendPrefix(buf[:0], wire.Signed), body...)) }
 	t.Run("sign", func(t *testing.T) { wantAllocs(t, 0, sign) })
 	t.Run("open", func(t *testing.T) {
 		wantAllocs(t, 0, func() {
-			if _, _, ok := s.verify(sc, signed); !ok {
+			if _, _, ok := s.Verify(sc, signed); !ok {
 				t.Fatal("not authentic")
 			}
 		})

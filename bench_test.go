@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/go-playground/validator/v10"
+	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/wire"
 	"github.com/vmihailenco/msgpack/v5"
 )
 
@@ -207,7 +209,7 @@ func (f *floorBuffer) Write(b []byte) (int, error) { *f = append(*f, b...); retu
 func (f *floorBuffer) WriteByte(c byte) error      { *f = append(*f, c); return nil }
 
 // floorFixed is the fixed part of our format: prefix, header and empty flashes.
-const floorFixed = prefixSize + headerSize + 1
+const floorFixed = keys.PrefixSize + wire.HeaderSize + 1
 
 func newFloor(sealed bool) *floor {
 	f := &floor{name: "__Host-session", sealed: sealed, validate: validator.New(validator.WithRequiredStructEnabled()), mac: hmac.New(sha256.New, make([]byte, 32))}
@@ -318,12 +320,12 @@ func (f *floor) aead(n []byte) cipher.AEAD {
 func (f *floor) value(id *[16]byte) string {
 	f.body = append(f.body[:0], make([]byte, floorFixed)...)
 	binary.BigEndian.PutUint32(f.body, uint32(time.Now().Unix()))
-	copy(f.body[prefixSize:], id[:])
+	copy(f.body[keys.PrefixSize:], id[:])
 	f.body = append(f.body, f.out...)
 	if f.sealed {
-		var n [nonceSize / 2]byte
+		var n [keys.NonceSize / 2]byte
 		_, _ = rand.Read(n[:])
-		f.body = f.aead(n[:]).Seal(append(f.body[:prefixSize], n[:]...), nil, slices.Clone(f.body[prefixSize:]), f.body[:prefixSize])
+		f.body = f.aead(n[:]).Seal(append(f.body[:keys.PrefixSize], n[:]...), nil, slices.Clone(f.body[keys.PrefixSize:]), f.body[:keys.PrefixSize])
 	} else {
 		f.mac.Reset()
 		f.mac.Write(f.body)
@@ -352,11 +354,11 @@ func (f *floor) open(value string) []byte {
 		return nil
 	}
 	if f.sealed {
-		body, err := f.aead(raw[prefixSize:prefixSize+nonceSize/2]).Open(nil, nil, raw[prefixSize+nonceSize/2:], raw[:prefixSize])
+		body, err := f.aead(raw[keys.PrefixSize:keys.PrefixSize+keys.NonceSize/2]).Open(nil, nil, raw[keys.PrefixSize+keys.NonceSize/2:], raw[:keys.PrefixSize])
 		if err != nil {
 			return nil
 		}
-		return body[headerSize+1:]
+		return body[wire.HeaderSize+1:]
 	}
 	f.mac.Reset()
 	f.mac.Write(raw[:len(raw)-32])
@@ -370,30 +372,30 @@ func (f *floor) open(value string) []byte {
 func BenchmarkLayers(b *testing.B) {
 	m := newBench(b, nil).core
 	s := m.signing()
-	sc := s.scratch()
+	sc := s.Scratch()
 	data := benchData()
 	encoded, err := m.codec.encode(nil, &data)
 	if err != nil {
 		b.Fatal(err)
 	}
-	body := append(make([]byte, headerSize+1), encoded...)
-	signed := s.appendMAC(sc, append(s.appendPrefix(nil, formatSigned), body...))
-	sealed := s.appendSealed(s.appendPrefix(nil, formatSealed), body, nil)
+	body := append(make([]byte, wire.HeaderSize+1), encoded...)
+	signed := s.AppendMAC(sc, append(s.AppendPrefix(nil, wire.Signed), body...))
+	sealed := s.AppendSealed(s.AppendPrefix(nil, wire.Sealed), body, nil)
 	buf := make([]byte, 0, 1024)
 	for _, layer := range []struct {
 		name string
 		run  func()
 	}{
-		{"sign", func() { s.appendMAC(sc, append(s.appendPrefix(buf[:0], formatSigned), body...)) }},
-		{"open signed", func() { s.verify(sc, signed) }},
-		{"seal", func() { s.appendSealed(s.appendPrefix(buf[:0], formatSealed), body, nil) }},
-		{"open sealed", func() { s.open(buf[:0], sealed, nil) }},
+		{"sign", func() { s.AppendMAC(sc, append(s.AppendPrefix(buf[:0], wire.Signed), body...)) }},
+		{"open signed", func() { s.Verify(sc, signed) }},
+		{"seal", func() { s.AppendSealed(s.AppendPrefix(buf[:0], wire.Sealed), body, nil) }},
+		{"open sealed", func() { s.Open(buf[:0], sealed, nil) }},
 		{"check", func() { _ = m.codec.shape.Check(encoded) }},
 		{"decode", func() { _ = m.codec.decode(new(benchSession), encoded, true) }},
 		{"encode", func() { _, _ = m.codec.append(buf[:0], &data) }},
 		{"hash", func() { m.codec.hash(&data) }},
 		{"validate", func() { _ = m.codec.check(&data, encoded) }},
-		{"cookie line", func() { line := append(buf[:0], signed...); _, _ = m.cookie.line(&line, 0, 86400, false) }},
+		{"cookie line", func() { line := append(buf[:0], signed...); _, _ = m.cookie.Line(&line, 0, 86400, false) }},
 	} {
 		b.Run(layer.name, func(b *testing.B) {
 			b.ReportAllocs()

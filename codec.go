@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -14,66 +13,6 @@ import (
 	"github.com/typedsessions/sessions/internal/shape"
 	"github.com/vmihailenco/msgpack/v5"
 )
-
-// A header is the fixed part of a body: times in seconds since 1970.
-type header struct {
-	created  int64
-	used     int64
-	expires  int64
-	lifetime uint32 // what SetLifetime gave, 0 if nothing
-	schema   uint16
-	shape    uint32
-}
-
-func (h header) life() life {
-	return life{created: h.created, expires: h.expires, lifetime: h.lifetime}
-}
-
-const (
-	headerSize = 5 + 5 + 5 + 4 + 2 + 4 + 16
-	maxTime    = 1<<40 - 1 // what five bytes hold: the year 36812
-)
-
-func appendTime(b []byte, t int64) []byte {
-	t = min(max(t, 0), maxTime)
-	return append(b, byte(t>>32), byte(t>>24), byte(t>>16), byte(t>>8), byte(t))
-}
-
-func readTime(b []byte) int64 { return int64(b[0])<<32 | int64(binary.BigEndian.Uint32(b[1:])) }
-
-// append writes the header, and the half of the id that ends it.
-func (h *header) append(b []byte, id ID) []byte {
-	b = appendTime(appendTime(appendTime(b, h.created), h.used), h.expires)
-	b = binary.BigEndian.AppendUint32(b, h.lifetime)
-	b = binary.BigEndian.AppendUint16(b, h.schema)
-	b = binary.BigEndian.AppendUint32(b, h.shape)
-	return append(b, id[:16]...)
-}
-
-// parseHeader reads the header of a body of at least headerSize bytes.
-func parseHeader(b []byte) header {
-	return header{
-		created:  readTime(b),
-		used:     readTime(b[5:]),
-		expires:  readTime(b[10:]),
-		lifetime: binary.BigEndian.Uint32(b[15:]),
-		schema:   binary.BigEndian.Uint16(b[19:]),
-		shape:    binary.BigEndian.Uint32(b[21:]),
-	}
-}
-
-// bodyID reads the half of an id from a body of at least headerSize bytes.
-func bodyID(b []byte) [16]byte { return [16]byte(b[25:]) }
-
-// endOf is the second in which something that lasts d from now ends, rounded up.
-func endOf(now time.Time, d time.Duration) int64 {
-	end := now.Add(d)
-	seconds := end.Unix()
-	if end.Nanosecond() > 0 {
-		seconds++
-	}
-	return min(seconds, maxTime)
-}
 
 // secondsTo counts the whole seconds from now until then.
 func secondsTo(then int64, now time.Time) int64 {

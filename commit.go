@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/wait"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // A change is what a request did to its session since that was last stored, as
@@ -21,7 +25,7 @@ type change struct {
 	gone            bool // as in state, the two below too
 	lateMove        bool
 	lateProlonged   bool
-	added, consumed []Flash
+	added, consumed []wire.Flash
 	steps           []step
 	base            *snapshot
 	stored          bool
@@ -45,7 +49,7 @@ func (c *change) done() landing {
 type version struct {
 	data    any    // a *T: the session's own Data, or a merged copy
 	encoded []byte // of it
-	flashes []Flash
+	flashes []wire.Flash
 	dropped int
 	life    life
 }
@@ -59,7 +63,7 @@ func (d *discarded) Unwrap() error { return d.err }
 
 // save is Session.Save.
 func (s *state) save(ctx context.Context) error {
-	ctx, cancel := limited(ctx) // also over MemoryStore: it may wait for an Update
+	ctx, cancel := wait.Limit(ctx, storeTimeout) // also over MemoryStore: it may wait for an Update
 	defer cancel()
 	err := s.saveBefore(ctx)
 	s.emit()
@@ -73,10 +77,10 @@ func (s *state) saveBefore(ctx context.Context) error {
 	if s.tooLateFor("Save") {
 		return fmt.Errorf("%w: the request has ended", ErrTooLate)
 	}
-	if err := s.x.gate.enterBefore(ctx); err != nil {
+	if err := s.x.gate.LockBefore(ctx); err != nil {
 		return err
 	}
-	defer s.x.gate.leave()
+	defer s.x.gate.Unlock()
 	if s.tooLateFor("Save") {
 		return fmt.Errorf("%w: the request has ended", ErrTooLate)
 	}
@@ -283,7 +287,7 @@ func (s *state) bury(ctx context.Context, sendable bool) error {
 	s.buried(len(doomed))
 	s.x.line = ""
 	if s.came {
-		s.x.line = s.m.cookie.expire()
+		s.x.line = s.m.cookie.Expire()
 	}
 	s.x.importsEnd = true
 	return nil
@@ -315,7 +319,7 @@ func (s *state) refresh(ctx context.Context, how flushing) error {
 	reissue := oldKey && how.sendable && !how.pinned
 	ends := base.ends
 	if last := ends.Add(-idle); idle > 0 && now.Sub(last) >= idle/10 {
-		if later := s.m.recordEnd(base.expires, now); later.After(ends) {
+		if later := s.m.recordEnd(base.Expires, now); later.After(ends) {
 			ends = later
 		}
 	}
@@ -347,17 +351,17 @@ func (s *state) refresh(ctx context.Context, how flushing) error {
 // reissueID renews a cookie that holds an id, until the end that the session has
 // now: a parallel SetLifetime may have changed it since it was loaded.
 func (s *state) reissueID(ctx context.Context, id *identity, base *snapshot, now time.Time) error {
-	h := base.header
+	h := base.Header
 	rec, err := s.m.store.Load(ctx, base.ID)
 	if errors.Is(err, ErrNotFound) {
 		return s.discard(nil, ReasonUnknown, err)
 	}
 	if err == nil {
-		if body, _, err := s.m.openBody(base.ID, rec.Data); err == nil {
-			h = parseHeader(body)
+		if body, err := wire.OpenRecord(s.m.sealing(), base.ID[:], rec.Data); err == nil {
+			h = wire.ParseHeader(body)
 		}
 	}
-	return s.readyID(id, h.life(), now)
+	return s.readyID(id, lifeOf(&h), now)
 }
 
 // keptAsIs says that nothing has to be noted of a session that did not change.
@@ -368,16 +372,16 @@ func (s *state) keptAsIs(how flushing) bool {
 
 // reissue renews a cookie that holds the session.
 func (s *state) reissue(base *snapshot, oldKey bool, how flushing, now time.Time) error {
-	due := s.m.idle > 0 && now.Sub(time.Unix(base.used, 0)) >= s.m.idle/10
+	due := s.m.idle > 0 && now.Sub(time.Unix(base.Used, 0)) >= s.m.idle/10
 	if !how.sendable || !oldKey && !due || base.kept == nil {
 		return nil
 	}
-	keys := s.m.signing()
-	sc := keys.scratch()
-	defer keys.put(sc)
-	sc.buf = append(keys.appendPrefix(sc.buf[:0], s.m.form.format), base.kept...)
-	appendTime(sc.buf[prefixSize+5:prefixSize+5], now.Unix())
-	line, err := s.m.dataCookie(keys, sc, &base.header, now)
+	signer := s.m.signing()
+	sc := signer.Scratch()
+	defer signer.Put(sc)
+	sc.Buf = append(signer.AppendPrefix(sc.Buf[:0], s.m.form.format), base.kept...)
+	wire.SetUsed(sc.Buf[keys.PrefixSize:], now.Unix())
+	line, err := s.m.dataCookie(signer, sc, &base.Header, now)
 	if err != nil {
 		s.queue(Event{Kind: EventFailed, Err: err})
 		return nil
@@ -426,62 +430,54 @@ func (s *state) forget(c *change) {
 	}
 }
 
-// headerOf is that of a body for the session.
-func (m *core) headerOf(l life, now time.Time) header {
-	return header{
-		created: l.created, used: now.Unix(), expires: l.expires, lifetime: l.lifetime,
-		schema: uint16(m.codec.version), shape: m.codec.shape.Fingerprint(),
+// headerOf returns the header of a body for the session.
+func (m *core) headerOf(id ID, l life, now time.Time) wire.Header {
+	return wire.Header{
+		Created: l.created, Used: now.Unix(), Expires: l.expires, Lifetime: l.lifetime,
+		Schema: uint16(m.codec.version), Shape: m.codec.shape.Fingerprint(), ID: id.half(),
 	}
-}
-
-func (v *version) appendBody(b []byte, h header, id ID) []byte {
-	return append(appendFlashes(h.append(b, id), v.flashes), v.encoded...)
-}
-
-// flashSize is at least what appendFlashes needs for the messages.
-func (v *version) flashSize() (n int) {
-	for _, f := range v.flashes {
-		n += 10 + len(f.Kind) + len(f.Message)
-	}
-	return n
 }
 
 // dataCookie returns the Set-Cookie of a session. sc holds the prefix of the
 // value and the body, whose header is h.
-func (m *core) dataCookie(keys *signer, sc *scratch, h *header, now time.Time) (string, error) {
+func (m *core) dataCookie(signer *keys.Signer, sc *keys.Scratch, h *wire.Header, now time.Time) (string, error) {
 	start := 0
 	if m.encrypt {
-		body := sc.buf[prefixSize:]
-		start = len(sc.buf)
-		sc.buf = keys.appendSealed(append(sc.buf, sc.buf[:prefixSize]...), body, nil)
+		body := sc.Buf[keys.PrefixSize:]
+		start = len(sc.Buf)
+		sc.Buf = signer.AppendSealed(append(sc.Buf, sc.Buf[:keys.PrefixSize]...), body, nil)
 	} else {
-		sc.buf = keys.appendMAC(sc, sc.buf)
+		sc.Buf = signer.AppendMAC(sc, sc.Buf)
 	}
-	return m.cookie.line(&sc.buf, start, secondsTo(h.expires, now), h.lifetime != 0)
+	line, err := m.cookie.Line(&sc.Buf, start, secondsTo(h.Expires, now), h.Lifetime != 0)
+	if err != nil {
+		return "", fmt.Errorf("%w: %v; keep less in the session, or set Config.Store", ErrTooLarge, err)
+	}
+	return line, nil
 }
 
 // idCookie returns the Set-Cookie of an id.
 func (m *core) idCookie(id *identity, l life, now time.Time) (string, error) {
-	keys := m.signing()
-	sc := keys.scratch()
-	defer keys.put(sc)
-	b := appendTime(keys.appendPrefix(sc.buf[:0], formatID), l.created)
-	sc.buf = keys.appendMAC(sc, append(appendTime(b, l.expires), id.secret[:]...))
-	return m.cookie.line(&sc.buf, 0, secondsTo(l.expires, now), l.lifetime != 0)
+	signer := m.signing()
+	sc := signer.Scratch()
+	defer signer.Put(sc)
+	b := wire.AppendTime(signer.AppendPrefix(sc.Buf[:0], wire.SignedID), l.created)
+	sc.Buf = signer.AppendMAC(sc, append(wire.AppendTime(b, l.expires), id.secret[:]...))
+	return m.cookie.Line(&sc.Buf, 0, secondsTo(l.expires, now), l.lifetime != 0)
 }
 
 // cookieOf returns the Set-Cookie of a version that stays in it.
-func (s *state) cookieOf(v *version, c *change, now time.Time) (line string, h header, err error) {
-	h = s.m.headerOf(v.life, now)
-	keys := s.m.signing()
-	sc := keys.scratch()
-	defer keys.put(sc)
-	b := appendFlashes(h.append(keys.appendPrefix(sc.buf[:0], s.m.form.format), c.id()), v.flashes)
-	if sc.buf, err = s.m.codec.encode(b, v.data); err != nil {
-		sc.buf = b
+func (s *state) cookieOf(v *version, c *change, now time.Time) (line string, h wire.Header, err error) {
+	h = s.m.headerOf(c.id(), v.life, now)
+	signer := s.m.signing()
+	sc := signer.Scratch()
+	defer signer.Put(sc)
+	b := wire.AppendFlashes(h.Append(signer.AppendPrefix(sc.Buf[:0], s.m.form.format)), v.flashes)
+	if sc.Buf, err = s.m.codec.encode(b, v.data); err != nil {
+		sc.Buf = b
 		return "", h, err
 	}
-	line, err = s.m.dataCookie(keys, sc, &h, now)
+	line, err = s.m.dataCookie(signer, sc, &h, now)
 	return line, h, err
 }
 
@@ -491,7 +487,7 @@ func (s *state) storeInCookie(c *change, v *version, now time.Time) error {
 		return err
 	}
 	s.x.line = line
-	s.settle(c, v, &snapshot{header: h, ID: c.id(), flashes: v.flashes})
+	s.settle(c, v, &snapshot{Header: h, ID: c.id(), flashes: v.flashes})
 	return nil
 }
 
@@ -509,7 +505,7 @@ func (s *state) settle(c *change, v *version, snap *snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v.dropped > 0 {
-		s.event(Event{Kind: EventFlashDropped, Err: fmt.Errorf("%d of the oldest, more than %d were waiting", v.dropped, maxFlashes)})
+		s.event(Event{Kind: EventFlashDropped, Err: fmt.Errorf("%d of the oldest, more than %d were waiting", v.dropped, wire.MaxFlashes)})
 	}
 	if s.ending { // since this began
 		if s.m.store != nil {

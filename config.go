@@ -12,7 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/typedsessions/sessions/internal/cookie"
+	"github.com/typedsessions/sessions/internal/keys"
 	"github.com/typedsessions/sessions/internal/shape"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // A Config says how [New] makes a Manager. Keys is required; every other field
@@ -104,6 +107,37 @@ type Config[T any] struct {
 	Logger *slog.Logger
 }
 
+// Cookie holds the attributes of the session's cookie that users change. Its
+// zero value is the safe one: "__Host-session", Path=/, Secure, HttpOnly and
+// SameSite=Lax. HttpOnly cannot be taken away.
+//
+// A name that begins with __Host- is a promise that browsers keep (RFC 6265bis,
+// section 4.1.3): no other host, not even a subdomain, can plant a cookie of
+// that name. Without it, whoever controls a sibling domain can send a visitor
+// his own valid session in place of the visitor's.
+type Cookie struct {
+	// Name of the cookie. Zero: the strongest that fits, which is
+	// "__Host-session", or "__Secure-session" with a Domain or a Path other
+	// than "/", or "session" with Insecure.
+	Name string
+	// Path that the cookie is sent to. Zero: "/".
+	Path string
+	// Domain whose subdomains get the cookie too. Zero: this host alone.
+	Domain string
+	// SameSite, zero: Lax. None needs Secure.
+	SameSite http.SameSite
+	// Insecure leaves Secure out, for plain http on a developer's machine: all
+	// browsers but Safari take a Secure cookie from http://localhost too, and
+	// from any other address without TLS none does, without a word.
+	Insecure bool
+	// Partitioned gives each top-level site a cookie of its own (CHIPS), for
+	// use in frames. It needs Secure.
+	Partitioned bool
+	// BrowserSession leaves Max-Age out: the cookie is gone when the browser
+	// closes, until SetLifetime makes it last. Config.Lifetime holds all the same.
+	BrowserSession bool
+}
+
 // summary is how a Config prints: with a Store, a function or a header in it,
 // anything may be secret.
 func (c Config[T]) summary() string {
@@ -137,14 +171,14 @@ type core struct {
 	codec        codec
 	none         *snapshot // of a session that is kept nowhere yet
 	keys         *Keyring
-	mode         string
+	mode         keys.Mode
 	form         form
-	signer       atomic.Pointer[signer]
+	signer       atomic.Pointer[keys.Signer]
 	store        Store
 	owners       OwnerStore // store, if it is one
 	encrypt      bool
 	writers      writerCache
-	cookie       cookieSpec
+	cookie       cookie.Spec
 	lifetime     time.Duration
 	idle         time.Duration
 	owner        func(any) string
@@ -174,7 +208,7 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 			return &s.state
 		},
 		keys:         config.Keys,
-		mode:         "cookie",
+		mode:         keys.CookieMode,
 		store:        config.Store,
 		encrypt:      config.Encrypt,
 		lifetime:     config.Lifetime,
@@ -210,7 +244,7 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 }
 
 // complete checks everything and fills in what is derived.
-func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.Cookie) error {
+func (m *core) complete(attributes Cookie, upgrades []Upgrade, importCookies []http.Cookie) error {
 	var errs []error
 	refuse := func(err error) {
 		if err != nil {
@@ -221,7 +255,7 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 	m.none = &snapshot{hash: m.codec.zeroHash}
 	refuse(errors.Join(m.codec.setUpgrades(upgrades)...))
 	var err error
-	m.cookie, err = cookie.spec()
+	m.cookie, err = cookie.Attributes(attributes).Spec(wire.EncodedSize(wire.IDSize))
 	refuse(err)
 	if m.keys == nil || m.keys.ring() == nil {
 		refuse(errors.New("Config.Keys is missing; NewKeyring or ParseKeyring makes one"))
@@ -242,7 +276,7 @@ func (m *core) complete(cookie Cookie, upgrades []Upgrade, importCookies []http.
 		refuse(fmt.Errorf("Config.IdleTimeout: %v is above Config.Lifetime, %v, which would come first; shorten it", m.idle, m.lifetime))
 	}
 	if m.store != nil {
-		m.mode = "store"
+		m.mode = keys.StoreMode
 		m.owners, _ = m.store.(OwnerStore)
 	}
 	if m.owner != nil && m.owners == nil {
@@ -309,7 +343,7 @@ func (m *core) setImportCookies(cookies []http.Cookie) error {
 		if err := gone.Valid(); err != nil {
 			errs = append(errs, fmt.Errorf("Config.ImportCookies: %q: %v", c.Name, err))
 		}
-		if c.Name == m.cookie.name {
+		if c.Name == m.cookie.Name {
 			errs = append(errs, fmt.Errorf("Config.ImportCookies: %q is the name of our own cookie; choose another Config.Cookie.Name", c.Name))
 		}
 		m.importGone = append(m.importGone, gone)
@@ -327,11 +361,11 @@ func defaultErrorHandler(w http.ResponseWriter, _ *http.Request, err error) {
 }
 
 // signing returns the keys derived from the ring as it is now.
-func (m *core) signing() *signer {
+func (m *core) signing() *keys.Signer {
 	r := m.keys.ring()
 	s := m.signer.Load()
-	if s == nil || s.ring != r {
-		s = newSigner(r, m.mode, m.cookie.name, m.form.format)
+	if s == nil || s.Ring != r {
+		s = r.Signer(m.mode, m.cookie.Name, m.form.format)
 		m.signer.Store(s)
 	}
 	return s

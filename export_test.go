@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/cipher"
+	"encoding/base64"
 	"time"
 
+	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/wire"
 	"github.com/vmihailenco/msgpack/v5"
 )
 
 // SealingKey returns the AEAD that seals the one message whose nonce begins with
 // n, under a key of 32 bytes, for the published vectors of XAES-256-GCM.
-func SealingKey(key, n []byte) cipher.AEAD { return newSealKey(keyID{}, key).message(n) }
+func SealingKey(key, n []byte) cipher.AEAD { return keys.MessageAEAD(key, n) }
 
 // Padded returns the value of an authentic cookie whose data are a field that T
 // does not have, of n bytes, and so a value longer than any that we send.
@@ -20,15 +23,16 @@ func (m *Manager[T]) Padded(n int) string { return m.core.padded(n) }
 func (m *core) padded(n int) string {
 	now := time.Now()
 	l := life{created: now.Unix(), expires: now.Unix() + 3600}
-	h := m.headerOf(l, now)
+	id := m.newIdentity().id
+	h := m.headerOf(id, l, now)
 	data, err := msgpack.Marshal(map[string]string{"unknown": string(bytes.Repeat([]byte("x"), n))})
 	if err != nil {
 		panic(err)
 	}
-	keys := m.signing()
-	b := h.append(keys.appendPrefix(nil, formatSigned), m.newIdentity().id)
-	b = keys.appendMAC(keys.scratch(), append(append(b, 0x90), data...))
-	return canonical.EncodeToString(b)
+	signer := m.signing()
+	b := h.Append(signer.AppendPrefix(nil, wire.Signed))
+	b = signer.AppendMAC(signer.Scratch(), append(append(b, 0x90), data...))
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // Opened says whether the session of a request has been asked for.

@@ -7,6 +7,10 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/cookie"
+	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // maxCandidates bounds the work that cookies of one name cause: a browser sends
@@ -16,16 +20,16 @@ const maxCandidates = 16
 // candidates finds the cookies of our name that may be authentic: of a length
 // that ours have, and begun as one of our keys begins them. Copies of one cookie
 // do not hide another. came says whether there was any cookie of the name.
-func (m *core) candidates(h http.Header, keys *signer, found *[maxCandidates]string) (values []string, came bool) {
+func (m *core) candidates(h http.Header, signer *keys.Signer, found *[maxCandidates]string) (values []string, came bool) {
 	values = found[:0]
 	for _, line := range h["Cookie"] {
 		for len(values) < maxCandidates {
-			value, rest, ok := m.cookie.next(line)
+			value, rest, ok := m.cookie.Next(line)
 			if !ok {
 				break
 			}
 			came, line = true, rest
-			if m.form.fits(value) && keys.begins(value) && !slices.Contains(values, value) {
+			if m.form.fits(value) && signer.HasKnownPrefix(value) && !slices.Contains(values, value) {
 				values = append(values, value)
 			}
 		}
@@ -40,27 +44,20 @@ type form struct {
 }
 
 func (f form) fits(value string) bool {
-	return len(value) >= canonical.EncodedLen(f.least) && len(value) <= canonical.EncodedLen(f.most)
+	return len(value) >= wire.EncodedSize(f.least) && len(value) <= wire.EncodedSize(f.most)
 }
 
-// What the cookies of each format take, in bytes. An id has its one size.
-const (
-	idSize      = prefixSize + 5 + 5 + 32 + macSize
-	leastSigned = prefixSize + headerSize + 2 + macSize
-	leastSealed = prefixSize + nonceSize + headerSize + 2 + tagSize
-)
-
-// mostData is the most that a cookie with a session in it takes.
-var mostData = canonical.DecodedLen(maxCookieSize)
+// mostData is the most bytes that a cookie with a session in it takes.
+var mostData = wire.DecodedSize(cookie.MaxSize)
 
 func (m *core) formOf() form {
 	switch {
 	case m.store != nil:
-		return form{formatID, idSize, idSize}
+		return form{wire.SignedID, wire.IDSize, wire.IDSize}
 	case m.encrypt:
-		return form{formatSealed, leastSealed, mostData}
+		return form{wire.Sealed, wire.LeastSealed, mostData}
 	}
-	return form{formatSigned, leastSigned, mostData}
+	return form{wire.Signed, wire.LeastSigned, mostData}
 }
 
 // An arrival is what a request with cookies of our name brought, in store mode.
@@ -84,20 +81,20 @@ type idCookie struct {
 // store.
 func (x *exchange) load() error {
 	m := x.m
-	keys := m.signing()
+	signer := m.signing()
 	var found [maxCandidates]string
-	values, came := m.candidates(x.req.Header, keys, &found)
+	values, came := m.candidates(x.req.Header, signer, &found)
 	if !came {
 		return nil
 	}
 	a := &arrival{reason: ReasonForged}
 	a.claims = a.one[:0]
 	x.arrived = a
-	sc := keys.scratch()
+	sc := signer.Scratch()
 	for _, value := range values {
-		a.claim(keys, sc, value)
+		a.claim(signer, sc, value)
 	}
-	keys.put(sc)
+	signer.Put(sc)
 	if len(a.claims) == 0 {
 		return nil
 	}
@@ -127,16 +124,16 @@ func (x *exchange) load() error {
 }
 
 // claim notes the id in a cookie if it is authentic.
-func (a *arrival) claim(keys *signer, sc *scratch, value string) {
+func (a *arrival) claim(signer *keys.Signer, sc *keys.Scratch, value string) {
 	var ok bool
-	if sc.buf, ok = appendToken(sc.buf[:0], value); !ok {
+	if sc.Buf, ok = wire.AppendToken(sc.Buf[:0], value); !ok {
 		return
 	}
-	body, old, ok := keys.verify(sc, sc.buf)
+	body, old, ok := signer.Verify(sc, sc.Buf)
 	if !ok {
 		return
 	}
-	c := idCookie{created: readTime(body), expires: readTime(body[5:]), oldKey: old}
+	c := idCookie{created: wire.Time(body), expires: wire.Time(body[5:]), oldKey: old}
 	copy(c.secret[:], body[10:])
 	c.id = hashOf(c.secret)
 	for i := range a.claims {
@@ -185,7 +182,7 @@ func (x *exchange) open() *state {
 	}
 	if s.reason == ReasonNone {
 		s.stored = true
-		s.life = s.base.life()
+		s.life = lifeOf(&s.base.Header)
 		if len(s.base.flashes) > 0 {
 			s.do().visible = s.base.flashes
 		}
@@ -230,55 +227,41 @@ func (s *state) openRecord(a *arrival) (Reason, error) {
 }
 
 func (s *state) noteUpgrade() {
-	if int(s.base.schema) < s.m.codec.version {
-		s.event(Event{Kind: EventUpgraded, Err: fmt.Errorf("from schema version %d to %d", s.base.schema, s.m.codec.version)})
+	if int(s.base.Schema) < s.m.codec.version {
+		s.event(Event{Kind: EventUpgraded, Err: fmt.Errorf("from schema version %d to %d", s.base.Schema, s.m.codec.version)})
 	}
 }
 
 // read opens the record of an id and fills data, a pointer to a zero T.
 func (m *core) read(id ID, rec Record, data any, now time.Time) (*snapshot, Reason, error) {
 	snap := &snapshot{ID: id, version: rec.Version, ends: rec.Expires}
-	body, authentic, err := m.openBody(id, rec.Data)
+	body, err := wire.OpenRecord(m.sealing(), id[:], rec.Data)
 	if err != nil {
 		return snap, ReasonUndecodable, err
 	}
-	snap.header = parseHeader(body)
+	snap.Header = wire.ParseHeader(body)
 	switch {
-	case bodyID(body) != id.half():
+	case snap.Header.ID != id.half():
 		return snap, ReasonUndecodable, errors.New("it is the record of another session")
-	case snap.expires <= now.Unix():
+	case snap.Expires <= now.Unix():
 		return snap, ReasonExpired, nil
 	}
-	reason, err := m.readBody(snap, body, data, authentic)
+	reason, err := m.readBody(snap, body, data, m.encrypt)
 	return snap, reason, err
-}
-
-// openBody takes a record out of its envelope.
-func (m *core) openBody(id ID, b []byte) (body []byte, authentic bool, err error) {
-	switch {
-	case !m.encrypt && len(b) > headerSize && b[0] == formatRecord:
-		return b[1:], false, nil
-	case m.encrypt && len(b) > prefixSize+nonceSize+headerSize+tagSize && b[0] == formatSealedRecord:
-		if body, _, ok := m.signing().open(nil, b, id[:]); ok {
-			return body, true, nil
-		}
-		return nil, false, errors.New("its seal is broken, or of a key that is not in the ring")
-	}
-	return nil, false, errors.New("it is no record of this kind of session; was Config.Encrypt changed?")
 }
 
 // readBody reads what follows the header, which snap has already.
 func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (reason Reason, err error) {
-	if int(snap.schema) > m.codec.version {
-		return ReasonNewer, fmt.Errorf("it has schema version %d, this program %d", snap.schema, m.codec.version)
+	if int(snap.Schema) > m.codec.version {
+		return ReasonNewer, fmt.Errorf("it has schema version %d, this program %d", snap.Schema, m.codec.version)
 	}
-	flashes, rest, err := readFlashes(body[headerSize:])
+	flashes, rest, err := wire.ReadFlashes(body[wire.HeaderSize:])
 	if err != nil {
 		return ReasonUndecodable, err
 	}
 	snap.flashes = flashes
-	trusted := authentic && snap.shape == m.codec.shape.Fingerprint() // if it is of today's schema
-	if snap.kept, reason, err = m.codec.load(data, int(snap.schema), rest, trusted); err == nil {
+	trusted := authentic && snap.Shape == m.codec.shape.Fingerprint() // if it is of today's schema
+	if snap.kept, reason, err = m.codec.load(data, int(snap.Schema), rest, trusted); err == nil {
 		snap.hash = m.codec.hash(data)
 	}
 	return reason, err
@@ -288,28 +271,28 @@ func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (
 // authentic, the one that was used last.
 func (s *state) openCookie() (Reason, error) {
 	m := s.m
-	keys := m.signing()
+	signer := m.signing()
 	var found [maxCandidates]string
-	values, came := m.candidates(s.x.req.Header, keys, &found)
+	values, came := m.candidates(s.x.req.Header, signer, &found)
 	if s.came = came; !came {
 		return ReasonNoCookie, nil
 	}
 	reason := ReasonForged
-	var best header
+	var best wire.Header
 	var body []byte
 	ambiguous := false
-	sc := keys.scratch()
-	defer keys.put(sc)
+	sc := signer.Scratch()
+	defer signer.Put(sc)
 	for _, value := range values {
-		b, old, ok := m.openToken(keys, sc, value)
+		b, old, ok := m.openToken(signer, sc, value)
 		if !ok {
 			continue
 		}
-		h := parseHeader(b)
+		h := wire.ParseHeader(b)
 		r := m.ended(h, time.Now())
 		if body != nil {
 			ambiguous = true
-			if r != ReasonNone || reason == ReasonNone && h.used <= best.used {
+			if r != ReasonNone || reason == ReasonNone && h.Used <= best.Used {
 				continue
 			}
 		}
@@ -324,9 +307,8 @@ func (s *state) openCookie() (Reason, error) {
 	if reason == ReasonForged {
 		return reason, nil
 	}
-	id := bodyID(body)
-	s.base = &snapshot{header: best}
-	copy(s.base.ID[:], id[:])
+	s.base = &snapshot{Header: best}
+	copy(s.base.ID[:], best.ID[:])
 	if reason != ReasonNone {
 		return reason, nil
 	}
@@ -344,23 +326,23 @@ func (s *state) openCookie() (Reason, error) {
 
 // openToken returns the body in a cookie's value if that is authentic. It is
 // a part of sc.
-func (m *core) openToken(keys *signer, sc *scratch, value string) (body []byte, old, ok bool) {
-	if sc.buf, ok = appendToken(sc.buf[:0], value); !ok {
+func (m *core) openToken(signer *keys.Signer, sc *keys.Scratch, value string) (body []byte, old, ok bool) {
+	if sc.Buf, ok = wire.AppendToken(sc.Buf[:0], value); !ok {
 		return nil, false, false
 	}
 	if !m.encrypt {
-		return keys.verify(sc, sc.buf)
+		return signer.Verify(sc, sc.Buf)
 	}
-	sc.buf = slices.Grow(sc.buf, len(sc.buf)) // the body stands behind the token
-	return keys.open(sc.buf, sc.buf, nil)
+	sc.Buf = slices.Grow(sc.Buf, len(sc.Buf)) // the body stands behind the token
+	return signer.Open(sc.Buf, sc.Buf, nil)
 }
 
 // ended says whether a session in a cookie is over.
-func (m *core) ended(h header, now time.Time) Reason {
+func (m *core) ended(h wire.Header, now time.Time) Reason {
 	switch {
-	case h.expires <= now.Unix():
+	case h.Expires <= now.Unix():
 		return ReasonExpired
-	case m.idle > 0 && now.Sub(time.Unix(h.used, 0)) >= m.idle:
+	case m.idle > 0 && now.Sub(time.Unix(h.Used, 0)) >= m.idle:
 		return ReasonIdle
 	}
 	return ReasonNone

@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"strings"
 	"sync/atomic"
+
+	"github.com/typedsessions/sessions/internal/wait"
 )
 
 // A Manager loads and stores the sessions of one type T under one cookie name.
@@ -88,7 +90,7 @@ func (m Manager[T]) summary() string {
 	if m.core == nil {
 		return "Manager(none)"
 	}
-	return fmt.Sprintf("Manager(%s, cookie %s)", m.core.name, m.core.cookie.name)
+	return fmt.Sprintf("Manager(%s, cookie %s)", m.core.name, m.core.cookie.Name)
 }
 
 // Format prints T and the cookie's name, under every verb.
@@ -154,10 +156,10 @@ func (x *exchange) handBack() {
 
 func (m *core) mustDiffer(inner *core) {
 	if m.key == inner.key {
-		panic(fmt.Sprintf("sessions: two Managers of %s in one chain, with the cookies %q and %q; give one of them a type of its own", m.name, m.cookie.name, inner.cookie.name))
+		panic(fmt.Sprintf("sessions: two Managers of %s in one chain, with the cookies %q and %q; give one of them a type of its own", m.name, m.cookie.Name, inner.cookie.Name))
 	}
-	if m.cookie.name == inner.cookie.name {
-		panic(fmt.Sprintf("sessions: the Managers of %s and %s in one chain share the cookie %q; give one of them another Config.Cookie.Name", m.name, inner.name, m.cookie.name))
+	if m.cookie.Name == inner.cookie.Name {
+		panic(fmt.Sprintf("sessions: the Managers of %s and %s in one chain share the cookie %q; give one of them another Config.Cookie.Name", m.name, inner.name, m.cookie.Name))
 	}
 }
 
@@ -178,7 +180,7 @@ type exchange struct {
 	req     *http.Request // as it came: the handler may change the one inside at any time
 	inside  http.Request  // with this context
 	sess    atomic.Pointer[state]
-	gate    gate        // held while the session is opened, stored, or changed by an Update
+	gate    wait.Lock   // held while the session is opened, stored, or changed by an Update
 	left    atomic.Bool // the headers, before there was a session: see opened
 	ended   atomic.Bool // the request, before there was one
 	arrived *arrival    // store mode, with a cookie of our name
@@ -229,8 +231,8 @@ func (x *exchange) session() *state {
 }
 
 func (x *exchange) opened() *state {
-	x.gate.enter()
-	defer x.gate.leave()
+	x.gate.Lock()
+	defer x.gate.Unlock()
 	s := x.sess.Load()
 	if s == nil {
 		s = x.open()
@@ -316,8 +318,8 @@ func (x *exchange) abort(s *state) {
 // ErrorHandler must answer.
 func (s *state) run(f func() error) error {
 	defer s.emit()
-	s.x.gate.enter()
-	defer s.x.gate.leave()
+	s.x.gate.Lock()
+	defer s.x.gate.Unlock()
 	return s.outcome(f())
 }
 

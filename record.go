@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // storeRecord stores a version in the Store: by Create for a new session, by
@@ -39,23 +42,17 @@ func (m *core) recordOf(id ID, v *version, now time.Time) (rec Record, snap *sna
 	if rec.Owner, err = m.ownerOf(v.data); err != nil {
 		return rec, snap, err
 	}
-	snap = &snapshot{header: m.headerOf(v.life, now), ID: id, ends: rec.Expires, kept: v.encoded, flashes: v.flashes}
-	rec.Data = m.sealRecord(id, v, snap.header)
+	snap = &snapshot{Header: m.headerOf(id, v.life, now), ID: id, ends: rec.Expires, kept: v.encoded, flashes: v.flashes}
+	rec.Data = wire.NewRecord(m.sealing(), id[:], &snap.Header, v.flashes, v.encoded)
 	return rec, snap, nil
 }
 
-// sealRecord puts a body into the envelope of a record.
-func (m *core) sealRecord(id ID, v *version, h header) []byte {
+// sealing returns the signer that seals records, nil if they are not sealed.
+func (m *core) sealing() *keys.Signer {
 	if !m.encrypt {
-		b := make([]byte, 0, 1+headerSize+3+len(v.encoded)+v.flashSize())
-		return v.appendBody(append(b, formatRecord), h, id)
+		return nil
 	}
-	keys := m.signing()
-	sc := keys.scratch()
-	defer keys.put(sc)
-	sc.buf = v.appendBody(sc.buf[:0], h, id)
-	sealed := make([]byte, 0, prefixSize+nonceSize+len(sc.buf)+tagSize)
-	return keys.appendSealed(keys.appendPrefix(sealed, formatSealedRecord), sc.buf, id[:])
+	return m.signing()
 }
 
 func (m *core) ownerOf(data any) (owner string, err error) {
@@ -342,10 +339,10 @@ func (s *state) repeat(f func(any), data any) (err error) {
 
 // lifeAfter is the newest record's, but for what this request asked for.
 func (s *state) lifeAfter(c *change, theirs *snapshot) life {
-	l := theirs.life()
+	l := lifeOf(&theirs.Header)
 	if c.moved {
 		l.created = c.life.created
-		l.expires = endOf(time.Unix(c.life.created, 0), s.m.lengthOf(theirs.lifetime))
+		l.expires = wire.EndOf(time.Unix(c.life.created, 0), s.m.lengthOf(theirs.Lifetime))
 	}
 	if c.prolonged {
 		l.expires, l.lifetime = c.life.expires, c.life.lifetime

@@ -304,16 +304,16 @@ func TestWhoReadsTheStoreCannotMakeACookie(t *testing.T) {
 }
 
 // No clock can show it reliably, so the source is read: a comparison that stops
-// at the first difference tells a forger how far he got.
+// at the first difference tells a forger how far they got.
 func TestAMACIsComparedInConstantTimeOnly(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "signer.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "internal/keys/signer.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	constant := 0
 	for _, decl := range file.Decls {
 		f, ok := decl.(*ast.FuncDecl)
-		if !ok || f.Name.Name != "verify" {
+		if !ok || f.Name.Name != "Verify" {
 			continue
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -326,12 +326,12 @@ func TestAMACIsComparedInConstantTimeOnly(t *testing.T) {
 			case pkg.Name == "hmac" && call.Sel.Name == "Equal":
 				constant++
 			case pkg.Name == "bytes" || pkg.Name == "slices" || pkg.Name == "strings":
-				t.Errorf("verify calls %s.%s, want hmac.Equal alone", pkg.Name, call.Sel.Name)
+				t.Errorf("Verify calls %s.%s, want hmac.Equal alone", pkg.Name, call.Sel.Name)
 			}
 			return true
 		})
 	}
 	if constant != 1 {
-		t.Errorf("got %d calls of hmac.Equal in verify, want 1", constant)
+		t.Errorf("got %d calls of hmac.Equal in Verify, want 1", constant)
 	}
 }

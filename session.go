@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // A Session is the session of one visitor, as one request sees it. [Get] returns
@@ -202,8 +204,8 @@ func (s *state) data() any { return s.self.data() }
 // deeds are the lists that few requests have anything in: apart, so that the
 // others do not pay for the room, a fifth of what BenchmarkRequest/F/signed takes.
 type deeds struct {
-	visible         []Flash // that came and are not consumed yet
-	added, consumed []Flash
+	visible         []wire.Flash // that came and are not consumed yet
+	added, consumed []wire.Flash
 	steps           []step
 	doomed          []ID // what Destroy and Reset are to delete
 	orphans         []ID // records that an unfinished Save has left
@@ -244,11 +246,11 @@ type identity struct {
 // A snapshot is a session as the cookie or the store has it. It is shared: to
 // change one, copy it.
 type snapshot struct {
-	header
+	wire.Header
 	ID      ID
 	version uint64
 	ends    time.Time // Record.Expires
-	flashes []Flash
+	flashes []wire.Flash
 	kept    []byte // with a Store the data as today's schema encodes it; else a body that may be re-issued
 	hash    uint64 // of the data
 }
@@ -268,6 +270,10 @@ func (m *core) newIdentity() *identity {
 	_, _ = rand.Read(i.secret[:])
 	i.id = hashOf(i.secret)
 	return i
+}
+
+func lifeOf(h *wire.Header) life {
+	return life{created: h.Created, expires: h.Expires, lifetime: h.Lifetime}
 }
 
 func hashOf(secret [32]byte) ID { return sha256.Sum256(secret[:]) }
@@ -318,7 +324,7 @@ func (s *state) times() (created, expires int64) {
 // begin starts the lifetime of a new session, once. mu is held.
 func (s *state) begin(now time.Time) {
 	if s.life.expires == 0 {
-		s.life.created, s.life.expires = now.Unix(), endOf(now, s.m.lengthOf(s.life.lifetime))
+		s.life.created, s.life.expires = now.Unix(), wire.EndOf(now, s.m.lengthOf(s.life.lifetime))
 	}
 }
 
@@ -421,7 +427,7 @@ func (s *state) regenerate() {
 	s.epoch++
 	s.id = s.m.newIdentity()
 	s.moved = s.stored
-	s.life.created, s.life.expires = now.Unix(), endOf(now, s.m.lengthOf(s.life.lifetime))
+	s.life.created, s.life.expires = now.Unix(), wire.EndOf(now, s.m.lengthOf(s.life.lifetime))
 }
 
 func (s *state) setLifetime(d time.Duration) {
@@ -450,7 +456,7 @@ func (s *state) setLifetime(d time.Duration) {
 	s.begin(now)
 	s.epoch++
 	s.prolonged = true
-	s.life.lifetime, s.life.expires = lifetime, endOf(now, d)
+	s.life.lifetime, s.life.expires = lifetime, wire.EndOf(now, d)
 }
 
 // destroy ends the session, and with restart begins another.
@@ -490,8 +496,8 @@ func (s *state) destroy(restart bool) {
 	wait := s.updating == resting
 	s.mu.Unlock()
 	if wait {
-		s.x.gate.enter()
-		defer s.x.gate.leave()
+		s.x.gate.Lock()
+		defer s.x.gate.Unlock()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.clear()
@@ -511,8 +517,8 @@ func (s *state) update(f func(any)) {
 	if s.tooLateFor("Update") {
 		return
 	}
-	s.x.gate.enter()
-	defer s.x.gate.leave()
+	s.x.gate.Lock()
+	defer s.x.gate.Unlock()
 	if !s.lockFor("Update") {
 		return
 	}

@@ -11,7 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/typedsessions/sessions/internal/inspect"
+	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // defaultNames are those that Config.Cookie chooses from.
@@ -26,7 +27,7 @@ func (c *command) inspect(args []string) (status int, err error) {
 	if err != nil {
 		return wrong, err
 	}
-	if _, x.keys, err = secrets(); err != nil {
+	if _, x.ring, err = secrets(); err != nil {
 		return wrong, err
 	}
 	var cookies []cookie
@@ -52,9 +53,9 @@ func (c *command) inspect(args []string) (status int, err error) {
 
 // An inspector explains cookies.
 type inspector struct {
-	name  string // that -name gave
-	keys  []inspect.Key
-	names []string // that the keys are derived for in turn
+	name  string     // that -name gave
+	ring  *keys.Ring // nil: none
+	names []string   // that the keys are derived for in turn
 }
 
 // all explains those of the cookies that may be ours.
@@ -137,11 +138,11 @@ func (x *inspector) explain(c cookie) *report {
 		return r.refuse("no session: the value does not begin as those of this library do")
 	}
 	r.format = format
-	if len(token) < format.Least {
-		return r.refuse("cut short: %d bytes, a %s has at least %d", len(token), modes[format.First], format.Least)
+	if len(token) < format.least {
+		return r.refuse("cut short: %d bytes, a %s has at least %d", len(token), modes[format.first], format.least)
 	}
-	if len(token) > format.Most {
-		return r.refuse("too long: %d bytes, a %s has %d", len(token), modes[format.First], format.Most)
+	if len(token) > format.most {
+		return r.refuse("too long: %d bytes, a %s has %d", len(token), modes[format.first], format.most)
 	}
 	r.keyID = hex.EncodeToString(token[1:5])
 	if !x.verify(r, token) {
@@ -157,14 +158,15 @@ func (x *inspector) explain(c cookie) *report {
 // verify finds the key and the name that the token was made with, if there are
 // any.
 func (x *inspector) verify(r *report, token []byte) bool {
-	for i, key := range x.keys {
-		if [4]byte(token[1:]) != key.ID {
+	ids := x.ring.IDs()
+	for i, id := range ids {
+		if keys.ID(token[1:]) != id {
 			continue
 		}
 		for _, name := range x.expected(r.cookie) {
-			if s, ok := key.Verify(r.format, name, token); ok {
-				r.session, r.madeFor, r.older = &s, name, i > 0
-				r.keyID += fmt.Sprintf(", %d of %d", i+1, len(x.keys))
+			if s, ok := r.format.verify(x.ring.Only(i), name, token); ok {
+				r.session, r.madeFor, r.older = s, name, i > 0
+				r.keyID += fmt.Sprintf(", %d of %d", i+1, len(ids))
 				return true
 			}
 		}
@@ -175,17 +177,17 @@ func (x *inspector) verify(r *report, token []byte) bool {
 // blame says why a token is not authentic, as far as that can be told.
 func (x *inspector) blame(r *report, token []byte) *report {
 	var ids []string
-	for _, key := range x.keys {
-		ids = append(ids, hex.EncodeToString(key.ID[:]))
+	for _, id := range x.ring.IDs() {
+		ids = append(ids, hex.EncodeToString(id[:]))
 	}
 	if !slices.Contains(ids, r.keyID) {
 		r.advice = "its secret was taken out of " + keysVariable + ", was never in it, or these bytes of the cookie were changed; the ring has " + strings.Join(ids, ", ")
 		return r.refuse("unknown key: it says key %s, which is not in the ring", r.keyID)
 	}
 	cut := " or cut,"
-	if r.format.First == signedData {
+	if r.format.first == wire.Signed {
 		cut = "" // or it would show
-		switch err := contentFault(inspect.Unverified(token).Content); {
+		switch err := contentFault(unverified(token).content); {
 		case errors.Is(err, errShort):
 			r.advice = "it was cut, or a byte that holds a length was changed"
 			return r.refuse("cut short: its data end too early")
@@ -227,9 +229,9 @@ func contentFault(content []byte) error {
 // judge says what is wrong with an authentic cookie.
 func (x *inspector) judge(r *report) {
 	s := r.session
-	if r.format.First != signedID {
-		if r.damage = s.Err; r.damage == nil {
-			r.json, r.damage = dataJSON(s.Data)
+	if r.format.first != wire.SignedID {
+		if r.damage = s.err; r.damage == nil {
+			r.json, r.damage = dataJSON(s.data)
 		}
 	}
 	switch now := time.Now().Unix(); {

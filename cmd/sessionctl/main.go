@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"github.com/typedsessions/sessions"
-	"github.com/typedsessions/sessions/internal/inspect"
+	"github.com/typedsessions/sessions/internal/keys"
 )
 
 //go:embed doc.go
@@ -112,17 +112,25 @@ func none(name string, args []string, err error) error {
 	return err
 }
 
-// secrets returns SESSION_KEYS and the keys made of it.
-func secrets() (string, []inspect.Key, error) {
+// secrets returns SESSION_KEYS and the ring made of it.
+func secrets() (string, *keys.Ring, error) {
 	s := os.Getenv(keysVariable)
 	if strings.TrimSpace(s) == "" {
 		return "", nil, fmt.Errorf("%s is not set; it holds the application's secrets, and sessionctl keygen makes one", keysVariable)
 	}
-	keys, err := inspect.Open(s)
+	ring, err := ringOf(s)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: %s", keysVariable, strings.TrimPrefix(err.Error(), "sessions: "))
+		return "", nil, fmt.Errorf("%s: %w", keysVariable, err)
 	}
-	return s, keys, nil
+	return s, ring, nil
+}
+
+func ringOf(list string) (*keys.Ring, error) {
+	secrets, err := keys.Parse(list)
+	if err != nil {
+		return nil, err
+	}
+	return keys.NewRing(secrets)
 }
 
 func newSecret() string { return base64.StdEncoding.EncodeToString(sessions.NewSecret()) }
@@ -156,7 +164,7 @@ func (c *command) rotate(args []string) error {
 	if keep < least || keep > maxSecrets {
 		return fmt.Errorf("rotate: -keep %d, need %d to %d", keep, least, maxSecrets)
 	}
-	present, keys, err := secrets()
+	present, ring, err := secrets()
 	if err != nil {
 		return err
 	}
@@ -166,7 +174,7 @@ func (c *command) rotate(args []string) error {
 	}
 	kept := min(len(list), keep-1)
 	fresh := newSecret()
-	added, err := inspect.Open(fresh)
+	added, err := ringOf(fresh)
 	if err != nil {
 		return err
 	}
@@ -177,13 +185,13 @@ func (c *command) rotate(args []string) error {
 	if _, err := fmt.Fprintln(c.out, strings.Join(next, ",")); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(c.err, "new: key %x %s\n", added[0].ID, signs)
-	for i, key := range keys {
+	_, _ = fmt.Fprintf(c.err, "new: key %x %s\n", added.IDs()[0], signs)
+	for i, id := range ring.IDs() {
 		what := "kept: key %x\n"
 		if i >= kept {
 			what = "dropped: key %x, what it made is refused from now on\n"
 		}
-		_, _ = fmt.Fprintf(c.err, what, key.ID)
+		_, _ = fmt.Fprintf(c.err, what, id)
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/typedsessions/sessions/internal/inspect"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // A report is what there is to say of a cookie. What is not known of it is zero.
@@ -16,10 +16,10 @@ type report struct {
 	fault   string // why it is refused
 	advice  string
 	madeFor string // the cookie's name
-	format  inspect.Format
+	format  format
 	keyID   string
 	older   bool // than the newest key
-	session *inspect.Session
+	session *session
 	json    []byte
 	damage  error // why its data cannot be read
 }
@@ -59,23 +59,23 @@ func (r *report) print(out io.Writer) {
 	s := r.session
 	if s == nil {
 		if r.keyID != "" {
-			line("it says", modes[r.format.First]+", key "+r.keyID)
+			line("it says", modes[r.format.first]+", key "+r.keyID)
 		}
 		return
 	}
-	line("mode", modes[r.format.First]+explanations[r.format.First])
+	line("mode", modes[r.format.first]+explanations[r.format.first])
 	if r.older && r.fault == "" {
 		r.keyID += ", which is not the newest: its next use makes it anew"
 	}
 	line("key", r.keyID)
 	now := time.Now().Unix()
-	line("id", s.ID)
+	line("id", s.id)
 	line("created", at(s.Created, now))
-	if r.format.First != signedID {
+	if r.format.first != wire.SignedID {
 		line("last used", at(s.Used, now))
 	}
 	line("expires", at(s.Expires, now))
-	if r.format.First == signedID {
+	if r.format.first == wire.SignedID {
 		return
 	}
 	if s.Lifetime > 0 {
@@ -84,15 +84,15 @@ func (r *report) print(out io.Writer) {
 		line("lifetime", "of Config.Lifetime")
 	}
 	line("schema", fmt.Sprintf("version %d", s.Schema))
-	if len(s.Flashes) == 0 {
+	if len(s.flashes) == 0 {
 		line("flashes", "none")
 	}
-	for i, f := range s.Flashes {
+	for i, f := range s.flashes {
 		label := ""
 		if i == 0 {
 			label = "flashes"
 		}
-		line(label, fmt.Sprintf("%s %s", appendString(nil, f[0]), appendString(nil, f[1])))
+		line(label, fmt.Sprintf("%s %s", appendString(nil, f.Kind), appendString(nil, f.Message)))
 	}
 	if r.damage != nil {
 		line("data", fmt.Sprintf("cannot be read: %v", r.damage))
@@ -101,19 +101,13 @@ func (r *report) print(out io.Writer) {
 	}
 }
 
-// The first bytes of the formats that need a word of their own.
-const (
-	signedData = 0x01
-	signedID   = 0x03
-)
-
 var (
-	modes = map[byte]string{signedData: "signed session", 0x02: "sealed session", signedID: "signed id"}
+	modes = map[wire.Format]string{wire.Signed: "signed session", wire.Sealed: "sealed session", wire.SignedID: "signed id"}
 
-	explanations = map[byte]string{
-		signedData: ": the whole session is in the cookie, and its visitor can read it",
-		0x02:       ": the whole session is in the cookie, encrypted",
-		signedID:   ": the session is in a store, which alone knows whether it is still there",
+	explanations = map[wire.Format]string{
+		wire.Signed:   ": the whole session is in the cookie, and its visitor can read it",
+		wire.Sealed:   ": the whole session is in the cookie, encrypted",
+		wire.SignedID: ": the session is in a store, which alone knows whether it is still there",
 	}
 )
 

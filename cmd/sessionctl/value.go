@@ -5,25 +5,16 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/typedsessions/sessions/internal/inspect"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // maxValue is the most characters that the library reads.
 const maxValue = 4096
 
-func formatOf(token []byte) (inspect.Format, bool) {
-	for _, f := range inspect.Formats {
-		if len(token) > 0 && token[0] == f.First {
-			return f, true
-		}
-	}
-	return inspect.Format{}, false
-}
-
 // decoded returns what a value of the right alphabet encodes, without a last
 // character that stands for nothing whole, and whether it is spelled exactly.
 func decoded(value string) (token []byte, exact bool) {
-	if token, ok := inspect.Canonical(value); ok {
+	if token, ok := wire.AppendToken(nil, value); ok {
 		return token, true
 	}
 	if len(value)%4 == 1 {

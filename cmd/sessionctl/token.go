@@ -1,0 +1,83 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	cookies "github.com/typedsessions/sessions/internal/cookie"
+	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/wire"
+)
+
+// A format is one of docs/FORMAT.md that cookies have.
+type format struct {
+	first       wire.Format
+	least, most int // bytes
+}
+
+var formats = []format{
+	{wire.Signed, wire.LeastSigned, wire.DecodedSize(cookies.MaxSize)},
+	{wire.Sealed, wire.LeastSealed, wire.DecodedSize(cookies.MaxSize)},
+	{wire.SignedID, wire.IDSize, wire.IDSize},
+}
+
+func formatOf(token []byte) (format, bool) {
+	for _, f := range formats {
+		if len(token) > 0 && token[0] == f.first {
+			return f, true
+		}
+	}
+	return format{}, false
+}
+
+// A session is what a cookie says of one. A cookie with an id says Created,
+// Expires and the id only.
+type session struct {
+	wire.Header
+	id string // the public one
+
+	content []byte // flashes and data
+	flashes []wire.Flash
+	data    []byte // MessagePack; nil if the flashes cannot be read
+	err     error  // why not
+}
+
+// verify returns the session in a token of the format, if the ring's one key
+// made it for a cookie of the name.
+func (f format) verify(ring *keys.Ring, name string, token []byte) (*session, bool) {
+	mode := keys.CookieMode
+	if f.first == wire.SignedID {
+		mode = keys.StoreMode
+	}
+	signer := ring.Signer(mode, name, f.first)
+	var body []byte
+	var ok bool
+	if f.first == wire.Sealed {
+		body, _, ok = signer.Open(nil, token, nil)
+	} else {
+		body, _, ok = signer.Verify(signer.Scratch(), token)
+	}
+	switch {
+	case !ok:
+		return nil, false
+	case f.first == wire.SignedID:
+		id := sha256.Sum256(body[10:])
+		s := &session{id: hex.EncodeToString(id[:])}
+		s.Created, s.Expires = wire.Time(body), wire.Time(body[5:])
+		return s, true
+	}
+	return readSession(body), true
+}
+
+// unverified reads the session in a signed token without asking whether the
+// token is authentic.
+func unverified(token []byte) *session {
+	return readSession(token[keys.PrefixSize : len(token)-keys.MACSize])
+}
+
+func readSession(body []byte) *session {
+	s := &session{Header: wire.ParseHeader(body), content: body[wire.HeaderSize:]}
+	s.id = hex.EncodeToString(s.Header.ID[:])
+	s.flashes, s.data, s.err = wire.ReadFlashes(s.content)
+	return s
+}
