@@ -69,7 +69,7 @@ func (m *core) list(ctx context.Context, owner string, yield func(listed, error)
 			return
 		}
 		l := listed{id: id.String()}
-		now, data := time.Now(), m.codec.new()
+		now, data := time.Now(), m.codec.New()
 		snap, reason, err := m.read(id, rec, data, now)
 		switch reason {
 		case ReasonNone:
@@ -145,7 +145,7 @@ func (m *core) editRecord(ctx context.Context, id ID, f func(any)) error {
 			return err
 		}
 		now := time.Now()
-		data := m.codec.new()
+		data := m.codec.New()
 		snap, reason, err := m.read(id, rec, data, now)
 		switch reason {
 		case ReasonNone:
@@ -156,7 +156,7 @@ func (m *core) editRecord(ctx context.Context, id ID, f func(any)) error {
 		}
 		f(data)
 		v := &version{data: data, flashes: snap.flashes, life: lifeOf(&snap.Header)}
-		if v.encoded, err = m.codec.encode(nil, data); err != nil {
+		if v.encoded, err = m.codec.Encode(nil, data); err != nil {
 			return err
 		}
 		rec, _, err = m.recordOf(id, v, now)

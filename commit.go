@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/keys"
 	"github.com/typedsessions/sessions/internal/wait"
 	"github.com/typedsessions/sessions/internal/wire"
@@ -177,7 +178,7 @@ func (s *state) write(ctx context.Context, c *change, now time.Time) (err error)
 	if s.m.store == nil {
 		return s.storeInCookie(c, v, now)
 	}
-	if c.mine, err = s.m.codec.encode(nil, s.data()); err != nil {
+	if c.mine, err = s.m.codec.Encode(nil, s.data()); err != nil {
 		return err
 	}
 	v.encoded = c.mine
@@ -209,10 +210,10 @@ func (s *state) look() look {
 // hashSince is the hash of Data, which for a new session that nobody has put
 // anything into need not be computed.
 func (s *state) hashSince(base *snapshot) uint64 {
-	if base == s.m.none && s.m.codec.shape.IsZero(value(s.data())) {
+	if base == s.m.none && s.m.codec.IsZero(s.data()) {
 		return base.hash
 	}
-	return s.m.codec.hash(s.data())
+	return s.m.codec.Hash(s.data())
 }
 
 // take takes down what there is to store, all of it as of one moment: it looks
@@ -434,8 +435,17 @@ func (s *state) forget(c *change) {
 func (m *core) headerOf(id ID, l life, now time.Time) wire.Header {
 	return wire.Header{
 		Created: l.created, Used: now.Unix(), Expires: l.expires, Lifetime: l.lifetime,
-		Schema: uint16(m.codec.version), Shape: m.codec.shape.Fingerprint(), ID: id.half(),
+		Schema: uint16(m.codec.Version), Shape: m.codec.Fingerprint(), ID: id.half(),
 	}
+}
+
+// secondsTo counts the whole seconds from now until then.
+func secondsTo(then int64, now time.Time) int64 {
+	left := then - now.Unix()
+	if now.Nanosecond() > 0 {
+		left--
+	}
+	return left
 }
 
 // dataCookie returns the Set-Cookie of a session. sc holds the prefix of the
@@ -473,7 +483,7 @@ func (s *state) cookieOf(v *version, c *change, now time.Time) (line string, h w
 	sc := signer.Scratch()
 	defer signer.Put(sc)
 	b := wire.AppendFlashes(h.Append(signer.AppendPrefix(sc.Buf[:0], s.m.form.format)), v.flashes)
-	if sc.Buf, err = s.m.codec.encode(b, v.data); err != nil {
+	if sc.Buf, err = s.m.codec.Encode(b, v.data); err != nil {
 		sc.Buf = b
 		return "", h, err
 	}
@@ -516,8 +526,8 @@ func (s *state) settle(c *change, v *version, snap *snapshot) {
 	}
 	snap.hash = c.hash
 	if v.data != s.data() { // merged
-		value(s.data()).Set(value(v.data))
-		snap.hash = s.m.codec.hash(s.data())
+		codec.Set(s.data(), v.data)
+		snap.hash = s.m.codec.Hash(s.data())
 	}
 	s.x.importsEnd = s.x.importsEnd || c.imported
 	s.base, s.stored = snap, true

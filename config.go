@@ -12,9 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/keys"
-	"github.com/typedsessions/sessions/internal/shape"
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -168,7 +168,7 @@ type core struct {
 	name         string // of T
 	key          any    // typeKey[T]{}
 	newSession   func() *state
-	codec        codec
+	codec        *codec.Codec
 	none         *snapshot // of a session that is kept nowhere yet
 	keys         *Keyring
 	mode         keys.Mode
@@ -217,13 +217,12 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 		onEvent:      config.OnEvent,
 		logger:       config.Logger,
 	}
-	m.codec.typ = reflect.TypeFor[T]()
-	m.codec.version = config.Version
+	data := codec.Options{Version: config.Version}
 	if f := config.Validate; f != nil {
-		m.codec.validate = func(data any) error { return f(data.(*T)) }
+		data.Validate = func(data any) error { return f(data.(*T)) }
 	}
 	if f := config.Merge; f != nil {
-		m.codec.merge = func(base, mine, theirs any) (any, error) {
+		data.Merge = func(base, mine, theirs any) (any, error) {
 			merged, err := f(*base.(*T), *mine.(*T), *theirs.(*T))
 			return &merged, err
 		}
@@ -237,24 +236,27 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 			return &data, ok
 		}
 	}
-	if err := m.complete(config.Cookie, config.Upgrades, config.ImportCookies); err != nil {
+	for _, u := range config.Upgrades {
+		data.Upgrades = append(data.Upgrades, u.upgrade)
+	}
+	if err := m.complete(reflect.TypeFor[T](), data, config.Cookie, config.ImportCookies); err != nil {
 		return nil, fmt.Errorf("sessions: New[%s]: %w", m.name, err)
 	}
 	return &Manager[T]{core: m}, nil
 }
 
 // complete checks everything and fills in what is derived.
-func (m *core) complete(attributes Cookie, upgrades []Upgrade, importCookies []http.Cookie) error {
+func (m *core) complete(t reflect.Type, data codec.Options, attributes Cookie, importCookies []http.Cookie) error {
 	var errs []error
 	refuse := func(err error) {
 		if err != nil {
 			errs = append(errs, err)
 		}
 	}
-	refuse(m.codec.learn())
-	m.none = &snapshot{hash: m.codec.zeroHash}
-	refuse(errors.Join(m.codec.setUpgrades(upgrades)...))
 	var err error
+	m.codec, err = codec.Analyze(t, data)
+	refuse(err)
+	m.none = &snapshot{hash: m.codec.ZeroHash()}
 	m.cookie, err = cookie.Attributes(attributes).Spec(wire.EncodedSize(wire.IDSize))
 	refuse(err)
 	if m.keys == nil || m.keys.ring() == nil {
@@ -282,53 +284,13 @@ func (m *core) complete(attributes Cookie, upgrades []Upgrade, importCookies []h
 	if m.owner != nil && m.owners == nil {
 		refuse(errors.New("Config.Owner needs a Config.Store that is an OwnerStore"))
 	}
-	if m.codec.merge != nil && m.store == nil {
+	if data.Merge != nil && m.store == nil {
 		refuse(errors.New("Config.Merge needs a Config.Store; a cookie has no second writer"))
 	}
 	m.form = m.formOf()
 	refuse(m.setImportCookies(importCookies))
 	if m.errorHandler == nil {
 		m.errorHandler = defaultErrorHandler
-	}
-	return errors.Join(errs...)
-}
-
-// learn walks T and makes sure that a zero and filled values of it come back as
-// they were.
-func (c *codec) learn() error {
-	rules := rulesOf(c.typ)
-	errs := rules.probe()
-	s, err := shape.Of(c.typ)
-	if err != nil {
-		return errors.Join(append([]error{err}, errs...)...)
-	}
-	c.shape = s
-	c.tags = rules.validator()
-	zero, filled := c.new(), c.new()
-	shape.Fill(value(filled))
-	values := []any{zero, filled}
-	if !s.IsMsgp() { // its codec may have bounds of its own, and checks for itself
-		limits := c.new()
-		shape.FillLimits(value(limits))
-		values = append(values, limits)
-	}
-	if c.zero, err = c.append(nil, zero); err != nil {
-		return errors.Join(append(errs, fmt.Errorf("%v: its zero value %w", c.typ, err))...)
-	}
-	c.zeroHash = c.plan.hash(zero)
-	for _, data := range values {
-		b, err := c.append(nil, data)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%v: a value %w", c.typ, err))
-			continue
-		}
-		again, err := c.decodeNew(b)
-		if err == nil && c.hash(again) != c.hash(data) {
-			err = errors.New("comes back changed")
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%v: a value that was stored %w; is an extension for one of its types registered with msgpack?", c.typ, err))
-		}
 	}
 	return errors.Join(errs...)
 }

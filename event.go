@@ -3,8 +3,9 @@ package sessions
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+
+	"github.com/typedsessions/sessions/internal/codec"
 )
 
 // An Event tells Config.OnEvent what happened to a session. It holds no cookie,
@@ -133,18 +134,10 @@ func (m *core) emit(ctx context.Context, e Event, attrs ...slog.Attr) {
 	}
 	var err error
 	func() {
-		defer caught(&err, "Config.OnEvent")
+		defer codec.Caught(&err, "Config.OnEvent")
 		m.onEvent(ctx, e)
 	}()
 	if err != nil {
 		logger.LogAttrs(ctx, slog.LevelError, "sessions: event", slog.String("error", err.Error()))
-	}
-}
-
-// caught, deferred, turns a panic of the application's code into an error. It
-// names the type of the panic's value only, since the value may hold data.
-func caught(err *error, what string) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%s panicked (%T)", what, p)
 	}
 }

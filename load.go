@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/keys"
 	"github.com/typedsessions/sessions/internal/wire"
@@ -195,7 +196,7 @@ func (x *exchange) open() *state {
 		return s
 	}
 	if err != nil {
-		value(s.data()).SetZero() // a decoder may have filled half of it
+		codec.Clear(s.data()) // a decoder may have filled half of it
 	}
 	// The id is left to what was refused: a newer program may read it.
 	s.base, s.id = m.none, nil
@@ -227,8 +228,8 @@ func (s *state) openRecord(a *arrival) (Reason, error) {
 }
 
 func (s *state) noteUpgrade() {
-	if int(s.base.Schema) < s.m.codec.version {
-		s.event(Event{Kind: EventUpgraded, Err: fmt.Errorf("from schema version %d to %d", s.base.Schema, s.m.codec.version)})
+	if int(s.base.Schema) < s.m.codec.Version {
+		s.event(Event{Kind: EventUpgraded, Err: fmt.Errorf("from schema version %d to %d", s.base.Schema, s.m.codec.Version)})
 	}
 }
 
@@ -252,19 +253,23 @@ func (m *core) read(id ID, rec Record, data any, now time.Time) (*snapshot, Reas
 
 // readBody reads what follows the header, which snap has already.
 func (m *core) readBody(snap *snapshot, body []byte, data any, authentic bool) (reason Reason, err error) {
-	if int(snap.Schema) > m.codec.version {
-		return ReasonNewer, fmt.Errorf("it has schema version %d, this program %d", snap.Schema, m.codec.version)
+	if int(snap.Schema) > m.codec.Version {
+		return ReasonNewer, fmt.Errorf("it has schema version %d, this program %d", snap.Schema, m.codec.Version)
 	}
 	flashes, rest, err := wire.ReadFlashes(body[wire.HeaderSize:])
 	if err != nil {
 		return ReasonUndecodable, err
 	}
 	snap.flashes = flashes
-	trusted := authentic && snap.Shape == m.codec.shape.Fingerprint() // if it is of today's schema
-	if snap.kept, reason, err = m.codec.load(data, int(snap.Schema), rest, trusted); err == nil {
-		snap.hash = m.codec.hash(data)
+	trusted := authentic && snap.Shape == m.codec.Fingerprint() // if it is of today's schema
+	if snap.kept, err = m.codec.Decode(data, int(snap.Schema), rest, trusted); err != nil {
+		return ReasonUndecodable, err
 	}
-	return reason, err
+	if err := m.codec.Check(data, snap.kept); err != nil {
+		return ReasonInvalid, err
+	}
+	snap.hash = m.codec.Hash(data)
+	return ReasonNone, nil
 }
 
 // openCookie verifies and decodes the session in the cookie: of several that are
@@ -353,7 +358,7 @@ func (s *state) adopt() {
 	var data any
 	ok, err := false, error(nil)
 	func() {
-		defer caught(&err, "Config.Import")
+		defer codec.Caught(&err, "Config.Import")
 		data, ok = s.m.importer(s.x.req)
 	}()
 	if err != nil {
@@ -363,7 +368,7 @@ func (s *state) adopt() {
 	if !ok {
 		return
 	}
-	if _, err := s.m.codec.encode(nil, data); err != nil {
+	if _, err := s.m.codec.Encode(nil, data); err != nil {
 		reason := ReasonUndecodable
 		if errors.Is(err, ErrInvalid) {
 			reason = ReasonInvalid
@@ -371,6 +376,6 @@ func (s *state) adopt() {
 		s.event(Event{Kind: EventRefused, Reason: reason, Err: fmt.Errorf("imported session: %w", err)})
 		return
 	}
-	value(s.data()).Set(value(data))
+	codec.Set(s.data(), data)
 	s.imported, s.reason = true, ReasonImported
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/keys"
 	"github.com/typedsessions/sessions/internal/wire"
 )
@@ -59,7 +60,7 @@ func (m *core) ownerOf(data any) (owner string, err error) {
 	if m.owner == nil {
 		return "", nil
 	}
-	defer caught(&err, "Config.Owner")
+	defer codec.Caught(&err, "Config.Owner")
 	return m.owner(data), nil
 }
 
@@ -218,15 +219,15 @@ func (s *state) edited(v *version, edits []edit) (*version, error) {
 	}
 	with := *v
 	var err error
-	if with.data, err = s.m.codec.onto(v.data, v.encoded); err != nil {
+	if with.data, err = s.m.codec.With(v.data, v.encoded); err != nil {
 		return v, err
 	}
 	for _, e := range edits {
-		if err := s.m.codec.mergeInto(with.data, e.before, e.after); err != nil {
+		if err := s.m.codec.MergeInto(with.data, e.before, e.after); err != nil {
 			return v, err
 		}
 	}
-	with.encoded, err = s.m.codec.encode(nil, with.data)
+	with.encoded, err = s.m.codec.Encode(nil, with.data)
 	return &with, err
 }
 
@@ -263,7 +264,7 @@ func (s *state) newest(ctx context.Context, c *change, id ID) (Record, *snapshot
 	if err != nil {
 		return rec, nil, &storeError{"load", id, err}
 	}
-	theirs, reason, err := s.m.read(id, rec, s.m.codec.new(), time.Now())
+	theirs, reason, err := s.m.read(id, rec, s.m.codec.New(), time.Now())
 	if reason != ReasonNone {
 		return rec, nil, s.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%s): %v", ErrConflict, reason, err))
 	}
@@ -290,14 +291,13 @@ func (s *state) landed(c *change, t *attempt) (*version, error) {
 }
 
 func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
-	codec := &s.m.codec
-	cur, err := codec.onto(s.data(), theirs.kept)
+	cur, err := s.m.codec.With(s.data(), theirs.kept)
 	if err != nil {
 		return nil, err
 	}
 	from := c.base.kept
 	for _, step := range c.steps {
-		if err := codec.mergeInto(cur, from, step.before); err != nil {
+		if err := s.m.codec.MergeInto(cur, from, step.before); err != nil {
 			return nil, err
 		}
 		if err := s.repeat(step.f, cur); err != nil {
@@ -309,11 +309,11 @@ func (s *state) replay(c *change, theirs *snapshot) (*version, error) {
 		// Rights that belong to a new id must not come to the old one.
 		return nil, fmt.Errorf("%w: a function of Update called RegenerateID only when it was repeated; nothing is stored", ErrConflict)
 	}
-	if err := codec.mergeInto(cur, from, c.mine); err != nil {
+	if err := s.m.codec.MergeInto(cur, from, c.mine); err != nil {
 		return nil, err
 	}
 	v := &version{data: cur, life: s.lifeAfter(c, theirs)}
-	if v.encoded, err = codec.encode(nil, cur); err != nil {
+	if v.encoded, err = s.m.codec.Encode(nil, cur); err != nil {
 		return nil, fmt.Errorf("merged with a parallel change: %w", err)
 	}
 	v.flashes, v.dropped = mergeFlashes(theirs.flashes, c.consumed, c.added)
@@ -332,7 +332,7 @@ func (s *state) repeat(f func(any), data any) (err error) {
 	s.beginUpdate(repeating)
 	s.mu.Unlock()
 	defer s.endUpdate()
-	defer caught(&err, "the function of an Update, repeated after a conflict,")
+	defer codec.Caught(&err, "the function of an Update, repeated after a conflict,")
 	f(data)
 	return nil
 }

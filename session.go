@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -509,7 +510,7 @@ func (s *state) destroy(restart bool) {
 func (s *state) clear() {
 	if s.wipe {
 		s.wipe = false
-		value(s.data()).SetZero()
+		codec.Clear(s.data())
 	}
 }
 
@@ -531,15 +532,15 @@ func (s *state) update(f func(any)) {
 		return
 	}
 	defer s.endUpdate()
-	c := &s.m.codec
-	before, failed := c.append(nil, s.data())
-	unstored := c.new()
-	value(unstored).Set(value(s.data()))
+	c := s.m.codec
+	before, failed := c.Append(nil, s.data())
+	unstored := c.New()
+	codec.Set(unstored, s.data())
 	done := false
 	defer func() {
 		if !done && failed == nil {
-			if was, err := c.onto(unstored, before); err == nil {
-				value(s.data()).Set(value(was))
+			if was, err := c.With(unstored, before); err == nil {
+				codec.Set(s.data(), was)
 			}
 		}
 	}()
@@ -548,7 +549,7 @@ func (s *state) update(f func(any)) {
 	if s.m.store == nil {
 		return // nobody else changes it
 	}
-	after, err := c.append(nil, s.data())
+	after, err := c.Append(nil, s.data())
 	if failed != nil || err != nil {
 		return // the commit cannot encode it either, and says why
 	}

@@ -9,6 +9,8 @@ import (
 	"iter"
 	"log/slog"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/codec"
 )
 
 // A Store keeps records under ids. It deals in bytes and knows nothing of the
@@ -111,12 +113,12 @@ var (
 	// ErrTooLarge is given to Config.ErrorHandler and returned by Save for
 	// a session that does not fit into a cookie (RFC 6265bis: 4096 bytes) or
 	// that could not be loaded again. Keep less in it, or use a Store.
-	ErrTooLarge = errors.New("too large")
+	ErrTooLarge = codec.ErrTooLarge
 
 	// ErrInvalid is given to Config.ErrorHandler and returned by Save and Edit
 	// for a session that breaks its validation rules; the text names field and
 	// rule. What is stored stays as it was.
-	ErrInvalid = errors.New("invalid")
+	ErrInvalid = codec.ErrInvalid
 
 	// ErrTooLate is returned by Save where a cookie would be needed and the
 	// headers have left already, or the request has ended.

@@ -1,8 +1,7 @@
-package sessions
+package codec
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -13,40 +12,6 @@ import (
 	"github.com/go-playground/validator/v10"
 	"github.com/typedsessions/sessions/internal/shape"
 )
-
-// invalid turns validator's error into one that names fields and rules and
-// shows no value. Keys of maps are values too.
-func invalid(err error) error {
-	var fields validator.ValidationErrors
-	if !errors.As(err, &fields) {
-		return fmt.Errorf("%w: validator: %T", ErrInvalid, err)
-	}
-	var broken []string
-	for _, f := range fields {
-		rule := f.Tag()
-		if f.Param() != "" {
-			rule += "=" + f.Param()
-		}
-		broken = append(broken, fmt.Sprintf("%s breaks the rule %s", pathOf(f), rule))
-	}
-	return fmt.Errorf("%w: %s", ErrInvalid, strings.Join(broken, ", "))
-}
-
-// pathOf is the path to a field in Go's names. From the first index on, the
-// namespace holds keys of maps, in which anything may stand, so that only the
-// field at its end can be told.
-func pathOf(f validator.FieldError) string {
-	path, _, indexed := strings.Cut(f.StructNamespace(), "[")
-	if !indexed {
-		return path
-	}
-	path += "[]"
-	// That of an element ends with a bracket, and may be cut at its beginning.
-	if last := f.StructField(); !strings.ContainsAny(last, "[]") {
-		path += "." + last
-	}
-	return path
-}
 
 // tagRules are the validate tags of a session type.
 type tagRules struct {

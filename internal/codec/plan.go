@@ -1,0 +1,168 @@
+package codec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/typedsessions/sessions/internal/shape"
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// A plan is what there is to know of one struct type.
+type plan struct {
+	typ   reflect.Type
+	shape *shape.Shape
+}
+
+// encoders and decoders are our own: those of msgpack's pools may have been
+// left in a bad state by a failure elsewhere.
+var (
+	encoders = sync.Pool{New: func() any { return new(encoder) }}
+	decoders = sync.Pool{New: func() any { return new(decoder) }}
+)
+
+// maxPooled keeps one large session from holding its memory for ever.
+const maxPooled = 64 << 10
+
+type encoder struct {
+	msgpack *msgpack.Encoder
+	buf     []byte
+}
+
+// recycle puts e back, unless it is large.
+func (e *encoder) recycle() {
+	if cap(e.buf) <= maxPooled {
+		encoders.Put(e)
+	}
+}
+
+func (e *encoder) Write(b []byte) (int, error) {
+	e.buf = append(e.buf, b...)
+	return len(b), nil
+}
+
+func (e *encoder) WriteByte(c byte) error {
+	e.buf = append(e.buf, c)
+	return nil
+}
+
+type decoder struct {
+	msgpack *msgpack.Decoder
+	reader  bytes.Reader
+}
+
+// append appends the encoding of data, a pointer to the plan's type, in its one
+// deterministic form, and makes sure that it could be loaded again.
+func (p *plan) append(b []byte, data any) (_ []byte, err error) {
+	defer Caught(&err, "encoding")
+	e := encoders.Get().(*encoder)
+	e.buf = e.buf[:0]
+	if p.shape.IsMsgp() {
+		e.buf, err = data.(shape.Msgp).MarshalMsg(e.buf)
+	} else {
+		if e.msgpack == nil {
+			e.msgpack = msgpack.NewEncoder(e)
+		}
+		e.msgpack.Reset(e)
+		e.msgpack.UseCompactInts(true)
+		e.msgpack.SetSortMapKeys(p.shape.HasCodecs()) // Sort does not reach into those
+		err = e.msgpack.Encode(data)
+	}
+	if err != nil {
+		// What a type's own codec says may hold the value.
+		return nil, fmt.Errorf("cannot be encoded (%T)", err)
+	}
+	encoded := e.buf
+	if err := p.loadable(data, encoded); err != nil {
+		return nil, err
+	}
+	if p.shape.HasMaps() {
+		encoded = p.shape.Sort(encoded)
+	}
+	b = append(b, encoded...)
+	e.recycle()
+	return b, nil
+}
+
+// loadable reports whether encoded, which was made of data, could be loaded again.
+func (p *plan) loadable(data any, encoded []byte) error {
+	if p.shape.Vouches(value(data), len(encoded)) {
+		return nil
+	}
+	switch err := p.shape.Check(encoded); {
+	case err == nil:
+		return nil
+	case errors.Is(err, shape.ErrCost):
+		return fmt.Errorf("%w: loading it again %v; keep less in the session", ErrTooLarge, err)
+	default:
+		return fmt.Errorf("could not be loaded again: %w", err)
+	}
+}
+
+// decode fills data, a pointer to a zero value of the plan's type. Bytes that
+// come from an authenticated value of the same shape were made by append; all
+// others are checked before msgpack sees them.
+func (p *plan) decode(data any, b []byte, trusted bool) (err error) {
+	if !trusted {
+		if err := p.shape.Check(b); err != nil {
+			return err
+		}
+	}
+	defer Caught(&err, "decoding")
+	if p.shape.IsMsgp() {
+		// A copy: what it fills may keep parts of its argument.
+		rest, err := data.(shape.Msgp).UnmarshalMsg(bytes.Clone(b))
+		if err != nil || len(rest) > 0 {
+			return fmt.Errorf("does not fit its type (%T)", err)
+		}
+		return nil
+	}
+	d := decoders.Get().(*decoder)
+	if d.msgpack == nil {
+		d.msgpack = msgpack.NewDecoder(&d.reader)
+	}
+	d.reader.Reset(b)
+	d.msgpack.Reset(&d.reader)
+	if err := d.msgpack.Decode(data); err != nil || d.reader.Len() > 0 {
+		return fmt.Errorf("does not fit its type (%T)", err) // d is not used again: it may have kept what it read
+	}
+	d.reader.Reset(nil)
+	decoders.Put(d)
+	return nil
+}
+
+func (p *plan) decodeNew(b []byte) (any, error) {
+	data := p.new()
+	return data, p.decode(data, b, false)
+}
+
+func (p *plan) new() any { return reflect.New(p.typ).Interface() }
+
+// hashOf is the hash of what is stored of data. Of a type with a generated codec it is
+// that of the encoding: it takes half the instructions of a walk, twice in each
+// request (benchmarks, BenchmarkRequest/work=R/by=generated). Maps have no order
+// in it. What was loaded is encoded for it too: other code may have spelled the bytes
+// that came, such as an older generator, or msgpack before there was any.
+func (p *plan) hashOf(data any) uint64 {
+	if !p.shape.HashesEncoding() {
+		return p.shape.Hash(value(data))
+	}
+	e := encoders.Get().(*encoder)
+	defer e.recycle()
+	return e.hashMsgp(data.(shape.Msgp))
+}
+
+// hashMsgp is the same for each value that cannot be encoded: if it was there
+// before, it is no change, and if it is new, the save says so.
+func (e *encoder) hashMsgp(data shape.Msgp) (sum uint64) {
+	defer func() { _ = recover() }()
+	b, err := data.MarshalMsg(e.buf[:0])
+	if err != nil {
+		return 0
+	}
+	e.buf = b
+	return shape.HashBytes(b)
+}
