@@ -1,0 +1,166 @@
+package txn
+
+import "github.com/typedsessions/sessions/internal/wire"
+
+// A Verb is what a request did to its session, besides editing Data.
+type Verb uint8
+
+const (
+	Flash       Verb = iota + 1 // leave a message
+	Consume                     // take messages
+	Update                      // run a function that can be repeated
+	SetLifetime                 // change the absolute end
+	Regenerate                  // take a new id
+	Import                      // adopt the data of another library's session
+	Destroy                     // end the session
+	Reset                       // end the session and begin another
+)
+
+// An Op is one call of a verb.
+type Op struct {
+	Verb    Verb
+	Late    bool         // the call came when its effect could not reach the browser any more
+	Flashes []wire.Flash // the messages of Flash and Consume
+	Run     *Run         // of Update
+}
+
+// A Run is the function of an Update and what it did.
+type Run struct {
+	F             func(data any) // nil: it cannot or need not be repeated
+	Before, After []byte         // the encoded data around the first run
+	Ops           []Op           // the verbs that the function called
+
+	repeated bool // it runs again, after a conflict
+	void     bool // it called Destroy or Reset
+	life     Life // before the first run
+	visible  []wire.Flash
+}
+
+// A Journal holds the ops of a request that are not stored yet, in their order.
+// Each op has a number that no other op of the request has.
+type Journal struct {
+	ops   []Op
+	first int // the number of ops[0]
+	seen  int // a commit has seen the ops before this number
+}
+
+// End returns the number that the next op will have.
+func (j *Journal) End() int { return j.first + len(j.ops) }
+
+// Ops returns the ops from number from up to, and not including, number to. Ops
+// that are settled are left out.
+func (j *Journal) Ops(from, to int) []Op {
+	from, to = max(from-j.first, 0), max(to-j.first, 0)
+	return j.ops[from:to:to]
+}
+
+// Append adds an op. It uses room for the first one, if there is any.
+func (j *Journal) Append(op Op, room []Op) {
+	if j.ops == nil {
+		j.ops = room[:0:len(room)]
+	}
+	j.ops = append(j.ops, op)
+}
+
+// Restart replaces all ops by one that ends the session.
+func (j *Journal) Restart(op Op) {
+	j.first = j.End()
+	j.ops = []Op{op}
+}
+
+// Settle removes the ops before a number: they are stored, or given up.
+func (j *Journal) Settle(n int) {
+	if n > j.first {
+		j.ops = j.ops[n-j.first:]
+		j.first = n
+	}
+}
+
+// Ending reports whether a Destroy or Reset is not carried out yet. It is the
+// first op, since it replaces all others.
+func (j *Journal) Ending() bool {
+	return len(j.ops) > 0 && (j.ops[0].Verb == Destroy || j.ops[0].Verb == Reset)
+}
+
+// TurnedSince reports whether an op from number n on changes the id or the
+// lifetime, or ends the session.
+func (j *Journal) TurnedSince(n int) bool { return turn(j.Ops(n, j.End())) }
+
+// TurnedAfter is TurnedSince for the ops that follow an Update.
+func (j *Journal) TurnedAfter(run *Run) bool {
+	for i := range j.ops {
+		if j.ops[i].Run == run {
+			return turn(j.ops[i+1:])
+		}
+	}
+	return false
+}
+
+func turn(ops []Op) bool {
+	for i := range ops {
+		if v := ops[i].Verb; v == SetLifetime || v == Regenerate || v == Destroy || v == Reset {
+			return true
+		}
+		if run := ops[i].Run; run != nil && turn(run.Ops) {
+			return true
+		}
+	}
+	return false
+}
+
+// A View is what ops amount to.
+type View struct {
+	End       bool // what was there before ends
+	Destroyed bool // and nothing follows
+	Move      bool // to a new id
+	Prolong   bool // a stored session has a new end
+
+	LateMove    bool // the same two, when they cannot reach the browser
+	LateProlong bool
+
+	Imported        bool
+	Added, Consumed []wire.Flash
+	Runs            []*Run // of Update, those that can be repeated
+}
+
+// Fold adds up the ops of a request. It is the one place where that is done.
+// present is whether the session is stored before them: RegenerateID and
+// SetLifetime of a session that is not stored are part of its beginning.
+func Fold(ops []Op, present bool) (v View) {
+	fold(ops, &present, &v)
+	return v
+}
+
+func fold(ops []Op, present *bool, v *View) {
+	for i := range ops {
+		op := &ops[i]
+		switch op.Verb {
+		case Destroy, Reset:
+			*v = View{End: true, Destroyed: op.Verb == Destroy}
+			*present = false
+			continue
+		}
+		if v.Destroyed {
+			continue
+		}
+		switch op.Verb {
+		case Flash:
+			v.Added = append(v.Added, op.Flashes...)
+		case Consume:
+			v.Consumed = append(v.Consumed, op.Flashes...)
+		case Update:
+			if op.Run.F != nil && *present {
+				v.Runs = append(v.Runs, op.Run)
+			}
+			fold(op.Run.Ops, present, v)
+		case SetLifetime:
+			v.LateProlong = v.LateProlong || op.Late
+			v.Prolong = v.Prolong || *present && !op.Late
+		case Regenerate:
+			v.LateMove = v.LateMove || op.Late
+			v.Move = v.Move || *present && !op.Late
+		case Import:
+			v.Imported = true
+		}
+	}
+}
