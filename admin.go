@@ -7,6 +7,8 @@ import (
 	"iter"
 	"slices"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/txn"
 )
 
 // Info is a stored session, as [Manager.Sessions] lists it.
@@ -60,35 +62,35 @@ func (m *core) list(ctx context.Context, owner string, yield func(listed, error)
 			yield(listed{}, fmt.Errorf("sessions: list sessions: %w", err))
 			return
 		}
-		rec, err := m.store.Load(ctx, id)
+		rec, err := m.engine.Store.Load(ctx, txn.ID(id))
 		if errors.Is(err, ErrNotFound) || err == nil && rec.Owner != owner {
 			continue // the index may lag
 		}
 		if err != nil {
-			yield(listed{}, fmt.Errorf("sessions: %w", &storeError{"load", id, err}))
+			yield(listed{}, fmt.Errorf("sessions: %w", &txn.StoreError{Op: "load", ID: txn.ID(id), Err: err}))
 			return
 		}
 		l := listed{id: id.String()}
-		now, data := time.Now(), m.codec.New()
-		snap, reason, err := m.read(id, rec, data, now)
+		now, data := time.Now(), m.engine.Codec.New()
+		base, reason, err := m.engine.Read(txn.ID(id), rec, data, now)
 		switch reason {
-		case ReasonNone:
+		case txn.NotNew:
 			// A seal holds the data, not Record.Owner: who writes the store could
 			// have one user's session listed for another.
-			whose, failed := m.ownerOf(data)
+			whose, failed := m.engine.OwnerOf(data)
 			if failed != nil {
 				err = fmt.Errorf("sessions: session %v: %w", id, failed)
 				break
 			}
-			if m.owner != nil && whose != owner {
+			if m.engine.Owner != nil && whose != owner {
 				continue
 			}
 			l.data = data
-			l.created, l.used, l.expires = time.Unix(snap.Created, 0), m.lastUse(snap, now), time.Unix(snap.Expires, 0)
-		case ReasonExpired:
+			l.created, l.used, l.expires = time.Unix(base.Created, 0), m.lastUse(base, now), time.Unix(base.Expires, 0)
+		case txn.Expired:
 			continue
 		default:
-			err = fmt.Errorf("sessions: session %v cannot be read (%s): %w", id, reason, err)
+			err = fmt.Errorf("sessions: session %v cannot be read (%v): %w", id, reason, err)
 		}
 		if !yield(l, err) {
 			return
@@ -99,10 +101,10 @@ func (m *core) list(ctx context.Context, owner string, yield func(listed, error)
 // lastUse is the later of the last write and of what the idle end says.
 // It is not later than now: a record from before an IdleTimeout was set has its
 // absolute end in that place.
-func (m *core) lastUse(snap *snapshot, now time.Time) time.Time {
-	used := time.Unix(snap.Used, 0)
-	if m.idle > 0 {
-		if touched := snap.ends.Add(-m.idle); touched.After(used) && !touched.After(now) {
+func (m *core) lastUse(base *txn.Base, now time.Time) time.Time {
+	used := time.Unix(base.Used, 0)
+	if m.engine.Idle > 0 {
+		if touched := base.Ends.Add(-m.engine.Idle); touched.After(used) && !touched.After(now) {
 			return touched
 		}
 	}
@@ -129,48 +131,12 @@ func (m *core) edit(ctx context.Context, id string, f func(any)) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := m.bounded(ctx)
+	ctx, cancel := m.engine.Limit(ctx)
 	defer cancel()
-	if err := m.editRecord(ctx, at, f); err != nil {
+	if err := m.engine.Edit(ctx, txn.ID(at), f); err != nil {
 		return fmt.Errorf("sessions: edit session %v: %w", at, err)
 	}
 	return nil
-}
-
-func (m *core) editRecord(ctx context.Context, id ID, f func(any)) error {
-	began := time.Now()
-	for try := 0; ; try++ {
-		rec, err := m.store.Load(ctx, id)
-		if err != nil {
-			return err
-		}
-		now := time.Now()
-		data := m.codec.New()
-		snap, reason, err := m.read(id, rec, data, now)
-		switch reason {
-		case ReasonNone:
-		case ReasonExpired:
-			return ErrNotFound
-		default:
-			return fmt.Errorf("it cannot be read (%s): %w", reason, err)
-		}
-		f(data)
-		v := &version{data: data, flashes: snap.flashes, life: lifeOf(&snap.Header)}
-		if v.encoded, err = m.codec.Encode(nil, data); err != nil {
-			return err
-		}
-		rec, _, err = m.recordOf(id, v, now)
-		if err != nil {
-			return err
-		}
-		rec.Version = snap.version
-		if _, err = m.store.Update(ctx, id, rec); !errors.Is(err, ErrConflict) {
-			return err
-		}
-		if err := backOff(ctx, try, began); err != nil {
-			return fmt.Errorf("%w: %w", ErrConflict, err)
-		}
-	}
 }
 
 // Revoke ends the stored session with the public id: its next request finds
@@ -187,10 +153,10 @@ func (m *core) revoke(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := m.bounded(ctx)
+	ctx, cancel := m.engine.Limit(ctx)
 	defer cancel()
-	if err := m.store.Delete(ctx, at, 0); err != nil {
-		return fmt.Errorf("sessions: %w", &storeError{"revoke", at, err})
+	if err := m.engine.Store.Delete(ctx, txn.ID(at), 0); err != nil {
+		return fmt.Errorf("sessions: %w", &txn.StoreError{Op: "revoke", ID: txn.ID(at), Err: err})
 	}
 	return nil
 }
@@ -230,7 +196,7 @@ func (m *core) revokeOwner(ctx context.Context, owner string, except []string) (
 			return revoked, nil
 		}
 		if n == 0 {
-			if err := backOff(ctx, try, time.Now()); err != nil {
+			if err := txn.BackOff(ctx, try, time.Now()); err != nil {
 				return revoked, fmt.Errorf("sessions: revoke sessions: %w", err)
 			}
 		}
@@ -238,18 +204,18 @@ func (m *core) revokeOwner(ctx context.Context, owner string, except []string) (
 }
 
 // sparedWith returns the id that the request's session is still stored under, if
-// that which RegenerateID gave it is among those that are spared.
-func (x *exchange) sparedWith(spared []ID) []ID {
-	s := x.sess.Load()
-	if s == nil {
+// the id that RegenerateID gave it is among spared.
+func (x *exchange) sparedWith(spared []ID) (old []ID) {
+	t := x.txn.Load()
+	if t == nil {
 		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.moved && slices.Contains(spared, s.draw()) {
-		return []ID{s.base.ID}
+	for _, id := range spared {
+		if at, ok := t.StoredAs(txn.ID(id)); ok {
+			old = append(old, ID(at))
+		}
 	}
-	return nil
+	return old
 }
 
 // revokePass deletes what the index lists, each record at the version whose
@@ -264,12 +230,12 @@ func (m *core) revokePass(ctx context.Context, owner string, spared []ID, gone m
 		if slices.Contains(spared, id) {
 			continue
 		}
-		rec, err := m.store.Load(ctx, id)
+		rec, err := m.engine.Store.Load(ctx, txn.ID(id))
 		if err == nil && rec.Owner != owner {
 			continue
 		}
 		if err == nil {
-			err = m.store.Delete(ctx, id, rec.Version)
+			err = m.engine.Store.Delete(ctx, txn.ID(id), rec.Version)
 		}
 		switch {
 		case err == nil:
@@ -280,14 +246,14 @@ func (m *core) revokePass(ctx context.Context, owner string, spared []ID, gone m
 			again = again || !gone[id]
 			gone[id] = true
 		default:
-			return revoked, again, &storeError{"revoke", id, err}
+			return revoked, again, &txn.StoreError{Op: "revoke", ID: txn.ID(id), Err: err}
 		}
 	}
 	return revoked, again, nil
 }
 
 func (m *core) needsStore(what string) error {
-	if m.store == nil {
+	if m.engine.Store == nil {
 		return fmt.Errorf("sessions: %s needs a Config.Store, a cookie cannot be reached from here: %w", what, errors.ErrUnsupported)
 	}
 	return nil
@@ -300,7 +266,7 @@ func (m *core) needsOwners(what, owner string) error {
 	if m.owners == nil {
 		return fmt.Errorf("sessions: %s needs a Config.Store that is an OwnerStore: %w", what, errors.ErrUnsupported)
 	}
-	if m.owner == nil {
+	if m.engine.Owner == nil {
 		return fmt.Errorf("sessions: %s needs Config.Owner, without which no session of this Manager has an owner: %w", what, errors.ErrUnsupported)
 	}
 	if owner == "" {

@@ -56,7 +56,7 @@ func TestTheTimeLimitOfAStoreThatNeedNotWaitAllocatesTwice(t *testing.T) {
 }
 
 func TestSigningAndOpeningAllocateNothing(t *testing.T) {
-	s := newBench(t, nil).core.signing()
+	s := newBench(t, nil).core.engine.Signer()
 	sc := s.Scratch()
 	buf := make([]byte, 0, 1024)
 	body := make([]byte, 200)
@@ -77,7 +77,7 @@ func TestFindingTheCookieAllocatesNothing(t *testing.T) {
 	h := request(cookieOf(t, newBench(t, nil), func(s *Session[benchSession]) { s.Data = benchData() })).Header
 	wantAllocs(t, 0, func() {
 		var found [maxCandidates]string
-		if values, _ := m.candidates(h, m.signing(), &found); len(values) != 1 {
+		if values, _ := m.candidates(h, found[:0]); len(values) != 1 {
 			t.Fatal("not found")
 		}
 	})

@@ -371,15 +371,15 @@ func (f *floor) open(value string) []byte {
 
 // BenchmarkLayers measures what a request is made of.
 func BenchmarkLayers(b *testing.B) {
-	m := newBench(b, nil).core
-	s := m.signing()
+	m := &newBench(b, nil).core.engine
+	s := m.Signer()
 	sc := s.Scratch()
 	data := benchData()
 	checked, err := shape.Of(reflect.TypeFor[benchSession]())
 	if err != nil {
 		b.Fatal(err)
 	}
-	encoded, err := m.codec.Encode(nil, &data)
+	encoded, err := m.Codec.Encode(nil, &data)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -396,11 +396,11 @@ func BenchmarkLayers(b *testing.B) {
 		{"seal", func() { s.AppendSealed(s.AppendPrefix(buf[:0], wire.Sealed), body, nil) }},
 		{"open sealed", func() { s.Open(buf[:0], sealed, nil) }},
 		{"check", func() { _ = checked.Check(encoded) }},
-		{"decode", func() { _, _ = m.codec.Decode(new(benchSession), 0, encoded, true) }},
-		{"encode", func() { _, _ = m.codec.Append(buf[:0], &data) }},
-		{"hash", func() { m.codec.Hash(&data) }},
-		{"validate", func() { _ = m.codec.Check(&data, encoded) }},
-		{"cookie line", func() { line := append(buf[:0], signed...); _, _ = m.cookie.Line(&line, 0, 86400, false) }},
+		{"decode", func() { _, _ = m.Codec.Decode(new(benchSession), 0, encoded, true) }},
+		{"encode", func() { _, _ = m.Codec.Append(buf[:0], &data) }},
+		{"hash", func() { m.Codec.Hash(&data) }},
+		{"validate", func() { _ = m.Codec.Check(&data, encoded) }},
+		{"cookie line", func() { line := append(buf[:0], signed...); _, _ = m.Cookie.Line(&line, 0, 86400, false) }},
 	} {
 		b.Run(layer.name, func(b *testing.B) {
 			b.ReportAllocs()

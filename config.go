@@ -9,12 +9,12 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/cookie"
-	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/firstbyte"
+	"github.com/typedsessions/sessions/internal/txn"
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -167,21 +167,11 @@ const defaultLifetime = 24 * time.Hour
 type core struct {
 	name         string // of T
 	key          any    // typeKey[T]{}
-	newSession   func() *state
-	codec        *codec.Codec
-	none         *snapshot // of a session that is kept nowhere yet
-	keys         *Keyring
-	mode         keys.Mode
-	form         form
-	signer       atomic.Pointer[keys.Signer]
-	store        Store
-	owners       OwnerStore // store, if it is one
-	encrypt      bool
-	writers      writerCache
-	cookie       cookie.Spec
-	lifetime     time.Duration
-	idle         time.Duration
-	owner        func(any) string
+	newSession   func() (session any, t *txn.Txn)
+	engine       txn.Engine
+	owners       OwnerStore // the Store, if it is one
+	least, most  int        // characters of a cookie's value
+	writers      firstbyte.Cache
 	importer     func(*http.Request) (any, bool)
 	importGone   []http.Cookie // what expires the imported cookies
 	errorHandler func(http.ResponseWriter, *http.Request, error)
@@ -197,22 +187,21 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 	m := &core{
 		name: reflect.TypeFor[T]().String(),
 		key:  typeKey[T]{},
-		newSession: func() *state {
+		newSession: func() (any, *txn.Txn) {
 			// One allocation: both live as long as the request.
 			s := new(struct {
 				session Session[T]
-				state   state
+				txn     txn.Txn
 			})
-			s.session.state = &s.state
-			s.state.self = &s.session
-			return &s.state
+			s.session.txn = &s.txn
+			return &s.session, &s.txn
 		},
-		keys:         config.Keys,
-		mode:         keys.CookieMode,
-		store:        config.Store,
-		encrypt:      config.Encrypt,
-		lifetime:     config.Lifetime,
-		idle:         config.IdleTimeout,
+		engine: txn.Engine{
+			Encrypt:  config.Encrypt,
+			Lifetime: config.Lifetime,
+			Idle:     config.IdleTimeout,
+			Data:     func(session any) any { return &session.(*Session[T]).Data },
+		},
 		errorHandler: config.ErrorHandler,
 		onEvent:      config.OnEvent,
 		logger:       config.Logger,
@@ -228,7 +217,7 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 		}
 	}
 	if f := config.Owner; f != nil {
-		m.owner = func(data any) string { return f(data.(*T)) }
+		m.engine.Owner = func(data any) string { return f(data.(*T)) }
 	}
 	if f := config.Import; f != nil {
 		m.importer = func(r *http.Request) (any, bool) {
@@ -239,55 +228,60 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 	for _, u := range config.Upgrades {
 		data.Upgrades = append(data.Upgrades, u.upgrade)
 	}
-	if err := m.complete(reflect.TypeFor[T](), data, config.Cookie, config.ImportCookies); err != nil {
+	if err := m.complete(reflect.TypeFor[T](), data, config.Keys, config.Store, config.Cookie, config.ImportCookies); err != nil {
 		return nil, fmt.Errorf("sessions: New[%s]: %w", m.name, err)
 	}
 	return &Manager[T]{core: m}, nil
 }
 
 // complete checks everything and fills in what is derived.
-func (m *core) complete(t reflect.Type, data codec.Options, attributes Cookie, importCookies []http.Cookie) error {
+func (m *core) complete(t reflect.Type, data codec.Options, keys *Keyring, store Store, attributes Cookie, importCookies []http.Cookie) error {
 	var errs []error
 	refuse := func(err error) {
 		if err != nil {
 			errs = append(errs, err)
 		}
 	}
+	e := &m.engine
 	var err error
-	m.codec, err = codec.Analyze(t, data)
+	e.Codec, err = codec.Analyze(t, data)
 	refuse(err)
-	m.none = &snapshot{hash: m.codec.ZeroHash()}
-	m.cookie, err = cookie.Attributes(attributes).Spec(wire.EncodedSize(wire.IDSize))
+	e.None = &txn.Base{Hash: e.Codec.ZeroHash()}
+	e.Hears = func(event txn.Event) bool { return m.hears(eventOf(event)) }
+	e.Cookie, err = cookie.Attributes(attributes).Spec(wire.EncodedSize(wire.IDSize))
 	refuse(err)
-	if m.keys == nil || m.keys.ring() == nil {
+	if keys == nil || keys.ring() == nil {
 		refuse(errors.New("Config.Keys is missing; NewKeyring or ParseKeyring makes one"))
+	} else {
+		e.Ring = keys.current
 	}
 	switch {
-	case m.lifetime < 0:
-		refuse(fmt.Errorf("Config.Lifetime: %v is negative; leave it zero for 24 hours", m.lifetime))
-	case m.lifetime == 0:
-		m.lifetime = defaultLifetime
+	case e.Lifetime < 0:
+		refuse(fmt.Errorf("Config.Lifetime: %v is negative; leave it zero for 24 hours", e.Lifetime))
+	case e.Lifetime == 0:
+		e.Lifetime = defaultLifetime
 	}
-	if m.idle < 0 {
-		refuse(fmt.Errorf("Config.IdleTimeout: %v is negative; leave it zero for no limit", m.idle))
+	if e.Idle < 0 {
+		refuse(fmt.Errorf("Config.IdleTimeout: %v is negative; leave it zero for no limit", e.Idle))
 	}
-	if m.store == nil && m.idle > 0 && m.idle < time.Second {
-		refuse(fmt.Errorf("Config.IdleTimeout: %v, need at least 1s without a Config.Store: a cookie counts whole seconds", m.idle))
+	if store == nil && e.Idle > 0 && e.Idle < time.Second {
+		refuse(fmt.Errorf("Config.IdleTimeout: %v, need at least 1s without a Config.Store: a cookie counts whole seconds", e.Idle))
 	}
-	if m.lifetime > 0 && m.idle > m.lifetime {
-		refuse(fmt.Errorf("Config.IdleTimeout: %v is above Config.Lifetime, %v, which would come first; shorten it", m.idle, m.lifetime))
+	if e.Lifetime > 0 && e.Idle > e.Lifetime {
+		refuse(fmt.Errorf("Config.IdleTimeout: %v is above Config.Lifetime, %v, which would come first; shorten it", e.Idle, e.Lifetime))
 	}
-	if m.store != nil {
-		m.mode = keys.StoreMode
-		m.owners, _ = m.store.(OwnerStore)
+	if store != nil {
+		e.Store = engineStore{store}
+		_, e.NeverWait = store.(*MemoryStore)
+		m.owners, _ = store.(OwnerStore)
 	}
-	if m.owner != nil && m.owners == nil {
+	if e.Owner != nil && m.owners == nil {
 		refuse(errors.New("Config.Owner needs a Config.Store that is an OwnerStore"))
 	}
-	if data.Merge != nil && m.store == nil {
+	if data.Merge != nil && store == nil {
 		refuse(errors.New("Config.Merge needs a Config.Store; a cookie has no second writer"))
 	}
-	m.form = m.formOf()
+	m.least, m.most = sizes(e.Format())
 	refuse(m.setImportCookies(importCookies))
 	if m.errorHandler == nil {
 		m.errorHandler = defaultErrorHandler
@@ -305,7 +299,7 @@ func (m *core) setImportCookies(cookies []http.Cookie) error {
 		if err := gone.Valid(); err != nil {
 			errs = append(errs, fmt.Errorf("Config.ImportCookies: %q: %v", c.Name, err))
 		}
-		if c.Name == m.cookie.Name {
+		if c.Name == m.engine.Cookie.Name {
 			errs = append(errs, fmt.Errorf("Config.ImportCookies: %q is the name of our own cookie; choose another Config.Cookie.Name", c.Name))
 		}
 		m.importGone = append(m.importGone, gone)
@@ -315,20 +309,9 @@ func (m *core) setImportCookies(cookies []http.Cookie) error {
 
 func defaultErrorHandler(w http.ResponseWriter, _ *http.Request, err error) {
 	status := http.StatusInternalServerError
-	var fromStore *storeError
+	var fromStore *txn.StoreError
 	if errors.As(err, &fromStore) {
 		status = http.StatusServiceUnavailable
 	}
 	http.Error(w, http.StatusText(status), status)
-}
-
-// signing returns the keys derived from the ring as it is now.
-func (m *core) signing() *keys.Signer {
-	r := m.keys.ring()
-	s := m.signer.Load()
-	if s == nil || s.Ring != r {
-		s = r.Signer(m.mode, m.cookie.Name, m.form.format)
-		m.signer.Store(s)
-	}
-	return s
 }

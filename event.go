@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/txn"
 )
 
 // An Event tells Config.OnEvent what happened to a session. It holds no cookie,
@@ -78,6 +79,24 @@ const (
 	ReasonImported Reason = "imported"
 )
 
+var eventKinds = [...]EventKind{
+	txn.Started:      EventStarted,
+	txn.Refused:      EventRefused,
+	txn.Ambiguous:    EventAmbiguous,
+	txn.Upgraded:     EventUpgraded,
+	txn.Merged:       EventMerged,
+	txn.Discarded:    EventDiscarded,
+	txn.Late:         EventLate,
+	txn.FlashDropped: EventFlashDropped,
+	txn.Failed:       EventFailed,
+}
+
+func eventOf(e txn.Event) Event {
+	return Event{Kind: eventKinds[e.Kind], Reason: reasonOf(e.Reason), ID: e.ID, Err: e.Err}
+}
+
+func reasonOf(r txn.Reason) Reason { return Reason(r.String()) }
+
 // level is how loud an event of a context is in the log: what anybody can cause by sending
 // requests is silent at the usual level.
 func (e Event) level(ctx context.Context) slog.Level {
@@ -110,7 +129,8 @@ func (m *core) log() *slog.Logger {
 	return slog.Default()
 }
 
-// hears says whether anybody listens to e: if not, it costs nothing.
+// hears reports whether anybody listens to e. An event that nobody hears costs
+// nothing.
 func (m *core) hears(e Event) bool {
 	return m.onEvent != nil || m.log().Enabled(context.Background(), e.level(context.Background()))
 }

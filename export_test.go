@@ -21,19 +21,17 @@ func SealingKey(key, n []byte) cipher.AEAD { return keys.MessageAEAD(key, n) }
 func (m *Manager[T]) Padded(n int) string { return m.core.padded(n) }
 
 func (m *core) padded(n int) string {
-	now := time.Now()
-	l := life{created: now.Unix(), expires: now.Unix() + 3600}
-	id := m.newIdentity().id
-	h := m.headerOf(id, l, now)
+	now := time.Now().Unix()
+	h := wire.Header{Created: now, Used: now, Expires: now + 3600, Shape: m.engine.Codec.Fingerprint()}
 	data, err := msgpack.Marshal(map[string]string{"unknown": string(bytes.Repeat([]byte("x"), n))})
 	if err != nil {
 		panic(err)
 	}
-	signer := m.signing()
+	signer := m.engine.Signer()
 	b := h.Append(signer.AppendPrefix(nil, wire.Signed))
 	b = signer.AppendMAC(signer.Scratch(), append(append(b, 0x90), data...))
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Opened says whether the session of a request has been asked for.
-func Opened(ctx context.Context) bool { return around(ctx).sess.Load() != nil }
+// Opened reports whether the session of a request has been asked for.
+func Opened(ctx context.Context) bool { return around(ctx).txn.Load() != nil }

@@ -1,8 +1,6 @@
 package sessions
 
 import (
-	"slices"
-
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -20,7 +18,7 @@ type Flash struct {
 // oldest goes when there is one more, with an event. In cookie mode they are part
 // of the cookie, and long ones are ErrTooLarge before there are 32.
 func (s *Session[T]) Flash(kind, message string) {
-	s.state.flash(wire.Flash{Kind: kind, Message: message})
+	s.txn.Flash(wire.Flash{Kind: kind, Message: message})
 }
 
 // Flashes returns the messages of the given kinds, or all if none is given, in
@@ -34,57 +32,8 @@ func (s *Session[T]) Flash(kind, message string) {
 // mode.
 func (s *Session[T]) Flashes(kinds ...string) []Flash {
 	var flashes []Flash
-	for _, f := range s.state.flashes(kinds) {
+	for _, f := range s.txn.Flashes(kinds) {
 		flashes = append(flashes, Flash(f))
 	}
 	return flashes
-}
-
-func (s *state) flash(f wire.Flash) {
-	if !s.lockFor("Flash") {
-		return
-	}
-	defer s.mu.Unlock()
-	if !s.destroyed {
-		s.acts++
-		d := s.do()
-		d.added = append(d.added, f)
-	}
-}
-
-func (s *state) flashes(kinds []string) []wire.Flash {
-	if !s.lockFor("Flashes") {
-		return nil
-	}
-	defer s.mu.Unlock()
-	if s.destroyed || s.did == nil || len(s.did.visible) == 0 {
-		return nil
-	}
-	d := s.did
-	var taken, left []wire.Flash
-	for _, f := range d.visible {
-		if len(kinds) == 0 || slices.Contains(kinds, f.Kind) {
-			taken = append(taken, f)
-		} else {
-			left = append(left, f)
-		}
-	}
-	s.acts++
-	d.visible = left
-	d.consumed = append(d.consumed, taken...)
-	return taken
-}
-
-// mergeFlashes returns stored without consumed and with added, and how many of
-// the oldest had to go.
-func mergeFlashes(stored, consumed, added []wire.Flash) (flashes []wire.Flash, dropped int) {
-	flashes = slices.Clone(stored)
-	for _, f := range consumed {
-		if i := slices.Index(flashes, f); i >= 0 {
-			flashes = slices.Delete(flashes, i, i+1)
-		}
-	}
-	flashes = append(flashes, added...)
-	dropped = max(0, len(flashes)-wire.MaxFlashes)
-	return flashes[dropped:], dropped
 }

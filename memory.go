@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/txn"
 )
 
 // MemoryStore is an [OwnerStore] in the memory of the process: for one machine,
@@ -88,7 +90,7 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 		}
 		// For one that moves there is the room of its old record, which might
 		// otherwise be the one to go, and the move would find it gone.
-		if ctx.Value(movingKey{}) == nil {
+		if !txn.IsMoving(ctx) {
 			for m.count.Load() >= int64(m.Max) {
 				m.evict()
 			}

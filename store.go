@@ -3,7 +3,6 @@ package sessions
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/txn"
 )
 
 // A Store keeps records under ids. It deals in bytes and knows nothing of the
@@ -99,16 +99,16 @@ var (
 	// ErrNotFound is returned by a Store for an absent or expired record, and by
 	// [Session.Save] and [Manager.Edit] for a session that was destroyed,
 	// revoked, moved to another id or that expired meanwhile. Nothing is stored.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = txn.ErrNotFound
 
 	// ErrExists is returned by Store.Create for an id that is taken.
-	ErrExists = errors.New("exists already")
+	ErrExists = txn.ErrExists
 
 	// ErrConflict is returned by a Store whose record has another version than
 	// expected. The Manager then loads the newest and tries again, so that
 	// a Session returns it only if that did not end within its time, or if the
 	// newest cannot be read by this program.
-	ErrConflict = errors.New("changed meanwhile")
+	ErrConflict = txn.ErrConflict
 
 	// ErrTooLarge is given to Config.ErrorHandler and returned by Save for
 	// a session that does not fit into a cookie (RFC 6265bis: 4096 bytes) or
@@ -122,23 +122,32 @@ var (
 
 	// ErrTooLate is returned by Save where a cookie would be needed and the
 	// headers have left already, or the request has ended.
-	ErrTooLate = errors.New("too late for a cookie")
+	ErrTooLate = txn.ErrTooLate
 )
 
-// storeTimeout bounds the store operations of one load or one commit: a store
-// that hangs must not hold a request for ever.
-const storeTimeout = 5 * time.Second
+// An engineStore is a Store as package txn sees it.
+type engineStore struct{ Store }
 
-// A storeError says which operation of the Store failed; the default
-// ErrorHandler answers it with 503.
-type storeError struct {
-	op  string
-	id  ID
-	err error
+func (s engineStore) Load(ctx context.Context, id txn.ID) (txn.Record, error) {
+	rec, err := s.Store.Load(ctx, ID(id))
+	return txn.Record(rec), err
 }
 
-func (e *storeError) Error() string { return fmt.Sprintf("%s session %v: %v", e.op, e.id, e.err) }
-func (e *storeError) Unwrap() error { return e.err }
+func (s engineStore) Create(ctx context.Context, id txn.ID, rec txn.Record) (uint64, error) {
+	return s.Store.Create(ctx, ID(id), Record(rec))
+}
+
+func (s engineStore) Update(ctx context.Context, id txn.ID, rec txn.Record) (uint64, error) {
+	return s.Store.Update(ctx, ID(id), Record(rec))
+}
+
+func (s engineStore) Touch(ctx context.Context, id txn.ID, expires time.Time) error {
+	return s.Store.Touch(ctx, ID(id), expires)
+}
+
+func (s engineStore) Delete(ctx context.Context, id txn.ID, version uint64) error {
+	return s.Store.Delete(ctx, ID(id), version)
+}
 
 // summary is how a Record prints under every verb, in slog and in JSON.
 func (r Record) summary() string {

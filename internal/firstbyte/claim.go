@@ -1,4 +1,4 @@
-package sessions
+package firstbyte
 
 import (
 	"bufio"
@@ -17,13 +17,13 @@ const (
 	canWriteString
 )
 
-// claim returns w under a type that claims exactly what the inner writer has,
-// or for Flusher and Hijacker reaches through Unwrap. Each of the 32 types is
-// one with a capability less, and that capability's method: all have the size
-// of a pointer, so that the choice allocates nothing.
-func (w *writer) claim() http.ResponseWriter {
+// Claim returns w under a type that claims exactly what the inner writer has,
+// or for Flusher and Hijacker reaches through Unwrap. Each of the 32 types
+// embeds one with a capability less and adds that capability's method. All have
+// the size of a pointer, so that the choice allocates nothing.
+func (w *Writer) Claim() http.ResponseWriter {
 	p := plain{w}
-	switch w.x.m.writers.of(w.inner) {
+	switch w.cache.of(w.inner) {
 	case 0:
 		return p
 	case canFlush:
@@ -91,16 +91,17 @@ func (w *writer) claim() http.ResponseWriter {
 	}
 }
 
-// A writerCache remembers what the types of writers can do, which takes five
-// questions to each: a server has one type for each version of HTTP.
-type writerCache [4]atomic.Pointer[knownWriter]
+// A Cache remembers what the types of writers can do, since to find out takes
+// five type assertions: a server has one type for each version of HTTP. It is
+// safe for concurrent use, and its zero value is empty.
+type Cache [4]atomic.Pointer[knownWriter]
 
 type knownWriter struct {
 	typ  reflect.Type
 	caps int
 }
 
-func (c *writerCache) of(w http.ResponseWriter) int {
+func (c *Cache) of(w http.ResponseWriter) int {
 	typ := reflect.TypeOf(w)
 	for i := range c {
 		known := c[i].Load()
@@ -152,7 +153,7 @@ func hijacks(w http.ResponseWriter) bool {
 	return ok
 }
 
-// reaches says whether has is true of w or of a writer that w unwraps to, as
+// reaches reports whether has is true of w or of a writer that w unwraps to, as
 // [http.ResponseController] would find it.
 func reaches(w http.ResponseWriter, has func(http.ResponseWriter) bool) bool {
 	for {
@@ -169,7 +170,7 @@ func reaches(w http.ResponseWriter, has func(http.ResponseWriter) bool) bool {
 
 // plain claims nothing; the letters of the others are Flusher, Hijacker, Pusher,
 // ReaderFrom and StringWriter.
-type plain struct{ *writer }
+type plain struct{ *Writer }
 
 type (
 	wF     struct{ plain }

@@ -1,0 +1,46 @@
+package txn
+
+// An Event says what happened to a session.
+type Event struct {
+	Kind   EventKind
+	Reason Reason
+	ID     string
+	Err    error
+}
+
+// An EventKind is one of package sessions.
+type EventKind uint8
+
+const (
+	Started EventKind = iota + 1
+	Refused
+	Ambiguous
+	Upgraded
+	Merged
+	Discarded
+	Late
+	FlashDropped
+	Failed
+)
+
+// A Reason says why a session is new.
+type Reason uint8
+
+const (
+	NotNew Reason = iota
+	NoCookie
+	Forged
+	Expired
+	IdleTooLong
+	Unknown
+	Undecodable
+	Invalid
+	Newer
+	WasReset
+	Imported
+)
+
+// String returns the reason as package sessions has it.
+func (r Reason) String() string { return reasons[r] }
+
+var reasons = [...]string{"", "no cookie", "forged", "expired", "idle", "unknown", "undecodable", "invalid", "newer", "reset", "imported"}

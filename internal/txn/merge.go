@@ -1,0 +1,179 @@
+package txn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/wire"
+)
+
+// rebase loads what another request stored and replays this one's changes on it,
+// always from this one's own beginning. It returns the version to expect too.
+func (t *Txn) rebase(ctx context.Context, c *change, id ID) (*version, uint64, error) {
+	rec, theirs, err := t.newest(ctx, c, id)
+	if err != nil {
+		return nil, 0, err
+	}
+	if t.wasStored(c, rec.Data) {
+		v, err := t.replay(c, c.base)
+		return v, rec.Version, err
+	}
+	v, err := t.replay(c, theirs)
+	if err == nil {
+		t.event(Event{Kind: Merged})
+	}
+	return v, rec.Version, err
+}
+
+// newest loads what another request or an Edit stored.
+func (t *Txn) newest(ctx context.Context, c *change, id ID) (Record, *Base, error) {
+	rec, err := t.eng.Store.Load(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return rec, nil, t.discard(c, Unknown, err)
+	}
+	if err != nil {
+		return rec, nil, &StoreError{"load", id, err}
+	}
+	theirs, reason, err := t.eng.Read(id, rec, t.eng.Codec.New(), time.Now())
+	if reason != NotNew {
+		return rec, nil, t.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%v): %v", ErrConflict, reason, err))
+	}
+	return rec, theirs, nil
+}
+
+// wasStored reports whether a record is that of an attempt whose answer was lost.
+// The change then begins after it: what is stored must not be replayed on itself.
+func (t *Txn) wasStored(c *change, rec []byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.rare == nil {
+		return false
+	}
+	for _, a := range t.rare.attempts {
+		if bytes.Equal(rec, a.sent) {
+			c.base, c.kept, c.from = a.base, a.mine, a.n
+			c.view = t.foldLocked(c.from, c.n)
+			return true
+		}
+	}
+	return false
+}
+
+// replay makes the version that this request's changes give on what another
+// request stored.
+func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
+	cur, err := t.eng.Codec.With(t.data(), theirs.Kept)
+	if err != nil {
+		return nil, err
+	}
+	from := c.kept
+	for _, run := range c.view.Runs {
+		if err := t.eng.Codec.MergeInto(cur, from, run.Before); err != nil {
+			return nil, err
+		}
+		if err := t.repeat(c, run, cur); err != nil {
+			return nil, err
+		}
+		from = run.After
+	}
+	if len(c.view.Runs) > 0 && t.replanned(c) {
+		return nil, errAgain
+	}
+	if err := t.eng.Codec.MergeInto(cur, from, c.mine); err != nil {
+		return nil, err
+	}
+	v := &version{data: cur, life: t.lifeAfter(c, theirs)}
+	if v.encoded, err = t.eng.Codec.Encode(nil, cur); err != nil {
+		return nil, fmt.Errorf("merged with a parallel change: %w", err)
+	}
+	v.flashes, v.dropped = mergeFlashes(theirs.Flashes, c.view.Consumed, c.view.Added)
+	return v, nil
+}
+
+// repeat runs the function of an Update again. What its last run did besides
+// changing its argument is taken back first.
+func (t *Txn) repeat(c *change, run *Run, data any) (err error) {
+	t.mu.Lock()
+	r := t.rareLocked()
+	r.visible = restored(run, r.visible)
+	if turn(run.Ops) && !t.journal.TurnedAfter(run) {
+		t.life = run.life
+	}
+	run.Ops, run.repeated = nil, true
+	r.run, r.reach, r.moving = run, c.facts.Reach, c.action.Step == Move
+	t.mu.Unlock()
+	defer t.endRun()
+	defer codec.Caught(&err, "the function of an Update, repeated after a conflict,")
+	run.F(data)
+	return nil
+}
+
+// replanned takes the verbs of repeated functions into the change. It reports
+// whether they need another action, such as a move to a new id.
+func (t *Txn) replanned(c *change) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.journal.Ending() {
+		return true
+	}
+	planned, identity := c.action, c.identity
+	t.planLocked(c, time.Now())
+	if planned.Step == Move && c.action.Step == Replace {
+		c.action = planned // to move on does no harm
+	}
+	c.identity = identity
+	return c.action.Step != planned.Step
+}
+
+// lifeAfter is the newest record's, but for what this request asked for.
+func (t *Txn) lifeAfter(c *change, theirs *Base) Life {
+	l := lifeOf(&theirs.Header)
+	if c.view.Move {
+		l.Created = c.life.Created
+		l.Expires = wire.EndOf(time.Unix(c.life.Created, 0), t.eng.length(theirs.Lifetime))
+	}
+	if c.view.Prolong {
+		l.Expires, l.Lifetime = c.life.Expires, c.life.Lifetime
+	}
+	return l
+}
+
+// mergeFlashes returns stored without consumed and with added, and how many of
+// the oldest had to go.
+func mergeFlashes(stored, consumed, added []wire.Flash) (flashes []wire.Flash, dropped int) {
+	flashes = append(without(stored, consumed), added...)
+	dropped = max(0, len(flashes)-wire.MaxFlashes)
+	return flashes[dropped:], dropped
+}
+
+// without returns a copy of all that lacks each of some once.
+func without(all, some []wire.Flash) []wire.Flash {
+	all = slices.Clone(all)
+	for _, f := range some {
+		if i := slices.Index(all, f); i >= 0 {
+			all = slices.Delete(all, i, i+1)
+		}
+	}
+	return all
+}
+
+// restored returns the visible messages with those that a run has consumed, in
+// the order that they came in.
+func restored(run *Run, visible []wire.Flash) []wire.Flash {
+	var consumed []wire.Flash
+	for _, op := range run.Ops {
+		if op.Verb == Consume {
+			consumed = append(consumed, op.Flashes...)
+		}
+	}
+	if consumed == nil {
+		return visible
+	}
+	// What was visible then, but for what was consumed since by others.
+	return without(run.visible, without(run.visible, append(consumed, visible...)))
+}

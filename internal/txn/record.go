@@ -1,0 +1,157 @@
+package txn
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/keys"
+	"github.com/typedsessions/sessions/internal/wire"
+)
+
+// header returns the header of a body for a session.
+func (e *Engine) header(id ID, l Life, now time.Time) wire.Header {
+	return wire.Header{
+		Created: l.Created, Used: now.Unix(), Expires: l.Expires, Lifetime: l.Lifetime,
+		Schema: uint16(e.Codec.Version), Shape: e.Codec.Fingerprint(), ID: id.half(),
+	}
+}
+
+// record returns what the Store keeps of a version, and the base that it makes.
+func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Base, err error) {
+	rec.Expires = e.recordEnd(v.life.Expires, now)
+	if rec.Owner, err = e.OwnerOf(v.data); err != nil {
+		return rec, base, err
+	}
+	base = &Base{Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires, Kept: v.encoded, Flashes: v.flashes}
+	rec.Data = wire.NewRecord(e.sealer(), id[:], &base.Header, v.flashes, v.encoded)
+	return rec, base, nil
+}
+
+// Read opens the record of an id and fills data, which is zero.
+func (e *Engine) Read(id ID, rec Record, data any, now time.Time) (*Base, Reason, error) {
+	base := &Base{ID: id, Version: rec.Version, Ends: rec.Expires}
+	body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data)
+	if err != nil {
+		return base, Undecodable, err
+	}
+	base.Header = wire.ParseHeader(body)
+	switch {
+	case base.Header.ID != id.half():
+		return base, Undecodable, errors.New("it is the record of another session")
+	case base.Expires <= now.Unix():
+		return base, Expired, nil
+	}
+	reason, err := e.readBody(base, body, data, e.Encrypt)
+	return base, reason, err
+}
+
+// readBody reads what follows the header, which base has already.
+func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Reason, error) {
+	if int(base.Schema) > e.Codec.Version {
+		return Newer, fmt.Errorf("it has schema version %d, this program %d", base.Schema, e.Codec.Version)
+	}
+	flashes, rest, err := wire.ReadFlashes(body[wire.HeaderSize:])
+	if err != nil {
+		return Undecodable, err
+	}
+	base.Flashes = flashes
+	trusted := authentic && base.Shape == e.Codec.Fingerprint()
+	if base.Kept, err = e.Codec.Decode(data, int(base.Schema), rest, trusted); err != nil {
+		return Undecodable, err
+	}
+	if err := e.Codec.Check(data, base.Kept); err != nil {
+		return Invalid, err
+	}
+	base.Hash = e.Codec.Hash(data)
+	return NotNew, nil
+}
+
+// secondsTo counts the whole seconds from now until then.
+func secondsTo(then int64, now time.Time) int64 {
+	left := then - now.Unix()
+	if now.Nanosecond() > 0 {
+		left--
+	}
+	return left
+}
+
+// dataCookie returns the Set-Cookie of a session. c holds the prefix of the
+// value and the body, whose header is h.
+func (e *Engine) dataCookie(signer *keys.Signer, c *keys.Scratch, h *wire.Header, now time.Time) (string, error) {
+	start := 0
+	if e.Encrypt {
+		body := c.Buf[keys.PrefixSize:]
+		start = len(c.Buf)
+		c.Buf = signer.AppendSealed(append(c.Buf, c.Buf[:keys.PrefixSize]...), body, nil)
+	} else {
+		c.Buf = signer.AppendMAC(c, c.Buf)
+	}
+	line, err := e.Cookie.Line(&c.Buf, start, secondsTo(h.Expires, now), h.Lifetime != 0)
+	if err != nil {
+		return "", fmt.Errorf("%w: %v; keep less in the session, or set Config.Store", codec.ErrTooLarge, err)
+	}
+	return line, nil
+}
+
+// idCookie returns the Set-Cookie of an id.
+func (e *Engine) idCookie(id *Identity, l Life, now time.Time) (string, error) {
+	signer := e.Signer()
+	c := signer.Scratch()
+	defer signer.Put(c)
+	b := wire.AppendTime(signer.AppendPrefix(c.Buf[:0], wire.SignedID), l.Created)
+	c.Buf = signer.AppendMAC(c, append(wire.AppendTime(b, l.Expires), id.Secret[:]...))
+	return e.Cookie.Line(&c.Buf, 0, secondsTo(l.Expires, now), l.Lifetime != 0)
+}
+
+// readyID readies the cookie with the id.
+func (t *Txn) readyID(id *Identity, l Life, now time.Time) error {
+	line, err := t.eng.idCookie(id, l, now)
+	if err == nil {
+		t.out.Cookie = line
+	}
+	return err
+}
+
+// cookieOf returns the Set-Cookie of a version that travels in it.
+func (t *Txn) cookieOf(v *version, c *change, now time.Time) (line string, h wire.Header, err error) {
+	h = t.eng.header(c.id(), v.life, now)
+	signer := t.eng.Signer()
+	sc := signer.Scratch()
+	defer signer.Put(sc)
+	b := wire.AppendFlashes(h.Append(signer.AppendPrefix(sc.Buf[:0], t.eng.Format())), v.flashes)
+	if sc.Buf, err = t.eng.Codec.Encode(b, v.data); err != nil {
+		sc.Buf = b
+		return "", h, err
+	}
+	line, err = t.eng.dataCookie(signer, sc, &h, now)
+	return line, h, err
+}
+
+// seal stores a session in the cookie.
+func (t *Txn) seal(c *change, now time.Time) error {
+	v := c.own(t.data())
+	line, h, err := t.cookieOf(v, c, now)
+	if err != nil {
+		return err
+	}
+	t.out.Cookie = line
+	t.settle(c, v, &Base{Header: h, ID: c.id(), Flashes: v.flashes})
+	return nil
+}
+
+// reissue renews a cookie that holds the session, with the time of its use.
+func (t *Txn) reissue(base *Base, now time.Time) {
+	signer := t.eng.Signer()
+	c := signer.Scratch()
+	defer signer.Put(c)
+	c.Buf = append(signer.AppendPrefix(c.Buf[:0], t.eng.Format()), base.Kept...)
+	wire.SetUsed(c.Buf[keys.PrefixSize:], now.Unix())
+	line, err := t.eng.dataCookie(signer, c, &base.Header, now)
+	if err != nil {
+		t.event(Event{Kind: Failed, Err: err})
+		return
+	}
+	t.out.Cookie = line
+}

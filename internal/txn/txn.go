@@ -1,0 +1,461 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/phase"
+	"github.com/typedsessions/sessions/internal/wait"
+	"github.com/typedsessions/sessions/internal/wire"
+)
+
+// A Request is the request that a session belongs to. It is a context of the
+// handler too.
+type Request interface {
+	context.Context
+	Shared() *Shared
+	Emit(Event)
+}
+
+// Shared is what a request has before its session is opened.
+type Shared struct {
+	Phase phase.Phase
+
+	// Gate is held while the session is opened, committed or changed by an
+	// Update. Data belongs to its holder then. It is taken before a Txn's mu.
+	Gate wait.Lock
+
+	HadCookie bool   // the request brought a cookie of our name
+	Found     *Found // with a Store and a cookie
+}
+
+// A Txn is the session of one request, but for its type. Every request that asks
+// for its session pays for the size of a Txn.
+type Txn struct {
+	eng     *Engine
+	req     Request
+	shared  *Shared
+	session any // *sessions.Session[T]
+
+	mu      sync.Mutex // guards all below; never held while a store or the application's code runs
+	base    *Base      // what is kept, Engine.None unless something is
+	id      *Identity  // nil: that of base, or none drawn yet
+	life    Life
+	journal Journal
+	exists  Existence
+	reason  Reason
+	wipe    bool // Data is to be cleared
+	rare    *rare
+
+	out Outcome // guarded by the gate
+}
+
+// rare is what few requests need, apart so that the others do not pay for it.
+type rare struct {
+	visible  []wire.Flash // that came and are not consumed yet
+	doomed   []ID         // records that Destroy and Reset are to delete
+	orphans  []ID         // records that an unfinished Save has left
+	attempts []attempt
+	run      *Run // of the Update that runs now
+	reach    Reach
+	moving   bool    // the commit that repeats it moves the session
+	told     bool    // that a new id or a new end came too late
+	events   []Event // that wait until no lock is held
+}
+
+// An Outcome is what goes with the headers of the response.
+type Outcome struct {
+	Cookie     string // the Set-Cookie of the session
+	EndImports bool   // the cookies of the imported session are to be expired
+}
+
+// Session returns the *sessions.Session[T].
+func (t *Txn) Session() any { return t.session }
+
+func (t *Txn) data() any { return t.eng.Data(t.session) }
+
+// rareLocked returns the rare parts, to change them.
+func (t *Txn) rareLocked() *rare {
+	if t.rare == nil {
+		t.rare = new(rare)
+	}
+	return t.rare
+}
+
+// ID returns the public id.
+func (t *Txn) ID() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.publicLocked()
+}
+
+func (t *Txn) publicLocked() string { return t.eng.PublicID(t.idLocked()) }
+
+// idLocked returns the present id. It draws one if there is none.
+func (t *Txn) idLocked() ID {
+	if t.id == nil && t.base != t.eng.None {
+		return t.base.ID
+	}
+	if t.id == nil {
+		t.id = t.eng.newIdentity()
+	}
+	return t.id.ID
+}
+
+// Reason returns why the session is new, NotNew if it is not.
+func (t *Txn) Reason() Reason {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reason
+}
+
+// Times returns when the session began and ends.
+func (t *Txn) Times() (created, expires int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.beginLocked(time.Now())
+	return t.life.Created, t.life.Expires
+}
+
+// beginLocked starts the lifetime of a new session, once.
+func (t *Txn) beginLocked(now time.Time) {
+	if t.life.Expires == 0 {
+		t.life.Created, t.life.Expires = now.Unix(), wire.EndOf(now, t.eng.length(t.life.Lifetime))
+	}
+}
+
+// String returns the public id and the state. It shows no data.
+func (t *Txn) String() string {
+	if t == nil {
+		return "Session(none)"
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	what := "loaded"
+	switch {
+	case t.exists == Ended:
+		what = "destroyed"
+	case t.reason != NotNew:
+		what = "new: " + t.reason.String()
+	}
+	return fmt.Sprintf("Session(%s, %s)", t.publicLocked(), what)
+}
+
+// lockFor locks mu for a verb. It reports false, with mu unlocked, once the
+// request is over, which is an event.
+func (t *Txn) lockFor(verb string) bool {
+	t.mu.Lock()
+	if !t.shared.Phase.Closed() {
+		return true
+	}
+	t.eventLocked(Event{Kind: Late, Err: fmt.Errorf("%s after the request has ended", verb)})
+	t.mu.Unlock()
+	t.Emit()
+	return false
+}
+
+// over is lockFor without the lock.
+func (t *Txn) over(verb string) bool {
+	if !t.lockFor(verb) {
+		return true
+	}
+	t.mu.Unlock()
+	return false
+}
+
+// eventLocked queues an event until no lock is held, if anybody listens.
+func (t *Txn) eventLocked(e Event) {
+	if !t.eng.Hears(e) {
+		return
+	}
+	if t.id != nil || t.base != t.eng.None {
+		e.ID = t.publicLocked()
+	}
+	r := t.rareLocked()
+	r.events = append(r.events, e)
+}
+
+func (t *Txn) event(e Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.eventLocked(e)
+}
+
+// Emit tells the queued events. No lock is held.
+func (t *Txn) Emit() {
+	t.mu.Lock()
+	if t.rare == nil || len(t.rare.events) == 0 {
+		t.mu.Unlock()
+		return
+	}
+	events := t.rare.events
+	t.rare.events = nil
+	t.mu.Unlock()
+	for _, e := range events {
+		t.req.Emit(e)
+	}
+}
+
+// noteLocked records an op, as one of an Update's function while that runs.
+func (t *Txn) noteLocked(op Op, room []Op) {
+	if run := t.runLocked(); run != nil && !run.void {
+		run.Ops = append(run.Ops, op)
+		return
+	}
+	t.journal.Append(op, room)
+}
+
+// runLocked returns the run of an Update's function, nil if none runs.
+func (t *Txn) runLocked() *Run {
+	if t.rare == nil {
+		return nil
+	}
+	return t.rare.run
+}
+
+// lateLocked reports whether what needs at least the given reach comes too late.
+// A function that a commit repeats has the reach of that commit.
+func (t *Txn) lateLocked(need Reach) bool {
+	if run := t.runLocked(); run != nil && run.repeated {
+		return t.rare.reach > need
+	}
+	return t.shared.Phase.Left()
+}
+
+// Regenerate is Session.RegenerateID.
+func (t *Txn) Regenerate() {
+	if !t.lockFor("RegenerateID") {
+		return
+	}
+	defer t.mu.Unlock()
+	if t.exists == Ended {
+		return
+	}
+	op := Op{Verb: Regenerate, Late: t.lateLocked(Whole)}
+	if op.Late {
+		t.noteLocked(op, nil)
+		return
+	}
+	now := time.Now()
+	t.life.Created, t.life.Expires = now.Unix(), wire.EndOf(now, t.eng.length(t.life.Lifetime))
+	if run := t.runLocked(); run != nil && run.repeated && t.rare.moving {
+		t.noteLocked(op, nil) // the commit has a new id for it
+		return
+	}
+	// One allocation for the id and the op (BenchmarkRequest/L).
+	fresh := new(struct {
+		Identity
+		room [1]Op
+	})
+	t.id = &fresh.Identity
+	t.eng.draw(t.id)
+	t.noteLocked(op, fresh.room[:])
+}
+
+// SetLifetime is Session.SetLifetime.
+func (t *Txn) SetLifetime(d time.Duration) {
+	if !t.lockFor("SetLifetime") {
+		return
+	}
+	defer t.mu.Unlock()
+	if t.exists == Ended {
+		return
+	}
+	op := Op{Verb: SetLifetime, Late: t.lateLocked(Header)}
+	if !op.Late {
+		var lifetime uint32
+		if d > 0 {
+			lifetime = uint32(min((d-1)/time.Second+1, math.MaxUint32))
+		} else {
+			d = t.eng.Lifetime
+		}
+		now := time.Now()
+		t.beginLocked(now)
+		t.life.Lifetime, t.life.Expires = lifetime, wire.EndOf(now, d)
+	}
+	t.noteLocked(op, nil)
+}
+
+// Destroy is Session.Destroy, and with restart Session.Reset.
+func (t *Txn) Destroy(restart bool) {
+	if !t.lockFor("Destroy or Reset") {
+		return
+	}
+	if t.exists == Ended && !restart {
+		t.mu.Unlock()
+		return
+	}
+	r := t.rareLocked()
+	if t.eng.Store != nil {
+		for _, id := range append(t.shared.Found.ids(), t.base.ID) {
+			if id != (ID{}) && !slices.Contains(r.doomed, id) {
+				r.doomed = append(r.doomed, id)
+			}
+		}
+	}
+	if t.id == nil && t.base != t.eng.None {
+		t.id = &Identity{ID: t.base.ID} // that it goes on showing
+	}
+	r.visible, r.attempts = nil, nil
+	t.base = t.eng.None
+	if restart {
+		t.journal.Restart(Op{Verb: Reset})
+		t.exists, t.reason = Fresh, WasReset
+		t.id, t.life = nil, Life{}
+	} else {
+		t.journal.Restart(Op{Verb: Destroy})
+		t.exists = Ended
+	}
+	t.wipe = true
+	run := r.run
+	if run != nil {
+		run.void = true
+	}
+	t.mu.Unlock()
+	if run == nil {
+		// Data belongs to whoever holds the gate, which may be a commit that is
+		// about to read it.
+		t.shared.Gate.Lock()
+		defer t.shared.Gate.Unlock()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.clearLocked()
+	}
+}
+
+// clearLocked clears Data after a Destroy or Reset. The gate is held.
+func (t *Txn) clearLocked() {
+	if t.wipe {
+		t.wipe = false
+		codec.Clear(t.data())
+	}
+}
+
+// Flash is Session.Flash.
+func (t *Txn) Flash(f wire.Flash) {
+	if !t.lockFor("Flash") {
+		return
+	}
+	defer t.mu.Unlock()
+	if t.exists != Ended {
+		t.noteLocked(Op{Verb: Flash, Flashes: []wire.Flash{f}}, nil)
+	}
+}
+
+// Flashes is Session.Flashes.
+func (t *Txn) Flashes(kinds []string) []wire.Flash {
+	if !t.lockFor("Flashes") {
+		return nil
+	}
+	defer t.mu.Unlock()
+	if t.exists == Ended || t.rare == nil || len(t.rare.visible) == 0 {
+		return nil
+	}
+	var taken, left []wire.Flash
+	for _, f := range t.rare.visible {
+		if len(kinds) == 0 || slices.Contains(kinds, f.Kind) {
+			taken = append(taken, f)
+		} else {
+			left = append(left, f)
+		}
+	}
+	t.rare.visible = left
+	t.noteLocked(Op{Verb: Consume, Flashes: taken}, nil)
+	return taken
+}
+
+// Update is Session.Update.
+func (t *Txn) Update(f func(data any)) {
+	if t.over("Update") {
+		return
+	}
+	t.shared.Gate.Lock()
+	defer t.shared.Gate.Unlock()
+	if !t.lockFor("Update") {
+		return
+	}
+	if t.exists == Ended {
+		t.mu.Unlock()
+		return
+	}
+	t.clearLocked()
+	run := &Run{life: t.life}
+	r := t.rareLocked()
+	run.visible = r.visible
+	t.journal.Append(Op{Verb: Update, Run: run}, nil)
+	r.run = run
+	t.mu.Unlock()
+	defer t.endRun()
+	c := t.eng.Codec
+	before, failed := c.Append(nil, t.data())
+	unstored := c.New()
+	codec.Set(unstored, t.data())
+	done := false
+	defer func() {
+		if !done && failed == nil {
+			if was, err := c.With(unstored, before); err == nil {
+				codec.Set(t.data(), was)
+			}
+		}
+	}()
+	f(t.data())
+	done = true
+	if t.eng.Store == nil {
+		return // nobody else changes it
+	}
+	after, err := c.Append(nil, t.data())
+	if failed != nil || err != nil {
+		return // the commit cannot encode it either, and says why
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	run.F, run.Before, run.After = f, before, after
+}
+
+// endRun ends the run of an Update's function.
+func (t *Txn) endRun() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rare.run = nil
+	t.clearLocked()
+}
+
+// StoredAs returns the id that the session is still stored under, if RegenerateID
+// gave it the given one.
+func (t *Txn) StoredAs(id ID) (stored ID, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ok = t.exists == Loaded && t.id != nil && t.id.ID == id && id != t.base.ID
+	return t.base.ID, ok
+}
+
+// Close ends the request, after which verbs do nothing. Unless it is forced to,
+// it does not if there are ops that no commit has seen, and reports that. Ops that
+// nothing can store any more are an event.
+func (t *Txn) Close(forced bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.journal.End() != t.journal.seen {
+		if !forced {
+			return false
+		}
+		t.eventLocked(Event{Kind: Late, Err: errors.New("the session was changed when nothing could be stored any more")})
+	}
+	t.shared.Phase.Close()
+	return true
+}
+
+// EndedSince reports whether Destroy or Reset was called after the last commit
+// began: an end that came before has failed with the commit, and the user was
+// told.
+func (t *Txn) EndedSince() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.journal.Ending() && t.journal.first >= t.journal.seen
+}

@@ -1,0 +1,180 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// store stores a session in the Store as planned, and readies its cookie.
+func (t *Txn) store(ctx context.Context, c *change) (err error) {
+	v := c.own(t.data())
+	if c.mine, err = t.eng.Codec.Encode(nil, v.data); err != nil {
+		return err
+	}
+	v.encoded = c.mine
+	var base *Base
+	switch c.action.Step {
+	case Create:
+		base, err = t.create(ctx, c, v)
+	case Move:
+		base, v, err = t.move(ctx, c, v)
+	default:
+		base, v, err = t.replace(ctx, c, v)
+	}
+	if err != nil {
+		return err
+	}
+	t.settle(c, v, base)
+	if c.action.Cookie {
+		return t.readyID(c.identity, v.life, time.Now())
+	}
+	return nil
+}
+
+// maxDraws bounds the ids that are drawn for one session: a store that has the
+// first already is not believed for ever.
+const maxDraws = 3
+
+// create stores a record under the id of c, or under another if that is taken.
+func (t *Txn) create(ctx context.Context, c *change, v *version) (*Base, error) {
+	for draws := 1; ; draws++ {
+		rec, base, err := t.eng.record(c.id(), v, time.Now())
+		if err != nil {
+			return base, err
+		}
+		base.Version, err = t.eng.Store.Create(ctx, c.id(), rec)
+		switch {
+		case err == nil:
+			return base, nil
+		case errors.Is(err, ErrExists) && draws < maxDraws:
+			c.identity = t.eng.newIdentity()
+			continue
+		case !errors.Is(err, ErrExists):
+			t.undo(ctx, c.id()) // it may have been stored all the same
+		}
+		return base, &StoreError{"create", c.id(), err}
+	}
+}
+
+// undo deletes a record that must not stay, as far as the time allows. The commit
+// deletes what a Save had no time for. What is left after all is of no use to
+// anybody, since no cookie with its id was sent, and expires.
+func (t *Txn) undo(ctx context.Context, id ID) {
+	if t.eng.Store.Delete(ctx, id, 0) != nil {
+		t.mu.Lock()
+		r := t.rareLocked()
+		r.orphans = append(r.orphans, id)
+		t.mu.Unlock()
+	}
+}
+
+// An attempt is an Update of the Store whose answer was lost.
+type attempt struct {
+	sent []byte
+	n    int    // the number of the first op that is not in it
+	mine []byte // this request's data in it
+	base *Base
+}
+
+// replace updates the record, on the newest state if another request was faster.
+func (t *Txn) replace(ctx context.Context, c *change, v *version) (*Base, *version, error) {
+	id, expected, began := c.base.ID, c.base.Version, time.Now()
+	for try := 0; ; try++ {
+		rec, base, err := t.eng.record(id, v, time.Now())
+		if err != nil {
+			return base, v, err
+		}
+		rec.Version = expected
+		base.Version, err = t.eng.Store.Update(ctx, id, rec)
+		switch {
+		case err == nil:
+			return base, v, nil
+		case errors.Is(err, ErrNotFound):
+			return base, v, t.discard(c, Unknown, err)
+		case !errors.Is(err, ErrConflict):
+			t.mu.Lock()
+			r := t.rareLocked()
+			r.attempts = append(r.attempts, attempt{sent: rec.Data, n: c.n, mine: c.mine, base: base})
+			t.mu.Unlock()
+			return base, v, &StoreError{"update", id, err}
+		}
+		if err := retry(ctx, try, began, "update", id); err != nil {
+			return base, v, err
+		}
+		if v, expected, err = t.rebase(ctx, c, id); err != nil {
+			return base, v, err
+		}
+	}
+}
+
+// move stores the session under its new id and deletes the old record at the
+// version that it knows, so that of two requests that move it one succeeds and
+// a logout is never outlived. There are never two records that stay.
+func (t *Txn) move(ctx context.Context, c *change, v *version) (*Base, *version, error) {
+	old, expected, began := c.base.ID, c.base.Version, time.Now()
+	base, err := t.create(context.WithValue(ctx, movingKey{}, true), c, v)
+	if err != nil {
+		return base, v, err
+	}
+	var edits []edit
+	for try := 0; ; try++ {
+		err := t.eng.Store.Delete(ctx, old, expected)
+		switch {
+		case err == nil:
+			return base, v, nil
+		case errors.Is(err, ErrNotFound):
+			err = t.discard(c, Unknown, err)
+		case !errors.Is(err, ErrConflict):
+			err = &StoreError{"delete", old, err}
+		default:
+			if err = retry(ctx, try, began, "delete", old); err == nil {
+				v, expected, err = t.rebase(ctx, c, old)
+			}
+			if err == nil {
+				base, v, err = t.overwrite(ctx, c, v, base, &edits)
+			}
+			if err == nil {
+				continue
+			}
+		}
+		t.undo(ctx, c.id())
+		return base, v, err
+	}
+}
+
+// movingKey marks the context of a Create whose record takes the place of
+// another.
+type movingKey struct{}
+
+// IsMoving reports whether ctx is that of a Create whose record takes the place
+// of another.
+func IsMoving(ctx context.Context) bool { return ctx.Value(movingKey{}) != nil }
+
+// retry waits a little before the next try after a conflict, so that requests
+// that conflict find a gap: up to 1 ms at first, up to 32 ms later, and no more
+// once the time since it began is over.
+func retry(ctx context.Context, try int, began time.Time, op string, id ID) error {
+	if err := BackOff(ctx, try, began); err != nil {
+		return &StoreError{op, id, fmt.Errorf("%w: %w", ErrConflict, err)}
+	}
+	return nil
+}
+
+// BackOff waits before the next try, or returns an error if there is no time for
+// one.
+func BackOff(ctx context.Context, try int, began time.Time) error {
+	if time.Since(began) > Timeout {
+		return context.DeadlineExceeded
+	}
+	timer := time.NewTimer(rand.N(time.Millisecond << min(try, 5)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
