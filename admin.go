@@ -104,7 +104,7 @@ func (m *core) list(ctx context.Context, owner string, yield func(listed, error)
 func (m *core) lastUse(base *txn.Base, now time.Time) time.Time {
 	used := time.Unix(base.Used, 0)
 	if m.engine.Idle > 0 {
-		if touched := base.Ends.Add(-m.engine.Idle); touched.After(used) && !touched.After(now) {
+		if touched := time.UnixMilli(base.Ends).Add(-m.engine.Idle); touched.After(used) && !touched.After(now) {
 			return touched
 		}
 	}

@@ -257,19 +257,22 @@ func (x *exchange) Answer(w http.ResponseWriter, err error) {
 // place puts the cookies of an outcome into the header, when nothing but the
 // headers' leaving can follow. Others stay.
 func (x *exchange) place(h http.Header, out txn.Outcome) {
-	var lines []string
+	placed := false
+	put := func(line string) {
+		h["Set-Cookie"] = append(h["Set-Cookie"], line)
+		placed = true
+	}
 	if out.EndImports {
 		for _, c := range x.m.importGone {
 			if _, err := x.req.Cookie(c.Name); err == nil {
-				lines = append(lines, c.String())
+				put(c.String())
 			}
 		}
 	}
 	if out.Cookie != "" {
-		lines = append(lines, out.Cookie)
+		put(out.Cookie)
 	}
-	if lines != nil {
-		h["Set-Cookie"] = append(h["Set-Cookie"], lines...)
+	if placed {
 		firstbyte.KeepPrivate(h)
 	}
 }

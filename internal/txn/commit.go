@@ -28,12 +28,21 @@ func (t *Txn) Commit(r Reach) (Outcome, error) {
 	defer t.Emit()
 	t.shared.Gate.Lock()
 	defer t.shared.Gate.Unlock()
-	saved, base := t.out.Cookie != "", t.currentBase()
+	if r == Header {
+		return t.commitToHeader()
+	}
 	err := t.flush(t.lasting, r, false)
-	if r == Header && err == nil && t.out.Cookie != "" && (saved || t.currentBase() != base) { // one that a read has renewed is no loss
+	return t.outcome(), t.visible(err)
+}
+
+// commitToHeader is Commit where the handler, or nobody, sends the header.
+func (t *Txn) commitToHeader() (Outcome, error) {
+	saved, base := t.cookie != "", t.currentBase()
+	err := t.flush(t.lasting, Header, false)
+	if err == nil && t.cookie != "" && (saved || t.currentBase() != base) { // one that a read has renewed is no loss
 		t.event(Event{Kind: Late, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
 	}
-	return t.out, t.outcome(err)
+	return t.outcome(), t.visible(err)
 }
 
 // Abort carries out a Destroy, or that half of a Reset, of a request whose
@@ -47,8 +56,8 @@ func (t *Txn) Abort(r Reach) Outcome {
 	t.mu.Unlock()
 	ctx, cancel := t.lasting()
 	defer cancel()
-	_ = t.outcome(t.end(ctx, r))
-	return t.out
+	_ = t.visible(t.end(ctx, r))
+	return t.outcome()
 }
 
 // Save is Session.Save.
@@ -94,11 +103,12 @@ func TimedOut(req Request) bool { return errors.Is(req.Err(), context.DeadlineEx
 // rehearse reports what a commit in cookie mode would.
 func (t *Txn) rehearse() error {
 	var c change
-	t.snapshot(&c, Whole, false)
+	n, hash := t.readData()
+	t.snapshot(&c, n, hash, Whole, false)
 	if c.action.Step != Seal {
 		return nil
 	}
-	_, _, err := t.cookieOf(c.own(t.data()), &c, time.Now())
+	_, _, err := t.cookieOf(c.own(t.data()), &c)
 	return err
 }
 
@@ -111,15 +121,17 @@ func (t *Txn) lasting() (context.Context, context.CancelFunc) {
 	return t.eng.Limit(context.WithoutCancel(t.req))
 }
 
+func (t *Txn) outcome() Outcome { return Outcome{t.cookie, t.endImports} }
+
 func (t *Txn) currentBase() *Base {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.base
 }
 
-// outcome turns the errors that the user does not see into events, and returns
+// visible turns the errors that the user does not see into events, and returns
 // the others.
-func (t *Txn) outcome(err error) error {
+func (t *Txn) visible(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -149,12 +161,13 @@ type change struct {
 	facts    Facts
 	view     View
 	action   Action
-	from, n  int // the numbers of its first op and of the first op after it
+	from, n  int32 // the numbers of its first op and of the first op after it
 	base     *Base
 	kept     []byte    // the encoded data that this request began with
 	identity *Identity // that the session is to have; nil: that of base, in a cookie
 	life     Life
 	hash     uint64 // of Data
+	now      time.Time
 	mine     []byte // Data, encoded
 	first    version
 }
@@ -188,7 +201,14 @@ func (c *change) own(data any) *version {
 // is held. newCtx returns the context of the store's operations; a session that
 // was only read needs none. proof asks whether an unchanged session still exists.
 func (t *Txn) flush(newCtx func() (context.Context, context.CancelFunc), r Reach, proof bool) error {
-	if t.unchanged(r, proof) {
+	t.mu.Lock()
+	t.clearLocked()
+	n, base := t.journal.End(), t.base
+	t.journal.seen = n
+	idle := t.idleLocked(proof)
+	t.mu.Unlock()
+	hash := t.hashSince(base)
+	if idle && hash == base.Hash { // as most are
 		return nil
 	}
 	ctx, cancel := newCtx()
@@ -196,24 +216,29 @@ func (t *Txn) flush(newCtx func() (context.Context, context.CancelFunc), r Reach
 	t.deleteOrphans(ctx)
 	for {
 		var c change // not on the heap: BenchmarkRequest/W, 350 bytes
-		t.snapshot(&c, r, proof)
+		t.snapshot(&c, n, hash, r, proof)
 		if err := t.carryOut(ctx, &c); !errors.Is(err, errAgain) {
 			return err
 		}
+		n, hash = t.readData()
 	}
 }
 
-// unchanged reports whether nothing has to be done for the session, as for most:
-// no verb was called, Data is as it was, and no use has to be noted.
-func (t *Txn) unchanged(r Reach, proof bool) bool {
+// idleLocked reports whether nothing has to be done for the session unless Data
+// has changed: no verb was called, and no use has to be noted.
+func (t *Txn) idleLocked(proof bool) bool {
+	return len(t.journal.ops) == 0 && (t.rare == nil || t.rare.orphans == nil) &&
+		(t.exists == Fresh || t.exists == Loaded && !proof && !t.base.OldKey && t.eng.Idle == 0)
+}
+
+// readData returns the hash of Data, and the number of the first op after it was
+// read.
+func (t *Txn) readData() (n int32, hash uint64) {
 	t.mu.Lock()
 	t.clearLocked()
-	base := t.base
-	t.journal.seen = t.journal.End()
-	plain := len(t.journal.ops) == 0 && (t.rare == nil || t.rare.orphans == nil) &&
-		(t.exists == Fresh || t.exists == Loaded && !proof && !base.OldKey && t.eng.Idle == 0)
+	n, base := t.journal.End(), t.base
 	t.mu.Unlock()
-	return plain && t.hashSince(base) == base.Hash
+	return n, t.hashSince(base)
 }
 
 // hashSince returns the hash of Data. It need not be computed for a new session
@@ -225,57 +250,52 @@ func (t *Txn) hashSince(base *Base) uint64 {
 	return t.eng.Codec.Hash(t.data())
 }
 
-// snapshot captures what there is to store, all of it as of one moment: it reads
-// Data again if another goroutine has called a verb meanwhile that decides where
-// Data belongs.
-func (t *Txn) snapshot(c *change, r Reach, proof bool) {
-	now := time.Now()
+// snapshot captures what there is to store, all of it as of one moment. hash is
+// that of Data when the next op had the number n: Data is read again if another
+// goroutine has called a verb since that decides where Data belongs.
+func (t *Txn) snapshot(c *change, n int32, hash uint64, r Reach, proof bool) {
 	t.mu.Lock()
-	for {
-		t.clearLocked()
-		n, base := t.journal.End(), t.base
+	for t.wipe || t.journal.TurnedSince(n) {
 		t.mu.Unlock()
-		c.hash = t.hashSince(base)
+		n, hash = t.readData()
 		t.mu.Lock()
-		if !t.journal.TurnedSince(n) {
-			break
-		}
 	}
+	c.hash, c.now = hash, time.Now()
 	defer t.mu.Unlock()
 	c.base, c.kept, c.n = t.base, t.base.Kept, t.journal.End()
 	t.journal.seen = c.n
 	c.facts = Facts{
 		Stored: t.eng.Store != nil, Exists: t.exists, Changed: c.hash != c.base.Hash,
-		OldKey: c.base.OldKey, Due: t.due(now), Proof: proof, Reach: r,
+		OldKey: c.base.OldKey, Due: t.dueLocked(c.now), Proof: proof, Reach: r,
 	}
-	t.planLocked(c, now)
+	t.planLocked(c)
 }
 
 // planLocked plans a change anew, by the ops that it holds.
-func (t *Txn) planLocked(c *change, now time.Time) {
+func (t *Txn) planLocked(c *change) {
 	c.view = t.foldLocked(c.from, c.n)
 	c.action = Plan(c.facts, c.view)
 	if c.action.Step >= Seal && c.action.Step <= Move {
-		t.beginLocked(now)
+		t.beginLocked(c.now)
 		t.idLocked()
 	}
 	c.identity, c.life = t.id, t.life
 }
 
 // foldLocked adds up the ops from number from up to number n.
-func (t *Txn) foldLocked(from, n int) View {
+func (t *Txn) foldLocked(from, n int32) View {
 	return Fold(t.journal.Ops(from, n), t.exists == Loaded)
 }
 
-// due reports whether the use of a session is to be noted: at most once in
+// dueLocked reports whether the use of a session is to be noted: at most once in
 // a tenth of the idle timeout.
-func (t *Txn) due(now time.Time) bool {
+func (t *Txn) dueLocked(now time.Time) bool {
 	if t.eng.Idle == 0 || t.exists != Loaded {
 		return false
 	}
 	used := time.Unix(t.base.Used, 0)
 	if t.eng.Store != nil {
-		used = t.base.Ends.Add(-t.eng.Idle)
+		used = time.UnixMilli(t.base.Ends).Add(-t.eng.Idle)
 	}
 	return now.Sub(used) >= t.eng.Idle/10
 }
@@ -287,15 +307,14 @@ func (t *Txn) carryOut(ctx context.Context, c *change) (err error) {
 			return err
 		}
 	}
-	now := time.Now()
 	switch c.action.Step {
 	case Nothing:
 	case Touch:
-		err = t.touch(ctx, c, now)
+		err = t.touch(ctx, c)
 	case Reissue:
-		t.reissue(c.base, now)
+		t.reissue(c.base, c.now)
 	case Seal:
-		err = t.seal(c, now)
+		err = t.seal(c)
 	case Create, Replace, Move:
 		err = t.store(ctx, c)
 	case Discard:
@@ -346,28 +365,26 @@ func (t *Txn) end(ctx context.Context, r Reach) error {
 	t.rare.doomed = t.rare.doomed[len(ids):]
 	t.journal.Settle(n)
 	t.mu.Unlock()
-	t.out.Cookie = ""
+	t.cookie = ""
 	if t.shared.HadCookie {
-		t.out.Cookie = t.eng.Cookie.Expire()
+		t.cookie = t.eng.Cookie.Expire()
 	}
-	t.out.EndImports = true
+	t.endImports = true
 	return nil
 }
 
 // touch notes the use of an unchanged session, or asks whether it exists. With
 // Cookie it makes the cookie anew. What fails is an event, unless somebody asks.
-func (t *Txn) touch(ctx context.Context, c *change, now time.Time) error {
+func (t *Txn) touch(ctx context.Context, c *change) error {
 	base := c.base
 	ends := base.Ends
 	if c.facts.Due {
-		if later := t.eng.recordEnd(base.Expires, now); later.After(ends) {
-			ends = later
-		}
+		ends = max(ends, t.eng.recordEnd(base.Expires, c.now).UnixMilli())
 	}
-	if !c.action.Cookie && !c.facts.Proof && ends.Equal(base.Ends) {
+	if !c.action.Cookie && !c.facts.Proof && ends == base.Ends {
 		return nil
 	}
-	err := t.eng.Store.Touch(ctx, base.ID, ends)
+	err := t.eng.Store.Touch(ctx, base.ID, time.UnixMilli(ends))
 	t.mu.Lock()
 	if t.base == base { // no Destroy or Reset came in between
 		touched := *base
@@ -384,14 +401,14 @@ func (t *Txn) touch(ctx context.Context, c *change, now time.Time) error {
 	case err != nil:
 		t.event(Event{Kind: Failed, Err: &StoreError{"touch", base.ID, err}})
 	case c.action.Cookie:
-		return t.reissueID(ctx, c, now)
+		return t.reissueID(ctx, c)
 	}
 	return nil
 }
 
 // reissueID renews a cookie with an id, until the end that the session has now:
 // a parallel SetLifetime may have changed it since it was loaded.
-func (t *Txn) reissueID(ctx context.Context, c *change, now time.Time) error {
+func (t *Txn) reissueID(ctx context.Context, c *change) error {
 	life := lifeOf(&c.base.Header)
 	rec, err := t.eng.Store.Load(ctx, c.base.ID)
 	if errors.Is(err, ErrNotFound) {
@@ -403,7 +420,7 @@ func (t *Txn) reissueID(ctx context.Context, c *change, now time.Time) error {
 			life = lifeOf(&h)
 		}
 	}
-	return t.readyID(c.identity, life, now)
+	return t.readyID(c.identity, life, c.now)
 }
 
 // discard gives up the changes of a request whose session is lost, and all that
@@ -428,7 +445,7 @@ func (t *Txn) lose(reason Reason, err error) error {
 	t.eventLocked(Event{Kind: Discarded, Reason: reason, Err: err})
 	if !t.journal.Ending() { // what a Reset has begun is not lost
 		t.exists = Lost
-		t.out.Cookie = "" // that of a Save, for an id that is dead now
+		t.cookie = "" // that of a Save, for an id that is dead now
 	}
 	return &errDiscarded{err}
 }
@@ -465,7 +482,7 @@ func (t *Txn) settle(c *change, v *version, base *Base) {
 		codec.Set(t.data(), v.data)
 		base.Hash = t.eng.Codec.Hash(t.data())
 	}
-	t.out.EndImports = t.out.EndImports || c.view.Imported
+	t.endImports = t.endImports || c.view.Imported
 	existed := t.exists == Loaded
 	t.base, t.exists = base, Loaded
 	if t.rare != nil {

@@ -201,7 +201,7 @@ type Base struct {
 	wire.Header
 	ID      ID
 	Version uint64
-	Ends    time.Time // Record.Expires
+	Ends    int64 // Record.Expires, in milliseconds since 1970
 	Flashes []wire.Flash
 	Kept    []byte // with a Store the data in today's schema; else a body that may be re-issued
 	Hash    uint64 // of the data

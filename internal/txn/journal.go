@@ -40,16 +40,16 @@ type Run struct {
 // Each op has a number that no other op of the request has.
 type Journal struct {
 	ops   []Op
-	first int // the number of ops[0]
-	seen  int // a commit has seen the ops before this number
+	first int32 // the number of ops[0]
+	seen  int32 // a commit has seen the ops before this number
 }
 
 // End returns the number that the next op will have.
-func (j *Journal) End() int { return j.first + len(j.ops) }
+func (j *Journal) End() int32 { return j.first + int32(len(j.ops)) }
 
 // Ops returns the ops from number from up to, and not including, number to. Ops
 // that are settled are left out.
-func (j *Journal) Ops(from, to int) []Op {
+func (j *Journal) Ops(from, to int32) []Op {
 	from, to = max(from-j.first, 0), max(to-j.first, 0)
 	return j.ops[from:to:to]
 }
@@ -69,7 +69,7 @@ func (j *Journal) Restart(op Op) {
 }
 
 // Settle removes the ops before a number: they are stored, or given up.
-func (j *Journal) Settle(n int) {
+func (j *Journal) Settle(n int32) {
 	if n > j.first {
 		j.ops = j.ops[n-j.first:]
 		j.first = n
@@ -84,7 +84,7 @@ func (j *Journal) Ending() bool {
 
 // TurnedSince reports whether an op from number n on changes the id or the
 // lifetime, or ends the session.
-func (j *Journal) TurnedSince(n int) bool { return turn(j.Ops(n, j.End())) }
+func (j *Journal) TurnedSince(n int32) bool { return turn(j.Ops(n, j.End())) }
 
 // TurnedAfter is TurnedSince for the ops that follow an Update.
 func (j *Journal) TurnedAfter(run *Run) bool {

@@ -122,7 +122,7 @@ func (t *Txn) replanned(c *change) bool {
 		return true
 	}
 	planned, identity := c.action, c.identity
-	t.planLocked(c, time.Now())
+	t.planLocked(c)
 	if planned.Step == Move && c.action.Step == Replace {
 		c.action = planned // to move on does no harm
 	}

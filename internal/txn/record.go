@@ -24,14 +24,14 @@ func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Bas
 	if rec.Owner, err = e.OwnerOf(v.data); err != nil {
 		return rec, base, err
 	}
-	base = &Base{Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires, Kept: v.encoded, Flashes: v.flashes}
+	base = &Base{Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes}
 	rec.Data = wire.NewRecord(e.sealer(), id[:], &base.Header, v.flashes, v.encoded)
 	return rec, base, nil
 }
 
 // Read opens the record of an id and fills data, which is zero.
 func (e *Engine) Read(id ID, rec Record, data any, now time.Time) (*Base, Reason, error) {
-	base := &Base{ID: id, Version: rec.Version, Ends: rec.Expires}
+	base := &Base{ID: id, Version: rec.Version, Ends: rec.Expires.UnixMilli()}
 	body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data)
 	if err != nil {
 		return base, Undecodable, err
@@ -109,14 +109,14 @@ func (e *Engine) idCookie(id *Identity, l Life, now time.Time) (string, error) {
 func (t *Txn) readyID(id *Identity, l Life, now time.Time) error {
 	line, err := t.eng.idCookie(id, l, now)
 	if err == nil {
-		t.out.Cookie = line
+		t.cookie = line
 	}
 	return err
 }
 
 // cookieOf returns the Set-Cookie of a version that travels in it.
-func (t *Txn) cookieOf(v *version, c *change, now time.Time) (line string, h wire.Header, err error) {
-	h = t.eng.header(c.id(), v.life, now)
+func (t *Txn) cookieOf(v *version, c *change) (line string, h wire.Header, err error) {
+	h = t.eng.header(c.id(), v.life, c.now)
 	signer := t.eng.Signer()
 	sc := signer.Scratch()
 	defer signer.Put(sc)
@@ -125,18 +125,18 @@ func (t *Txn) cookieOf(v *version, c *change, now time.Time) (line string, h wir
 		sc.Buf = b
 		return "", h, err
 	}
-	line, err = t.eng.dataCookie(signer, sc, &h, now)
+	line, err = t.eng.dataCookie(signer, sc, &h, c.now)
 	return line, h, err
 }
 
 // seal stores a session in the cookie.
-func (t *Txn) seal(c *change, now time.Time) error {
+func (t *Txn) seal(c *change) error {
 	v := c.own(t.data())
-	line, h, err := t.cookieOf(v, c, now)
+	line, h, err := t.cookieOf(v, c)
 	if err != nil {
 		return err
 	}
-	t.out.Cookie = line
+	t.cookie = line
 	t.settle(c, v, &Base{Header: h, ID: c.id(), Flashes: v.flashes})
 	return nil
 }
@@ -153,5 +153,5 @@ func (t *Txn) reissue(base *Base, now time.Time) {
 		t.event(Event{Kind: Failed, Err: err})
 		return
 	}
-	t.out.Cookie = line
+	t.cookie = line
 }

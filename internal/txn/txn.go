@@ -25,14 +25,13 @@ type Request interface {
 
 // Shared is what a request has before its session is opened.
 type Shared struct {
-	Phase phase.Phase
-
 	// Gate is held while the session is opened, committed or changed by an
 	// Update. Data belongs to its holder then. It is taken before a Txn's mu.
 	Gate wait.Lock
 
-	HadCookie bool   // the request brought a cookie of our name
 	Found     *Found // with a Store and a cookie
+	Phase     phase.Phase
+	HadCookie bool // the request brought a cookie of our name
 }
 
 // A Txn is the session of one request, but for its type. Every request that asks
@@ -43,17 +42,18 @@ type Txn struct {
 	shared  *Shared
 	session any // *sessions.Session[T]
 
-	mu      sync.Mutex // guards all below; never held while a store or the application's code runs
+	mu      sync.Mutex // guards what follows; never held while a store or the application's code runs
 	base    *Base      // what is kept, Engine.None unless something is
 	id      *Identity  // nil: that of base, or none drawn yet
 	life    Life
 	journal Journal
+	rare    *rare
 	exists  Existence
 	reason  Reason
 	wipe    bool // Data is to be cleared
-	rare    *rare
 
-	out Outcome // guarded by the gate
+	endImports bool   // guarded by the gate, as cookie is: what goes with the headers
+	cookie     string // the Set-Cookie of the session
 }
 
 // rare is what few requests need, apart so that the others do not pay for it.

@@ -74,7 +74,7 @@ func (t *Txn) undo(ctx context.Context, id ID) {
 // An attempt is an Update of the Store whose answer was lost.
 type attempt struct {
 	sent []byte
-	n    int    // the number of the first op that is not in it
+	n    int32  // the number of the first op that is not in it
 	mine []byte // this request's data in it
 	base *Base
 }
