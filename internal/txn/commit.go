@@ -431,7 +431,7 @@ func (t *Txn) discard(c *change, reason Reason, err error) error {
 		given := *t.base
 		given.Hash = c.hash // these changes need no second event
 		t.base = &given
-		t.journal.Settle(c.n)
+		t.settleLocked(c.n)
 	}
 	t.mu.Unlock()
 	return t.lose(reason, err)
@@ -448,6 +448,14 @@ func (t *Txn) lose(reason Reason, err error) error {
 		t.cookie = "" // that of a Save, for an id that is dead now
 	}
 	return &errDiscarded{err}
+}
+
+// settleLocked removes the ops before a number from the journal.
+func (t *Txn) settleLocked(n int32) {
+	if t.rare != nil && len(t.rare.came) > 0 {
+		t.rare.came = without(t.rare.came, t.foldLocked(0, n).Consumed)
+	}
+	t.journal.Settle(n)
 }
 
 // deleteOrphans deletes records that an unfinished Save has left. Nobody has
@@ -491,7 +499,7 @@ func (t *Txn) settle(c *change, v *version, base *Base) {
 	if !t.journal.TurnedSince(c.n) {
 		t.id, t.life = c.identity, v.life
 	}
-	t.journal.Settle(c.n)
+	t.settleLocked(c.n)
 	if !existed {
 		t.eventLocked(Event{Kind: Started, Reason: t.reason})
 	}

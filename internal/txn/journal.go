@@ -33,7 +33,6 @@ type Run struct {
 	repeated bool // it runs again, after a conflict
 	void     bool // it called Destroy or Reset
 	life     Life // before the first run
-	visible  []wire.Flash
 }
 
 // A Journal holds the ops of a request that are not stored yet, in their order.

@@ -100,7 +100,6 @@ func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
 func (t *Txn) repeat(c *change, run *Run, data any) (err error) {
 	t.mu.Lock()
 	r := t.rareLocked()
-	r.visible = restored(run, r.visible)
 	if turn(run.Ops) && !t.journal.TurnedAfter(run) {
 		t.life = run.life
 	}
@@ -160,20 +159,4 @@ func without(all, some []wire.Flash) []wire.Flash {
 		}
 	}
 	return all
-}
-
-// restored returns the visible messages with those that a run has consumed, in
-// the order that they came in.
-func restored(run *Run, visible []wire.Flash) []wire.Flash {
-	var consumed []wire.Flash
-	for _, op := range run.Ops {
-		if op.Verb == Consume {
-			consumed = append(consumed, op.Flashes...)
-		}
-	}
-	if consumed == nil {
-		return visible
-	}
-	// What was visible then, but for what was consumed since by others.
-	return without(run.visible, without(run.visible, append(consumed, visible...)))
 }

@@ -136,7 +136,7 @@ func (t *Txn) Open(e *Engine, req Request, session any, values []string, importe
 		t.exists = Loaded
 		t.life = lifeOf(&t.base.Header)
 		if len(t.base.Flashes) > 0 {
-			t.rareLocked().visible = t.base.Flashes
+			t.rareLocked().came = t.base.Flashes
 		}
 		if int(t.base.Schema) < e.Codec.Version {
 			t.eventLocked(Event{Kind: Upgraded, Err: fmt.Errorf("from schema version %d to %d", t.base.Schema, e.Codec.Version)})

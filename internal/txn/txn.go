@@ -58,7 +58,7 @@ type Txn struct {
 
 // rare is what few requests need, apart so that the others do not pay for it.
 type rare struct {
-	visible  []wire.Flash // that came and are not consumed yet
+	came     []wire.Flash // that the request found, but for those whose consumption is stored
 	doomed   []ID         // records that Destroy and Reset are to delete
 	orphans  []ID         // records that an unfinished Save has left
 	attempts []attempt
@@ -302,7 +302,7 @@ func (t *Txn) Destroy(restart bool) {
 	if t.id == nil && t.base != t.eng.None {
 		t.id = &Identity{ID: t.base.ID} // that it goes on showing
 	}
-	r.visible, r.attempts = nil, nil
+	r.came, r.attempts = nil, nil
 	t.base = t.eng.None
 	if restart {
 		t.journal.Restart(Op{Verb: Reset})
@@ -354,19 +354,18 @@ func (t *Txn) Flashes(kinds []string) []wire.Flash {
 		return nil
 	}
 	defer t.mu.Unlock()
-	if t.exists == Ended || t.rare == nil || len(t.rare.visible) == 0 {
+	if t.exists == Ended || t.rare == nil || len(t.rare.came) == 0 {
 		return nil
 	}
-	var taken, left []wire.Flash
-	for _, f := range t.rare.visible {
+	var taken []wire.Flash
+	for _, f := range without(t.rare.came, t.foldLocked(0, t.journal.End()).Consumed) {
 		if len(kinds) == 0 || slices.Contains(kinds, f.Kind) {
 			taken = append(taken, f)
-		} else {
-			left = append(left, f)
 		}
 	}
-	t.rare.visible = left
-	t.noteLocked(Op{Verb: Consume, Flashes: taken}, nil)
+	if taken != nil {
+		t.noteLocked(Op{Verb: Consume, Flashes: taken}, nil)
+	}
 	return taken
 }
 
@@ -387,7 +386,6 @@ func (t *Txn) Update(f func(data any)) {
 	t.clearLocked()
 	run := &Run{life: t.life}
 	r := t.rareLocked()
-	run.visible = r.visible
 	t.journal.Append(Op{Verb: Update, Run: run}, nil)
 	r.run = run
 	t.mu.Unlock()
