@@ -22,7 +22,7 @@ func (m *Manager[T]) Padded(n int) string { return m.core.padded(n) }
 
 func (m *core) padded(n int) string {
 	now := time.Now().Unix()
-	h := wire.Header{Created: now, Used: now, Expires: now + 3600, Shape: m.engine.Codec.Fingerprint()}
+	h := wire.Header{Created: now, Used: now, Expires: now + 3600, Shape: m.engine.Codec.Fingerprint}
 	data, err := msgpack.Marshal(map[string]string{"unknown": string(bytes.Repeat([]byte("x"), n))})
 	if err != nil {
 		panic(err)

@@ -74,6 +74,6 @@ func (x *exchange) open() {
 		importer = func() (any, bool) { return m.importer(x.req) }
 	}
 	session, t := m.newSession()
-	t.Open(&m.engine, x, session, values, importer)
+	t.Open(&m.engine, x, &x.shared, session, values, importer)
 	x.txn.Store(t)
 }

@@ -200,9 +200,6 @@ func (x *exchange) Value(key any) any {
 	return x.Context.Value(key)
 }
 
-// Shared implements [txn.Request].
-func (x *exchange) Shared() *txn.Shared { return &x.shared }
-
 // Emit implements [txn.Request].
 func (x *exchange) Emit(event txn.Event) {
 	e := eventOf(event)
@@ -233,7 +230,7 @@ func (x *exchange) session() *txn.Txn {
 }
 
 // Commit implements [firstbyte.Response].
-func (x *exchange) Commit(hijack bool) error {
+func (x *exchange) Commit(h http.Header, hijack bool) error {
 	t := x.txn.Load()
 	if t == nil {
 		return nil
@@ -242,7 +239,6 @@ func (x *exchange) Commit(hijack bool) error {
 	if hijack || txn.TimedOut(x) {
 		reach = txn.Header
 	}
-	h := x.writer.Header()
 	firstbyte.AddVary(h, &x.vary)
 	out, err := t.Commit(reach)
 	x.place(h, out)
@@ -281,7 +277,7 @@ func (x *exchange) place(h http.Header, out txn.Outcome) {
 func (x *exchange) finish(returned bool) {
 	p := &x.shared.Phase
 	if returned && !p.Left() {
-		x.writer.Finish()
+		_ = x.writer.Ready(false)
 	} else if returned && p.Is(phase.Sent) {
 		x.late()
 	}

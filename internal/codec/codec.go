@@ -25,7 +25,8 @@ var (
 // Codec is immutable and safe for concurrent use.
 type Codec struct {
 	plan
-	Version int
+	Version     int
+	Fingerprint uint32 // tells this type from one with other fields or kinds
 
 	upgrades []Upgrade // that of version v is at v-first
 	first    int
@@ -60,7 +61,7 @@ func (c *Codec) analyze() error {
 	if err != nil {
 		return errors.Join(append([]error{err}, errs...)...)
 	}
-	c.shape = s
+	c.shape, c.Fingerprint = s, s.Fingerprint()
 	c.tags = rules.validator()
 	zero, filled := c.New(), c.New()
 	shape.Fill(value(filled))
@@ -73,7 +74,7 @@ func (c *Codec) analyze() error {
 	if c.zero, err = c.Append(nil, zero); err != nil {
 		return errors.Join(append(errs, fmt.Errorf("%v: its zero value %w", c.typ, err))...)
 	}
-	c.zeroHash = c.hashOf(zero)
+	c.zeroHash = c.Hash(zero)
 	for _, data := range values {
 		b, err := c.Append(nil, data)
 		if err != nil {
@@ -81,7 +82,7 @@ func (c *Codec) analyze() error {
 			continue
 		}
 		again, err := c.decodeNew(b)
-		if err == nil && c.hashOf(again) != c.hashOf(data) {
+		if err == nil && c.Hash(again) != c.Hash(data) {
 			err = errors.New("comes back changed")
 		}
 		if err != nil {
@@ -91,19 +92,8 @@ func (c *Codec) analyze() error {
 	return errors.Join(errs...)
 }
 
-// New returns data that is zero.
-func (c *Codec) New() any { return c.new() }
-
-// Fingerprint tells data of this type from data of a type with other fields or
-// kinds.
-func (c *Codec) Fingerprint() uint32 { return c.shape.Fingerprint() }
-
 // ZeroHash returns the hash of data that is zero.
 func (c *Codec) ZeroHash() uint64 { return c.zeroHash }
-
-// Hash returns a fingerprint of what is stored of data. It is valid within this
-// process.
-func (c *Codec) Hash(data any) uint64 { return c.hashOf(data) }
 
 // IsZero reports whether everything that is stored of data is zero.
 func (c *Codec) IsZero(data any) bool { return c.shape.IsZero(value(data)) }
@@ -117,15 +107,10 @@ func Set(data, from any) { value(data).Set(value(from)) }
 
 func value(data any) reflect.Value { return reflect.ValueOf(data).Elem() }
 
-// Append appends the encoding of data in its one deterministic form. Whether data
-// is valid does not matter. The error is ErrTooLarge if the data could not be
-// loaded again because of its size.
-func (c *Codec) Append(b []byte, data any) ([]byte, error) { return c.append(b, data) }
-
 // Encode is Append of data that must be valid: else the error is ErrInvalid.
 func (c *Codec) Encode(b []byte, data any) ([]byte, error) {
 	start := len(b)
-	b, err := c.append(b, data)
+	b, err := c.Append(b, data)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +160,7 @@ func (c *Codec) With(data any, b []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	cur := c.new()
+	cur := c.New()
 	Set(cur, data)
 	c.shape.Adopt(value(cur), value(stored))
 	return cur, nil

@@ -54,9 +54,10 @@ type decoder struct {
 	reader  bytes.Reader
 }
 
-// append appends the encoding of data, a pointer to the plan's type, in its one
-// deterministic form, and makes sure that it could be loaded again.
-func (p *plan) append(b []byte, data any) (_ []byte, err error) {
+// Append appends the encoding of data in its one deterministic form. Whether data
+// is valid does not matter. The error is ErrTooLarge if the data could not be
+// loaded again because of its size.
+func (p *plan) Append(b []byte, data any) (_ []byte, err error) {
 	defer Caught(&err, "encoding")
 	e := encoders.Get().(*encoder)
 	e.buf = e.buf[:0]
@@ -135,18 +136,20 @@ func (p *plan) decode(data any, b []byte, trusted bool) (err error) {
 }
 
 func (p *plan) decodeNew(b []byte) (any, error) {
-	data := p.new()
+	data := p.New()
 	return data, p.decode(data, b, false)
 }
 
-func (p *plan) new() any { return reflect.New(p.typ).Interface() }
+// New returns data that is zero.
+func (p *plan) New() any { return reflect.New(p.typ).Interface() }
 
-// hashOf is the hash of what is stored of data. Of a type with a generated codec it is
+// Hash returns a fingerprint of what is stored of data, valid within this
+// process. Of a type with a generated codec it is
 // that of the encoding: it takes half the instructions of a walk, twice in each
 // request (benchmarks, BenchmarkRequest/work=R/by=generated). Maps have no order
 // in it. What was loaded is encoded for it too: other code may have spelled the bytes
 // that came, such as an older generator, or msgpack before there was any.
-func (p *plan) hashOf(data any) uint64 {
+func (p *plan) Hash(data any) uint64 {
 	if !p.shape.HashesEncoding() {
 		return p.shape.Hash(value(data))
 	}

@@ -34,7 +34,7 @@ func (c *Codec) upgrade(data any, version int, b []byte) (_ []byte, err error) {
 		}
 	}
 	Set(data, old)
-	return c.append(nil, data)
+	return c.Append(nil, data)
 }
 
 // setUpgrades checks the chain and puts it in order.

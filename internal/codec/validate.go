@@ -16,11 +16,11 @@ func (c *Codec) Check(data any, b []byte) error {
 		return nil
 	}
 	err := c.validated(data)
-	if err == nil || c.hashOf(data) != c.zeroHash {
+	if err == nil || c.Hash(data) != c.zeroHash {
 		return err
 	}
 	if c.shape.IsMsgp() { // its methods may store what the hash does not see
-		again, failed := c.append(nil, data)
+		again, failed := c.Append(nil, data)
 		if failed != nil || !bytes.Equal(again, c.zero) {
 			return err
 		}

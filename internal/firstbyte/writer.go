@@ -20,9 +20,10 @@ var errDiscarded = errors.New("sessions: the session could not be stored, so the
 
 // A Response is what a Writer asks.
 type Response interface {
-	// Commit is called once, before the final headers leave. hijack means that
-	// the connection is taken over in their place. If it fails, Answer follows.
-	Commit(hijack bool) error
+	// Commit is called once, before the final headers leave, which it may change.
+	// hijack means that the connection is taken over in their place. If it fails,
+	// Answer follows.
+	Commit(h http.Header, hijack bool) error
 
 	// Answer answers the request in place of the handler.
 	Answer(w http.ResponseWriter, err error)
@@ -44,16 +45,13 @@ func (w *Writer) Init(inner http.ResponseWriter, response Response, p *phase.Pha
 	w.outside = contentOf(inner.Header())
 }
 
-// Finish commits if nothing has left yet.
-func (w *Writer) Finish() { _ = w.ready(false) }
-
-// ready commits what is to be committed. It returns an error if the caller's
+// Ready commits if nothing has left yet. It returns an error if the caller's
 // bytes must not pass.
-func (w *Writer) ready(hijack bool) error {
+func (w *Writer) Ready(hijack bool) error {
 	switch {
 	case !w.phase.Left():
 		w.phase.Set(phase.Sent)
-		if err := w.response.Commit(hijack); err != nil {
+		if err := w.response.Commit(w.inner.Header(), hijack); err != nil {
 			w.Fail(err)
 			return errDiscarded
 		}
@@ -94,7 +92,7 @@ func (w *Writer) WriteHeader(code int) {
 		}
 		return
 	}
-	if w.ready(false) != nil {
+	if w.Ready(false) != nil {
 		return
 	}
 	w.wrote = true
@@ -102,7 +100,7 @@ func (w *Writer) WriteHeader(code int) {
 }
 
 func (w *Writer) Write(b []byte) (int, error) {
-	if err := w.ready(false); err != nil {
+	if err := w.Ready(false); err != nil {
 		return 0, err
 	}
 	w.wrote = true
@@ -114,7 +112,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 func (w *Writer) Unwrap() http.ResponseWriter { return w.inner }
 
 func (w *Writer) flush() error {
-	if err := w.ready(false); err != nil {
+	if err := w.Ready(false); err != nil {
 		return err
 	}
 	w.wrote = true
@@ -122,7 +120,7 @@ func (w *Writer) flush() error {
 }
 
 func (w *Writer) hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if err := w.ready(true); err != nil {
+	if err := w.Ready(true); err != nil {
 		return nil, nil, err
 	}
 	w.wrote = true
@@ -134,7 +132,7 @@ func (w *Writer) push(target string, opts *http.PushOptions) error {
 }
 
 func (w *Writer) readFrom(src io.Reader) (int64, error) {
-	if err := w.ready(false); err != nil {
+	if err := w.Ready(false); err != nil {
 		return 0, err
 	}
 	w.wrote = true
@@ -142,7 +140,7 @@ func (w *Writer) readFrom(src io.Reader) (int64, error) {
 }
 
 func (w *Writer) writeString(s string) (int, error) {
-	if err := w.ready(false); err != nil {
+	if err := w.Ready(false); err != nil {
 		return 0, err
 	}
 	w.wrote = true

@@ -32,7 +32,10 @@ func (t *Txn) Commit(r Reach) (Outcome, error) {
 		return t.commitToHeader()
 	}
 	err := t.flush(t.lasting, r, false)
-	return t.outcome(), t.visible(err)
+	if err != nil {
+		err = t.visible(err)
+	}
+	return Outcome{t.cookie, t.endImports}, err
 }
 
 // commitToHeader is Commit where the handler, or nobody, sends the header.
@@ -42,7 +45,10 @@ func (t *Txn) commitToHeader() (Outcome, error) {
 	if err == nil && t.cookie != "" && (saved || t.currentBase() != base) { // one that a read has renewed is no loss
 		t.event(Event{Kind: Late, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
 	}
-	return t.outcome(), t.visible(err)
+	if err != nil {
+		err = t.visible(err)
+	}
+	return Outcome{t.cookie, t.endImports}, err
 }
 
 // Abort carries out a Destroy, or that half of a Reset, of a request whose
@@ -56,8 +62,10 @@ func (t *Txn) Abort(r Reach) Outcome {
 	t.mu.Unlock()
 	ctx, cancel := t.lasting()
 	defer cancel()
-	_ = t.visible(t.end(ctx, r))
-	return t.outcome()
+	if err := t.end(ctx, r); err != nil {
+		_ = t.visible(err)
+	}
+	return Outcome{t.cookie, t.endImports}
 }
 
 // Save is Session.Save.
@@ -121,8 +129,6 @@ func (t *Txn) lasting() (context.Context, context.CancelFunc) {
 	return t.eng.Limit(context.WithoutCancel(t.req))
 }
 
-func (t *Txn) outcome() Outcome { return Outcome{t.cookie, t.endImports} }
-
 func (t *Txn) currentBase() *Base {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,9 +138,6 @@ func (t *Txn) currentBase() *Base {
 // visible turns the errors that the user does not see into events, and returns
 // the others.
 func (t *Txn) visible(err error) error {
-	if err == nil {
-		return nil
-	}
 	var d *errDiscarded
 	switch {
 	case errors.As(err, &d):

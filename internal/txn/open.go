@@ -120,8 +120,8 @@ type Importer func() (data any, ok bool)
 // Open fills t with the session of a request: the one that its cookies hold or
 // name, or a new one. values are those of its cookies, without a Store. importer
 // may be nil. The gate is held, and data is zero.
-func (t *Txn) Open(e *Engine, req Request, session any, values []string, importer Importer) {
-	t.eng, t.req, t.shared, t.session = e, req, req.Shared(), session
+func (t *Txn) Open(e *Engine, req Request, shared *Shared, session any, values []string, importer Importer) {
+	t.eng, t.req, t.shared, t.session = e, req, shared, session
 	t.base = e.None
 	var err error
 	switch {

@@ -14,7 +14,7 @@ import (
 func (e *Engine) header(id ID, l Life, now time.Time) wire.Header {
 	return wire.Header{
 		Created: l.Created, Used: now.Unix(), Expires: l.Expires, Lifetime: l.Lifetime,
-		Schema: uint16(e.Codec.Version), Shape: e.Codec.Fingerprint(), ID: id.half(),
+		Schema: uint16(e.Codec.Version), Shape: e.Codec.Fingerprint, ID: id.half(),
 	}
 }
 
@@ -57,7 +57,7 @@ func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Re
 		return Undecodable, err
 	}
 	base.Flashes = flashes
-	trusted := authentic && base.Shape == e.Codec.Fingerprint()
+	trusted := authentic && base.Shape == e.Codec.Fingerprint
 	if base.Kept, err = e.Codec.Decode(data, int(base.Schema), rest, trusted); err != nil {
 		return Undecodable, err
 	}

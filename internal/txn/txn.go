@@ -19,7 +19,6 @@ import (
 // handler too.
 type Request interface {
 	context.Context
-	Shared() *Shared
 	Emit(Event)
 }
 
