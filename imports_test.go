@@ -10,7 +10,7 @@ import (
 
 // mayImport lists, for each package of the module that ships, the internal
 // packages that it may import. Imports go down only. docs/architecture.svg is
-// drawn from the imports themselves, by script/architecture.
+// drawn from the imports themselves, by go test . -run Architecture -draw.
 var mayImport = map[string][]string{
 	".":                   {"codec", "cookie", "firstbyte", "keys", "phase", "txn", "wire"},
 	"internal/txn":        {"codec", "cookie", "keys", "phase", "wait", "wire"},

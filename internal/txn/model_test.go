@@ -422,8 +422,7 @@ func modelScenario(t *testing.T, seed uint64, met map[string]int) (failure strin
 		})
 	}
 	busy := map[*modelRequest]bool{}
-	var step func() bool
-	step = func() bool {
+	step := func() bool {
 		var ready []*modelRequest
 		for _, r := range all {
 			if len(r.script) > 0 && !busy[r] {
