@@ -26,19 +26,18 @@ type Config[T any] struct {
 
 	// Store keeps the sessions; the cookie then carries a signed id only. Nil:
 	// the whole session travels in the cookie. A session in a cookie needs no
-	// server, but holds at most about 2,900 bytes, cannot be listed or revoked,
-	// lives on in a copy of the cookie after Destroy until it expires, and takes
-	// the state of whichever of two parallel responses arrives last; a mere
-	// read re-issues the cookie at times (see IdleTimeout), which may cross
-	// a parallel change in the same way. To change from one to the other starts
-	// everybody afresh.
+	// server. It holds at most about 2,900 bytes and cannot be listed or revoked.
+	// After Destroy a copy of the cookie is valid until it expires. Of two parallel
+	// responses the one that arrives last stands. A read re-issues the cookie at
+	// times (see IdleTimeout), which may cross a parallel change in the same way.
+	// A change from one to the other starts everybody afresh.
 	Store Store
 
 	// Cookie holds the attributes of the cookie; zero: safe ones.
 	Cookie Cookie
 
 	// Encrypt seals the session, so that its visitor cannot read it: the cookie,
-	// or with a Store the records (the cookie with the id stays signed). To turn
+	// or with a Store the records (the cookie with the id stays signed). Turning
 	// it on or off starts everybody afresh.
 	Encrypt bool
 
@@ -64,9 +63,9 @@ type Config[T any] struct {
 	Upgrades []Upgrade
 
 	// Validate checks a session beyond the struct tags, whenever it is loaded
-	// and before it is saved, unless nothing is set in it: a visitor of whom
-	// nothing is known is always valid, but one who has a cart and did not sign in
-	// is held to all rules. It must not keep or change its argument.
+	// and before it is saved. It is not asked about the zero T: a visitor without
+	// data is always valid. A visitor with a cart who did not sign in must satisfy
+	// all rules. Validate must not keep or change its argument.
 	Validate func(*T) error
 
 	// Merge replaces the merge by field where a parallel request has changed the
@@ -75,10 +74,10 @@ type Config[T any] struct {
 	// error goes to ErrorHandler. It needs a Store.
 	Merge func(base, mine, theirs T) (T, error)
 
-	// Owner says whose session it is, "" for nobody's: the index for Sessions and
-	// RevokeOwner, which need it. It must not keep or change its argument. It needs
-	// an OwnerStore. All programs with the same Store need the same one: what one
-	// without it stores is nobody's.
+	// Owner returns the owner of a session, "" for none. Sessions and RevokeOwner
+	// find sessions by it. Owner must not keep or change its argument. It needs an
+	// OwnerStore. All programs with the same Store need the same Owner: a program
+	// without it stores sessions that have no owner.
 	Owner func(*T) string
 
 	// Import adopts a session of another library: it is called when the session
@@ -113,8 +112,8 @@ type Config[T any] struct {
 //
 // A name that begins with __Host- is a promise that browsers keep (RFC 6265bis,
 // section 4.1.3): no other host, not even a subdomain, can plant a cookie of
-// that name. Without it, whoever controls a sibling domain can send a visitor
-// his own valid session in place of the visitor's.
+// that name. Without it, somebody who controls a sibling domain can give
+// a visitor's browser a valid session of their own.
 type Cookie struct {
 	// Name of the cookie. Zero: the strongest that fits, which is
 	// "__Host-session", or "__Secure-session" with a Domain or a Path other
@@ -127,8 +126,8 @@ type Cookie struct {
 	// SameSite, zero: Lax. None needs Secure.
 	SameSite http.SameSite
 	// Insecure leaves Secure out, for plain http on a developer's machine: all
-	// browsers but Safari take a Secure cookie from http://localhost too, and
-	// from any other address without TLS none does, without a word.
+	// browsers but Safari take a Secure cookie from http://localhost too. From any
+	// other address without TLS, browsers ignore a Secure cookie silently.
 	Insecure bool
 	// Partitioned gives each top-level site a cookie of its own (CHIPS), for
 	// use in frames. It needs Secure.
@@ -179,10 +178,10 @@ type core struct {
 	logger       *slog.Logger
 }
 
-// New makes a Manager. It refuses what could go wrong later: a T with a field that
-// would be lost or cannot come back, a validate tag that would panic, an upgrade
-// chain with a gap, a cookie that browsers would drop. Its error lists everything
-// that is wrong, with the path of the field and the mend.
+// New makes a Manager. It refuses a Config that could fail later: a T with a field
+// that would be lost or cannot come back, a validate tag that would panic, an
+// upgrade chain with a gap, a cookie that browsers would drop. Its error lists
+// everything that is wrong, with the path of the field and how to fix it.
 func New[T any](config Config[T]) (*Manager[T], error) {
 	m := &core{
 		name: reflect.TypeFor[T]().String(),

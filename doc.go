@@ -13,7 +13,7 @@
 //	func login(w http.ResponseWriter, r *http.Request) {
 //		sess := sessions.Get[AppSession](r.Context())
 //		sess.RegenerateID()
-//		sess.Data.UserID = 42 // checked by the compiler, stored by the middleware
+//		sess.Data = AppSession{UserID: 42} // checked by the compiler, stored by the middleware
 //		http.Redirect(w, r, "/dashboard", http.StatusSeeOther)
 //	}
 //
@@ -21,10 +21,10 @@
 //
 // A [Manager] keeps sessions of one type. Its [Manager.Middleware] makes the
 // [Session] of each request available to [Get], and commits it once, before the
-// first byte of the response leaves: what changed is validated, encoded and
-// stored, then the cookie is set, then the headers leave. Whether something
-// changed is found by comparing what would be stored; a session that was only
-// read costs no write, and a visitor of whom nothing is kept gets no cookie.
+// first byte of the response leaves: the changes are validated, encoded and
+// stored, then the cookie is set, then the headers leave. The Manager finds
+// changes by comparing what would be stored. Read-only requests write nothing,
+// and visitors without state get no cookie.
 //
 // Without a [Store] the whole session travels in the cookie, signed by
 // a [Keyring], or sealed with Config.Encrypt. With one, the cookie carries a
@@ -34,9 +34,9 @@
 // # Promises
 //
 // Typed: [New] refuses a field that would be lost or could not be loaded again
-// (of a time, the instant is kept and not the zone). Data of an older version of
-// the struct is upgraded (see [From]) or set aside with a [Reason] and
-// an [Event], and never answered by an error page.
+// (the zone of a time is not kept). Data of an older version of the struct is
+// upgraded (see [From]) or set aside with a [Reason] and an [Event], and is never
+// answered by an error page.
 //
 // Nothing lost, nothing resurrected: with a Store, what parallel requests change
 // in one session is merged by field, or replayed ([Session.Update]), and a
@@ -49,8 +49,9 @@
 // on the server.
 //
 // Correct at the wire: the response writer keeps what the inner one could do
-// ([http.Flusher], [http.Hijacker], [io.ReaderFrom] and others; what it cannot,
-// [Manager.Middleware] says), informational responses do not commit, nothing is
+// ([http.Flusher], [http.Hijacker], [io.ReaderFrom] and others; see
+// [Manager.Middleware] for what it cannot), informational responses do not commit,
+// nothing is
 // buffered, and if the commit fails, Config.ErrorHandler answers in place of the
 // handler.
 //
@@ -63,8 +64,8 @@
 // A session that travels in the cookie cannot be recalled: after Destroy,
 // RegenerateID or a change of password, a copy of the old cookie is accepted
 // until it expires. It cannot be listed or revoked, it is limited to 4096 bytes
-// of cookie, and of two parallel responses that set it the last one stands. Use
-// a Store where any of this matters.
+// of cookie. If two parallel responses set it, the last one stands. Use a Store
+// where any of this matters.
 //
 // # Compatibility
 //

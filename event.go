@@ -97,13 +97,12 @@ func eventOf(e txn.Event) Event {
 
 func reasonOf(r txn.Reason) Reason { return Reason(r.String()) }
 
-// level is how loud an event of a context is in the log: what anybody can cause by sending
-// requests is silent at the usual level.
+// level returns the log level of an event. What anybody can cause by sending
+// requests is below the usual level.
 func (e Event) level(ctx context.Context) slog.Level {
 	switch e.Kind {
 	case EventFailed:
-		// A visitor who hung up while his session was loaded: not a store that gave
-		// up by itself.
+		// The client hung up while the session was loaded: the store did not fail.
 		if ctx.Err() != nil && errors.Is(e.Err, context.Canceled) {
 			return slog.LevelDebug
 		}

@@ -14,20 +14,20 @@ import (
 // it; the Middleware stores it, if it changed, before the first byte of the
 // response leaves.
 //
-// Its methods are safe for concurrent use. Data is the handler's, as any struct:
-// goroutines that share it need a lock of their own, and nobody may edit it
-// while the response is being written. A Session prints its public id and its
-// state, never Data; fmt calls no method of a value in an unexported field of
-// another struct, and prints Data there.
+// Its methods are safe for concurrent use. Data belongs to the handler, like any
+// struct: goroutines that share it need a lock of their own, and nobody may edit
+// it while the response is being written. A Session prints its public id and its
+// state, never Data. But fmt calls no method of a value in an unexported field
+// of another struct, and prints Data there.
 type Session[T any] struct {
 	// Data is what the application keeps. Edit it in place, also through maps,
 	// slices and pointers: changes are found by comparing what would be stored.
 	//
-	// Of a time the instant comes back, in time.Local, and not the zone, and of
-	// a pointer to a nil slice, map or pointer a nil pointer. To set an empty slice
-	// or map in place of nil is no change. A field tagged msgpack:"-" is not
-	// stored: what is put there lasts for the request, also when a parallel change
-	// is merged, but not in elements of a slice or a map.
+	// A time comes back as the same instant in time.Local: its zone is not stored.
+	// A pointer to a nil slice, map or pointer comes back as a nil pointer. An
+	// empty slice or map in place of a nil one is no change. A field tagged
+	// msgpack:"-" is not stored: its value lasts for the request, also when
+	// a parallel change is merged, but not in elements of a slice or a map.
 	Data T
 
 	handle
@@ -60,27 +60,27 @@ func (s *Session[T]) ExpiresAt() time.Time {
 }
 
 // RegenerateID gives the session a new id and begins its absolute lifetime anew,
-// with the same data. Call it whenever somebody signs in or gains rights: who
-// knew the old id must not share the new rights (session fixation). With a
-// Store the old id is dead once the response leaves; a cookie session cannot be
-// recalled, there the old cookie stays valid until it expires.
+// with the same data. Call it whenever somebody signs in or gains rights, so that
+// nobody who knew the old id shares the new rights (session fixation). With
+// a Store the old id is dead once the response leaves. A cookie session cannot be
+// recalled: its old cookie stays valid until it expires.
 //
-// If the new id can no longer reach the browser, since the headers have left,
-// the connection was hijacked or the request's deadline has passed, nothing of
-// what the request did to a stored session is stored: rights that belong to a
-// new id must not come to the old one. Save then returns ErrTooLate, and at the
-// end of the request there is an event.
+// The new id cannot reach the browser if the headers have left, the connection
+// was hijacked or the request's deadline has passed. Then nothing that the
+// request did to a stored session is stored, since rights that belong to a new id
+// must not come to the old one. Save returns ErrTooLate, and there is an event at
+// the end of the request.
 func (s *Session[T]) RegenerateID() { s.txn.Regenerate() }
 
 // Destroy ends the session: its record is deleted and its cookie expires. Data
-// becomes the zero T; what is done to the session afterwards is discarded,
-// except by Reset. It happens even if the handler panics later. A cookie session
+// becomes the zero T. Later changes of the session are discarded, except those
+// after a Reset. It happens even if the handler panics later. A cookie session
 // cannot be recalled: a copy of the cookie is valid until it expires.
 func (s *Session[T]) Destroy() { s.txn.Destroy(false) }
 
 // Reset ends the session as Destroy does and begins a new one, with a new id and
-// a zero Data. Unless something is put into it, nothing is stored. It is for
-// signing out with a message:
+// a zero Data. Nothing is stored unless something is put into it. Use it to sign
+// out with a message:
 //
 //	sess.Reset()
 //	sess.Flash("info", "You have signed out")
@@ -88,31 +88,34 @@ func (s *Session[T]) Reset() { s.txn.Destroy(true) }
 
 // Update changes the session by a function that can be repeated: f is run on
 // Data now, and again on the newest state if a parallel request changes the
-// session before this one is stored. A counter needs it; edits of Data itself
-// are merged by field, so that of two requests that both do Data.N++ one is
-// lost. What f computes outside of the session may be computed twice.
+// session before this one is stored. A counter needs it: edits of Data itself are
+// merged by field, so that two requests that both do Data.N++ may count one.
+// What f computes outside of the session may be computed twice.
 //
 // Update runs f under a lock: other Updates wait. f must not call Update or Save
-// or write the response, and what it does besides changing its argument, such as
-// a Flash, it does again when it is repeated. After Destroy it does not run f, and
-// what f makes of its argument when it calls Destroy or Reset is lost. A panic of f
-// passes through, and Data is then as it was before; a panic while it is
-// repeated is an error of the commit.
+// or write the response. If f calls Flash, Flashes, SetLifetime or RegenerateID,
+// the effects of its last run stand: those of an earlier run are taken back when
+// f runs again. If f calls Destroy or Reset, its changes of the argument are
+// lost. After Destroy, Update does not run f. A panic of f passes through, and
+// Data is then as it was before. A panic while f is repeated is an error of the
+// commit.
 func (s *Session[T]) Update(f func(*T)) {
 	s.txn.Update(func(data any) { f(data.(*T)) })
 }
 
-// Save stores the session now, for handlers that stream or live long; others
-// need no Save, since the middleware stores what changed. Before the headers it
-// stores at once, and the cookie goes with the headers; in cookie mode it reports
-// what the commit would. After the headers it stores what needs no new cookie.
+// Save stores the session now. It is for handlers that stream or live long.
+// Others need no Save, since the middleware stores what changed. Before the
+// headers Save stores at once, and the cookie goes with the headers. In cookie
+// mode it reports the error that the commit would have. After the headers it
+// stores what needs no new cookie.
 //
-// It returns ErrNotFound once the session was destroyed or revoked elsewhere,
-// also if there is nothing to store, ErrTooLate where a cookie would be needed
-// and the headers are gone or the request has ended, ErrInvalid, ErrTooLarge, or
-// an error of the Store. After that one it is unknown whether it was stored: the
-// next try finds out, unless another request has changed the session since, in
-// which case an Update may count twice. It obeys ctx and takes 5 seconds at most.
+// Save returns ErrNotFound once the session was destroyed or revoked elsewhere,
+// also if there is nothing to store. It returns ErrTooLate where a cookie would
+// be needed and the headers have left or the request has ended. It returns
+// ErrInvalid, ErrTooLarge, or an error of the Store. After an error of the Store
+// it is unknown whether the session was stored. The next try finds out, unless
+// another request has changed the session since: then an Update may count twice.
+// Save obeys ctx and takes 5 seconds at most.
 func (s *Session[T]) Save(ctx context.Context) error {
 	if err := s.txn.Save(ctx); err != nil {
 		return fmt.Errorf("sessions: %w", err)
@@ -122,8 +125,8 @@ func (s *Session[T]) Save(ctx context.Context) error {
 
 // SetLifetime sets the absolute end of the session to d from now, and the length
 // that RegenerateID will give it again: "remember me". Zero or less means
-// Config.Lifetime. Config.IdleTimeout still holds. Alone it does not make a new
-// session stored. It has no effect once the headers have left (ErrTooLate).
+// Config.Lifetime. Config.IdleTimeout still holds. SetLifetime alone does not make
+// a new session stored. It has no effect once the headers have left (ErrTooLate).
 func (s *Session[T]) SetLifetime(d time.Duration) { s.txn.SetLifetime(d) }
 
 // A handle is what a Session embeds in place of its state. It has the printing

@@ -80,7 +80,7 @@ type Record struct {
 }
 
 // An ID is the SHA-256 of the secret id in the cookie, and all that a Store ever
-// sees: who reads a store cannot sign in with what he finds. It is safe to log.
+// sees: nobody can sign in with what a store holds. It is safe to log.
 type ID [32]byte
 
 // String returns the ID as 64 hexadecimal digits, as [Session.ID] does.

@@ -90,7 +90,7 @@ func (p *plan) Append(b []byte, data any) (_ []byte, err error) {
 
 // loadable reports whether encoded, which was made of data, could be loaded again.
 func (p *plan) loadable(data any, encoded []byte) error {
-	if p.shape.Vouches(value(data), len(encoded)) {
+	if p.shape.FitsWithin(value(data), len(encoded)) {
 		return nil
 	}
 	switch err := p.shape.Check(encoded); {

@@ -34,7 +34,7 @@ func rulesOf(t reflect.Type) *tagRules {
 	return r
 }
 
-// visit says whether validator may find anything to check in a value of t.
+// visit reports whether validator may find anything to check in a value of t.
 func (r *tagRules) visit(t reflect.Type, path string) bool {
 	if found, seen := r.reaches[t]; seen {
 		return found

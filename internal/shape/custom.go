@@ -72,7 +72,7 @@ func hasCodec(t reflect.Type) bool {
 	return enc != "" || dec != ""
 }
 
-// needsAddress says whether encoding t calls a method of *t: msgpack can do
+// needsAddress reports whether encoding t calls a method of *t: msgpack can do
 // that in a field, but not in a map, whose elements have no address.
 func needsAddress(t reflect.Type, depth int) bool {
 	if t == timeType || depth > 32 {

@@ -34,11 +34,11 @@ func (s *Shape) Hash(v reflect.Value) uint64 { return hash(s.root, v, k2) }
 // of one value is always the same.
 func HashBytes(b []byte) uint64 { return maphash.Bytes(seed, b) }
 
-// HashesEncoding says whether the type encodes itself, by generated code, and
+// HashesEncoding reports whether the type encodes itself, by generated code, and
 // always in the same order.
 func (s *Shape) HashesEncoding() bool { return s.msgp && !s.hasMaps && !s.hasCodecs }
 
-// IsZero says whether all that is stored of v is zero.
+// IsZero reports whether all that is stored of v is zero.
 func (s *Shape) IsZero(v reflect.Value) bool {
 	for i := range s.root.fields {
 		if !fieldOf(v, s.root.fields[i].path).IsZero() {

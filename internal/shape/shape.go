@@ -28,7 +28,7 @@ type Shape struct {
 	hasMaps     bool
 	hasCodecs   bool
 	fingerprint uint32
-	voucher     voucher
+	bound       sizeBound
 }
 
 type kind uint8
@@ -82,7 +82,7 @@ var (
 )
 
 // Of walks the struct type t. Its error joins one error per field that cannot
-// be stored or cannot come back, each with the field's path and the mend.
+// be stored or cannot come back, each with the field's path and how to fix it.
 func Of(t reflect.Type) (*Shape, error) {
 	name := cmp.Or(t.Name(), "T")
 	if t.Kind() != reflect.Struct || t == timeType {
@@ -100,8 +100,8 @@ func Of(t reflect.Type) (*Shape, error) {
 	h := sha256.New()
 	describe(h.Write, s.root)
 	s.fingerprint = binary.BigEndian.Uint32(h.Sum(nil))
-	if s.voucher.weigh(s.root, 0, nil, false); s.msgp {
-		s.voucher.weight = unknown
+	if s.bound.add(s.root, 0, nil, false); s.msgp {
+		s.bound.weight = unknown
 	}
 	return s, nil
 }
@@ -110,13 +110,13 @@ func Of(t reflect.Type) (*Shape, error) {
 // differs for others but for one in four billion.
 func (s *Shape) Fingerprint() uint32 { return s.fingerprint }
 
-// HasMaps says whether Sort has work to do.
+// HasMaps reports whether Sort has work to do.
 func (s *Shape) HasMaps() bool { return s.hasMaps && !s.msgp }
 
-// HasCodecs says whether there are types with codecs of their own in it.
+// HasCodecs reports whether there are types with codecs of their own in it.
 func (s *Shape) HasCodecs() bool { return s.hasCodecs }
 
-// IsMsgp says whether the type brings msgp's generated methods.
+// IsMsgp reports whether the type brings msgp's generated methods.
 func (s *Shape) IsMsgp() bool { return s.msgp }
 
 type walker struct {
@@ -310,7 +310,7 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 	}
 }
 
-// omitsAll says whether the option stands for all fields of t, up to the i-th.
+// omitsAll reports whether the option stands for all fields of t, up to the i-th.
 func (w *walker) omitsAll(t reflect.Type, i int) bool {
 	f, ok := t.FieldByName("_msgpack")
 	return ok && len(f.Index) == 1 && f.Index[0] < i && w.tagOf(f).has("omitempty")
@@ -318,7 +318,7 @@ func (w *walker) omitsAll(t reflect.Type, i int) bool {
 
 var zeroerType = reflect.TypeFor[interface{ IsZero() bool }]()
 
-// losesByOmitting says whether msgpack takes more than the zero value of t for
+// losesByOmitting reports whether msgpack takes more than the zero value of t for
 // empty: it asks IsZero, which may look at a part or behind a pointer, and a struct
 // with a codec of its own is empty to it if no field is exported.
 func (w *walker) losesByOmitting(t reflect.Type) bool {
@@ -328,7 +328,7 @@ func (w *walker) losesByOmitting(t reflect.Type) bool {
 	return t.Implements(zeroerType) || t.Kind() == reflect.Struct && hasCodec(t)
 }
 
-// inlines says whether the fields of the embedded f stand among those of the
+// inlines reports whether the fields of the embedded f stand among those of the
 // outer struct on the wire. Code that msgp generated nests them instead.
 func (w *walker) inlines(f reflect.StructField, tag tag) bool {
 	return f.Type.Kind() == reflect.Struct && f.Type != timeType && !tag.has("noinline") && !hasCodec(f.Type) && !w.shape.msgp

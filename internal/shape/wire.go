@@ -24,7 +24,7 @@ const maxDepth = 100
 // (math/big), one of half as many a quarter.
 const maxCustom = 32 << 10
 
-// Check says whether b may be handed to a decoder for the shape: one value,
+// Check reports whether b may be handed to a decoder for the shape: one value,
 // nothing after it, every length within b, every number within its field,
 // no nil where a decoder would panic, no field twice, no extension in front of
 // something else, nesting bounded, and memory within [Budget]. It allocates
@@ -457,7 +457,7 @@ func (r *reader) instant() error {
 	return nil
 }
 
-// storable says whether a time, in seconds since 1970, is of the years 1 to 9999.
+// storable reports whether a time, in seconds since 1970, is of the years 1 to 9999.
 func storable(secs int64) bool { return secs >= -62135596800 && secs <= 253402300799 }
 
 // skip reads over one value of any kind without recursion. Extensions are

@@ -32,32 +32,32 @@ type (
 	Base2 struct{ Till time.Time }
 )
 
-func TestWhatIsVouchedForPassesCheck(t *testing.T) {
-	t.Run("plain", vouched[plain])
-	t.Run("heavy", vouched[heavy])
-	t.Run("timed", vouched[timed])
+func TestWhatFitsWithinItsBoundPassesCheck(t *testing.T) {
+	t.Run("plain", bounded[plain])
+	t.Run("heavy", bounded[heavy])
+	t.Run("timed", bounded[timed])
 }
 
-func vouched[T any](t *testing.T) {
+func bounded[T any](t *testing.T) {
 	n := 0
 	property[T](func(t *testing.T, s *shape.Shape, r *rand.Rand) {
 		p := randomOf[T](r)
 		b := encode(t, p)
-		if !s.Vouches(value(p), len(b)) {
+		if !s.FitsWithin(value(p), len(b)) {
 			return
 		}
 		n++
 		if err := s.Check(b); err != nil {
-			t.Errorf("%+v is vouched for, and Check says %v", p, err)
+			t.Errorf("%+v fits within its bound, and Check says %v", p, err)
 		}
 	})(t)
 	if n < rounds/2 {
-		t.Errorf("%d of %d small values are vouched for, want most", n, rounds)
+		t.Errorf("%d of %d small values fit within their bound, want most", n, rounds)
 	}
 }
 
 // Each is the costliest value of its kind that has its size.
-func TestNobodyVouchesForWhatTakesTooMuchMemory(t *testing.T) {
+func TestNobodyFitsWithinForWhatTakesTooMuchMemory(t *testing.T) {
 	for name, grow := range map[string]func(h *heavy, n int){
 		"empty lists":     func(h *heavy, n int) { h.Lists = repeated([][]int64{}, n) },
 		"lists of lists":  func(h *heavy, n int) { h.Lists = [][][]int64{repeated([]int64{}, n)} },
@@ -76,8 +76,8 @@ func TestNobodyVouchesForWhatTakesTooMuchMemory(t *testing.T) {
 				b := encode(t, &h)
 				err := s.Check(b)
 				refused = refused || err != nil
-				if s.Vouches(value(&h), len(b)) && err != nil {
-					t.Errorf("%d of them in %d bytes are vouched for, and Check says %v", n, len(b), err)
+				if s.FitsWithin(value(&h), len(b)) && err != nil {
+					t.Errorf("%d of them in %d bytes fit within their bound, and Check says %v", n, len(b), err)
 				}
 			}
 			if strings.Contains(name, "lists") && !refused {
@@ -89,7 +89,7 @@ func TestNobodyVouchesForWhatTakesTooMuchMemory(t *testing.T) {
 
 func repeated[E any](e E, n int) []E { return slices.Repeat([]E{e}, n) }
 
-func TestNobodyVouchesForATimeThatCannotBeStored(t *testing.T) {
+func TestNobodyFitsWithinForATimeThatCannotBeStored(t *testing.T) {
 	s := of[timed](t)
 	far := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, put := range map[string]func(*timed){
@@ -102,7 +102,7 @@ func TestNobodyVouchesForATimeThatCannotBeStored(t *testing.T) {
 		var x timed
 		put(&x)
 		b := encode(t, &x)
-		if got, want := s.Vouches(value(&x), len(b)), s.Check(b) == nil; got != want {
+		if got, want := s.FitsWithin(value(&x), len(b)), s.Check(b) == nil; got != want {
 			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}
@@ -116,8 +116,8 @@ func TestOnlyCheckJudgesMapsCodecsAndScatteredTimes(t *testing.T) {
 		"a time by a pointer": of[struct{ P *time.Time }](t),
 		"structs with times":  of[struct{ L []struct{ T time.Time } }](t),
 	} {
-		if s.Vouches(value(new(struct{})), 3) {
-			t.Errorf("%s: vouched for without a look", name)
+		if s.FitsWithin(value(new(struct{})), 3) {
+			t.Errorf("%s: within its bound without a check", name)
 		}
 	}
 }

@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// A voucher is what makes it certain that a type's own encodings pass Check, so
-// that a save need not read what it has just written, which takes a fourth of the
-// time of writing it (BenchmarkLayers/check and encode).
-type voucher struct {
+// A sizeBound makes it certain that encodings of a type pass Check, so that a save
+// need not check what it has just written. That takes a fourth of the time of
+// writing it (BenchmarkLayers/check and encode).
+type sizeBound struct {
 	weight   int64   // the most that Check charges for a byte
 	instants [][]int // the paths of the times, which alone can be out of range
 }
@@ -18,13 +18,13 @@ type voucher struct {
 // that no size is small enough.
 const unknown = math.MaxInt32
 
-// Vouches says whether Check takes what msgpack makes of v, a value of the
+// FitsWithin reports whether Check takes what msgpack makes of v, a value of the
 // shape's type, in size bytes. False means that only Check can tell.
-func (s *Shape) Vouches(v reflect.Value, size int) bool {
-	if size > math.MaxInt32 || int64(size)*s.voucher.weight > Budget(size) {
+func (s *Shape) FitsWithin(v reflect.Value, size int) bool {
+	if size > math.MaxInt32 || int64(size)*s.bound.weight > Budget(size) {
 		return false
 	}
-	for _, path := range s.voucher.instants {
+	for _, path := range s.bound.instants {
 		if !storable(timeOf(fieldOf(v, path)).Unix()) {
 			return false
 		}
@@ -32,10 +32,10 @@ func (s *Shape) Vouches(v reflect.Value, size int) bool {
 	return true
 }
 
-// weigh adds a value of n to the voucher. place is what Check charges for its
+// add adds a value of n to the bound. place is what Check charges for its
 // place in what holds it, and path leads to it through structs alone, unless it
 // is many values or none.
-func (v *voucher) weigh(n *node, place int64, path []int, many bool) {
+func (v *sizeBound) add(n *node, place int64, path []int, many bool) {
 	charge := place
 	switch n.kind {
 	case text, bytesKind, byteArray:
@@ -48,14 +48,14 @@ func (v *voucher) weigh(n *node, place int64, path []int, many bool) {
 		v.instants = append(v.instants, path)
 	case list:
 		charge += listCost(0, 0)
-		v.weigh(n.elem, listCost(1, n.elem.cost)-listCost(0, 0), nil, true)
+		v.add(n.elem, listCost(1, n.elem.cost)-listCost(0, 0), nil, true)
 	case array:
-		v.weigh(n.elem, 0, nil, true)
+		v.add(n.elem, 0, nil, true)
 	case pointer:
-		v.weigh(n.elem, place+n.elem.cost, nil, true)
+		v.add(n.elem, place+n.elem.cost, nil, true)
 	case record:
 		for _, f := range n.fields {
-			v.weigh(f.node, 0, slices.Concat(path, f.path), many)
+			v.add(f.node, 0, slices.Concat(path, f.path), many)
 		}
 	case mapping, custom:
 		charge = unknown
