@@ -25,9 +25,13 @@ func fileText(t *testing.T, name string) string {
 // code, by its path. What the README of a module says that module's tests hold.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
-	names, err := filepath.Glob("docs/*.md")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("got the documents %q and %v, want some", names, err)
+	var names []string
+	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("got the documents %q and %v of %s, want some", found, err, pattern)
+		}
+		names = append(names, found...)
 	}
 	block := regexp.MustCompile("(?ms)^```.*?^```$")
 	texts := make(map[string]string)
