@@ -77,7 +77,7 @@ func Example() {
 			return
 		}
 		sess.RegenerateID()
-		sess.Data.UserID = userID // checked by the compiler; saved by the middleware
+		sess.Data = AppSession{UserID: userID} // checked by the compiler; saved by the middleware
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	})
 	mux.HandleFunc("POST /logout", func(w http.ResponseWriter, r *http.Request) {
