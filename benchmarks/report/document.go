@@ -13,10 +13,10 @@ import (
 var works = []struct{ name, what string }{
 	{"R", "the session is read"},
 	{"W", "one field of it is changed"},
-	{"N", "no cookie, and nobody asks for the session"},
-	{"U", "a valid cookie, and nobody asks for the session"},
-	{"F", "a forged cookie, and the handler asks for the session"},
-	{"L", "a login: a new id, and the fields are set"},
+	{"N", "there is no cookie, and the handler does not ask for the session"},
+	{"U", "the cookie is valid, and the handler does not ask for the session"},
+	{"F", "the cookie is forged, and the handler asks for the session"},
+	{"L", "a login: the session gets a new id, and its fields are set"},
 }
 
 // document is the text of docs/BENCHMARKS.md.
@@ -24,7 +24,7 @@ func document(r *results) []byte {
 	d := &writer{}
 	d.line("# Benchmarks")
 	d.line("")
-	d.line("`go run ./benchmarks/report` has written this file: every figure in it is measured. Do not edit it.")
+	d.line("`go run ./benchmarks/report` writes this file. Every figure in it is measured. Do not edit it.")
 	d.line("")
 	d.line("![Time of a request, on a logarithmic scale](benchmarks.svg)")
 	d.setting(r)
@@ -75,41 +75,42 @@ func (d *writer) setting(r *results) {
 	if c["node"] != "" {
 		d.row("Node.js", c["node"]+" with "+strings.Join(r.versions("npm-"), ", "))
 	}
-	d.row("rounds", c["rounds"]+" of requests; fewer of what takes long: All figures has how many")
+	d.row("rounds", c["rounds"]+" of requests; fewer of benchmarks that take long (see All figures)")
 	d.line("")
 	if c["short"] != "" {
-		d.line("This was a short run (`-short`), which is less exact.")
+		d.line("This was a short run (`-short`). It is less exact.")
 		d.line("")
 	}
-	d.line("To run it: `go run ./benchmarks/report`, from the root of the repository; Redis and PostgreSQL must be")
-	d.line("installed (it starts its own), Node.js may be. `-short` takes a few minutes, `-only core` prints ratios and")
-	d.line("writes no file. The raw results are in `benchmarks/results.txt`, for")
+	d.line("To run it, call `go run ./benchmarks/report` in the root of the repository. It needs Redis and PostgreSQL, which it")
+	d.line("starts itself, and uses Node.js if that is installed. With `-short` it takes a few minutes. With `-only core` it prints")
+	d.line("ratios and writes no file. The raw results are in `benchmarks/results.txt`, for")
 	d.line("[benchstat](https://pkg.go.dev/golang.org/x/perf/cmd/benchstat): `benchstat -col /by benchmarks/results.txt`.")
 	d.line("")
 	d.line("All contenders keep the same session: a user id, a name, a role, a cart of eight ids and a time. They set the same")
-	d.line("cookie attributes. Handlers are those of each library's documentation, and are called in the process with a")
-	d.line("ResponseWriter that costs nothing, on one processor, so that what a request leaves to the garbage collector counts;")
-	d.line("those of Node.js likewise without a socket, 16 at once. The works:")
+	d.line("cookie attributes. The handlers follow the documentation of each library. They are called in the process, on one")
+	d.line("processor, with a ResponseWriter that costs nothing, so that the work of the garbage collector counts. The handlers of")
+	d.line("Node.js are called without a socket too, 16 at once. The works are:")
 	d.line("")
 	for _, w := range works {
 		d.line("- **%s**: %s", w.name, w.what)
 	}
 	d.line("")
-	d.line("Everything runs in rounds, each benchmark for a short while in each, so that whatever else the machine does meets all")
-	d.line("alike. A ratio is the median of the ratios of the rounds; beside it stand its quartiles, and the ratio of the fastest")
-	d.line("rounds; of fewer than five rounds, the least and the largest in place of quartiles. The floor is a plain middleware by")
-	d.line("hand that leaves out what can be left out: it puts the session into the context, and where the handler asks for it, finds")
-	d.line("the cookie, decodes base64, checks an HMAC with a reused state (or opens AES-GCM under a key derived for the message),")
-	d.line("decodes, validates, and encodes once to see what changed. Its cookie has as many bytes as ours. It is no bound: it")
-	d.line("wraps the request by the standard library and lets validator see all fields, both of which this library does in")
-	d.line("fewer allocations, so that the floor may be the slower one.")
+	d.line("Everything runs in rounds. In each round every benchmark runs for a short while, so that other load on the machine")
+	d.line("affects all of them alike. A ratio is the median of the ratios of the rounds. Beside it are its quartiles, or with fewer")
+	d.line("than five rounds the least and the largest, and the ratio of the fastest rounds.")
+	d.line("")
+	d.line("The floor is a plain middleware, written by hand, without everything that can be left out. It puts the session into the")
+	d.line("context. If the handler asks for the session, it finds the cookie, decodes base64, checks an HMAC with a reused state (or")
+	d.line("opens AES-GCM with a key derived for the message), decodes, validates, and encodes once to see what changed. Its cookie")
+	d.line("has as many bytes as that of this library. The floor is no lower bound: it wraps the request with the standard library")
+	d.line("and lets validator check all fields. This library does both with fewer allocations, so the floor may be slower.")
 }
 
 func (d *writer) targets(r *results) {
 	d.heading("Targets")
-	d.line("Whether a target is reached is decided by the median. Where a target is about another library, the column \"by hand\" has")
-	d.line("the floor in place of this library: what its encoder and the server leave to anybody. The column \"no rules\" has this")
-	d.line("library with a session type that has no `validate` tags: the peers check no rules.")
+	d.line("The median decides whether a target is reached. In targets about another library, the column \"by hand\" has the floor in")
+	d.line("place of this library: what its encoder and the server leave to anybody. The column \"no rules\" has this library with")
+	d.line("a session type without `validate` tags, since the peers check no rules.")
 	d.table("ratio", "median", "quartiles", "of minima", "by hand", "no rules", "target", "")
 	for _, t := range targets() {
 		m := t.measured(r)
@@ -123,7 +124,7 @@ func (d *writer) targets(r *results) {
 
 func (d *writer) floors(r *results) {
 	d.heading("This library beside the floor")
-	d.line("Time of a request, and the ratio to the floor of the same kind.")
+	d.line("The time of a request, and its ratio to the floor of the same kind.")
 	titles := []string{"work"}
 	pairs := [][2]string{{"signed", "floor"}, {"sealed", "floor-sealed"}, {"generated", "floor-generated"}}
 	for _, p := range pairs {
@@ -142,10 +143,10 @@ func (d *writer) floors(r *results) {
 
 func (d *writer) peers(r *results) {
 	d.heading("This library beside its peers")
-	d.line("Time of a request, and how many times that of this library with a signed cookie. A peer that runs no code unless")
-	d.line("a handler calls it has no figures for N and U. The times of gin and echo include their routers. What a contender")
-	d.line("leaves out, as it is set up here, stands in the last column. The ratio is the median of those of the rounds,")
-	d.line("which is not quite that of the medians.")
+	d.line("The time of a request, and its ratio to that of this library with a signed cookie. A peer that runs no code unless")
+	d.line("a handler calls it has no figures for N and U. The times of gin and echo include their routers. The last column lists")
+	d.line("what a contender leaves out, as it is set up here. The ratio is the median of the ratios of the rounds, which is not")
+	d.line("exactly the ratio of the medians.")
 	titles := []string{"", "session in"}
 	for _, w := range works {
 		titles = append(titles, w.name)
@@ -167,11 +168,11 @@ func (d *writer) peers(r *results) {
 
 func (d *writer) servers(r *results) {
 	d.heading("Sessions in a server")
-	d.line("Requests a second of 64 visitors at once, each on a connection of its own to a server of net/http, which has up to 64")
-	d.line("connections to Redis or PostgreSQL; all of it runs on the machine above. The floor asks its client for the record,")
-	d.line("decodes it, and for W replaces it if it still has the same version. Redis counts commands and bytes itself, the")
-	d.line("commands inside scripts too; PostgreSQL's are counted at the connections, and it need not wait for the disk")
-	d.line("(`synchronous_commit=off`).")
+	d.line("Requests per second of 64 visitors at once. Each has a connection of its own to a net/http server, which has up to 64")
+	d.line("connections to Redis or PostgreSQL. Everything runs on the machine above. The floor asks its client for the record and")
+	d.line("decodes it. For W it replaces the record if that still has the same version. Redis counts commands and bytes itself,")
+	d.line("including the commands inside scripts. Those of PostgreSQL are counted at the connections. PostgreSQL does not wait for")
+	d.line("the disk (`synchronous_commit=off`).")
 	d.table("", "in", "R, requests/s", "× scs", "W, requests/s", "× scs", "commands, R", "commands, W", "bytes, R", "bytes, W", "leaves out")
 	for _, c := range benchmarks.Stored {
 		engine, _, _ := strings.Cut(c.Name, "-")
@@ -196,8 +197,8 @@ func (d *writer) servers(r *results) {
 
 func (d *writer) scale(r *results) {
 	d.heading("Live sessions")
-	d.line("Time of a request for a session that is picked at random among so many that are live. In Redis the others are keys of")
-	d.line("the same size.")
+	d.line("The time of a request for a session that is picked at random from the given number of live sessions. In Redis the other")
+	d.line("sessions are keys of the same size.")
 	sizes := []int{fewSessions, shortSessions, manySessions}
 	titles := []string{"", "work"}
 	for _, n := range sizes {
@@ -220,7 +221,7 @@ func (d *writer) scale(r *results) {
 		}
 	}
 	d.line("")
-	d.line("Memory that a live session takes:")
+	d.line("The memory of a live session:")
 	d.table("", "bytes")
 	for _, by := range []string{"memory", "scs"} {
 		d.row(title(by), whole(r.of("Memory/by="+by, "B/session")))
@@ -229,7 +230,7 @@ func (d *writer) scale(r *results) {
 
 func (d *writer) cores(r *results) {
 	d.heading("Processors")
-	d.line("How many times the requests of one processor so many do, each with sessions of its own.")
+	d.line("The throughput as a multiple of that of one processor. Each processor has sessions of its own.")
 	by := map[string]bool{}
 	cpus := map[string]bool{}
 	for k := range r.values {
@@ -265,8 +266,8 @@ const firstByteUnit = "first-byte-sec"
 
 func (d *writer) firstByte(r *results) {
 	d.heading("The first byte")
-	d.line("Time from the request to the first byte of the body over a loopback connection, when the handler has changed the")
-	d.line("session, and the ratio to a handler without one: what a middleware holds back shows there.")
+	d.line("The time from the request to the first byte of the body over a loopback connection, when the handler has changed the")
+	d.line("session, and its ratio to that of a handler without a session. It shows whether a middleware holds back the body.")
 	d.table("", "1 kB", "ratio", "100 MB", "ratio", "100 MB, all of it", "ratio")
 	for _, by := range []string{"bare", "signed", "memory", "scs"} {
 		cells := []string{title(by)}
@@ -280,8 +281,8 @@ func (d *writer) firstByte(r *results) {
 
 func (d *writer) footprint(r *results) {
 	d.heading("Footprint")
-	d.line("A minimal program with a login (`benchmarks/footprint`), built with `-trimpath -ldflags '-s -w'`, and the number of")
-	d.line("modules in it besides its own.")
+	d.line("The size of a minimal program with a login (`benchmarks/footprint`), built with `-trimpath -ldflags '-s -w'`, and the")
+	d.line("number of modules in it besides its own.")
 	d.table("", "bytes", "more than net/http", "modules")
 	base := r.of("Footprint/by=nethttp", "binary-B").median
 	var names []string
@@ -301,7 +302,7 @@ func (d *writer) footprint(r *results) {
 
 func (d *writer) figures(r *results) {
 	d.heading("All figures")
-	d.line("The spread is that of the quartiles, of the median. A FirstByte takes here until the last byte.")
+	d.line("The spread is the distance of the quartiles, relative to the median. The time of a FirstByte here ends with the last byte.")
 	d.table("benchmark", "median", "least", "spread", "bytes", "allocations", "rounds")
 	for _, k := range slices.SortedFunc(maps.Keys(r.values), func(a, b key) int { return strings.Compare(a.name, b.name) }) {
 		if k.unit != "sec/op" {
