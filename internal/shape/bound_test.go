@@ -57,7 +57,7 @@ func bounded[T any](t *testing.T) {
 }
 
 // Each is the costliest value of its kind that has its size.
-func TestNobodyFitsWithinForWhatTakesTooMuchMemory(t *testing.T) {
+func TestWhatTakesTooMuchMemoryFitsWithinNoBound(t *testing.T) {
 	for name, grow := range map[string]func(h *heavy, n int){
 		"empty lists":     func(h *heavy, n int) { h.Lists = repeated([][]int64{}, n) },
 		"lists of lists":  func(h *heavy, n int) { h.Lists = [][][]int64{repeated([]int64{}, n)} },
@@ -89,7 +89,7 @@ func TestNobodyFitsWithinForWhatTakesTooMuchMemory(t *testing.T) {
 
 func repeated[E any](e E, n int) []E { return slices.Repeat([]E{e}, n) }
 
-func TestNobodyFitsWithinForATimeThatCannotBeStored(t *testing.T) {
+func TestATimeThatCannotBeStoredFitsWithinNoBound(t *testing.T) {
 	s := of[timed](t)
 	far := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, put := range map[string]func(*timed){
