@@ -1,4 +1,4 @@
-package main
+package shop
 
 import (
 	"context"
@@ -10,15 +10,15 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// maxEvents is how many events the page /debug/sessions goes back.
+// maxEvents is how many events the page /debug/sessions shows.
 const maxEvents = 50
 
-// An eventLog keeps the last events of all sessions. Its zero value is empty
-// and ready, and any number of requests may note events at once.
+// An eventLog keeps the last events of all sessions. Its zero value is empty and
+// ready to use. It is safe for concurrent use.
 type eventLog struct {
 	mu     sync.Mutex
 	events [maxEvents]loggedEvent
-	count  int // of all that were ever noted
+	count  int // events since the start, also those that are no longer kept
 }
 
 type loggedEvent struct {
@@ -26,13 +26,14 @@ type loggedEvent struct {
 	At time.Time
 }
 
-// Time is to the millisecond, since what belongs together happens at once.
+// Time formats At with milliseconds, since events that belong together have the
+// same second.
 func (e loggedEvent) Time() string { return e.At.UTC().Format("15:04:05.000") }
 
-// ShortID is enough of the id to find it in a log.
+// ShortID returns the beginning of the id, which is enough to find it in a log.
 func (e loggedEvent) ShortID() string { return e.ID[:min(len(e.ID), 10)] }
 
-// note is made for Config.OnEvent.
+// note adds an event. It is a value for Config.OnEvent.
 func (l *eventLog) note(_ context.Context, e sessions.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -40,7 +41,7 @@ func (l *eventLog) note(_ context.Context, e sessions.Event) {
 	l.count++
 }
 
-// last returns the events that are kept, the newest first.
+// last returns the last events, the newest first.
 func (l *eventLog) last() []loggedEvent {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -51,9 +52,9 @@ func (l *eventLog) last() []loggedEvent {
 	return events
 }
 
-// debug shows what the session of this browser holds and what happened to all
-// of them of late. It asks nobody who he is, so it is for development only.
-func (a *app) debug(w http.ResponseWriter, r *http.Request) {
+// debug shows what the session of this browser holds, and the last events of all
+// sessions. It is for development only, since it does not ask for a sign-in.
+func (a *App) debug(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	data, err := json.MarshalIndent(sess.Data, "", "  ")
 	if err != nil {

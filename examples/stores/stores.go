@@ -6,10 +6,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
 	"github.com/go-sql-driver/mysql"
@@ -18,29 +16,26 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/typedsessions/sessions"
-	"github.com/typedsessions/sessions/stores/filestore"
+	"github.com/typedsessions/sessions/examples/login/shop"
 	"github.com/typedsessions/sessions/stores/memcachestore"
 	"github.com/typedsessions/sessions/stores/redisstore"
 	"github.com/typedsessions/sessions/stores/sqlstore"
 )
 
-const storeNames = "cookie, memory, redis://HOST:PORT, postgres://USER:PASSWORD@HOST/DATABASE, " +
-	"mysql://USER:PASSWORD@HOST/DATABASE, sqlite:FILE, file:FOLDER or memcache://HOST:PORT"
+const storeNames = "redis://HOST:PORT, postgres://USER:PASSWORD@HOST/DATABASE, " +
+	"mysql://USER:PASSWORD@HOST/DATABASE, sqlite:FILE, memcache://HOST:PORT, " + shop.StoreNames
 
-// errNoURL stands for the errors of url.Parse, which repeat the password.
+// errNoURL takes the place of the errors of url.Parse, which contain the
+// password.
 var errNoURL = errors.New("-store is not a URL, need one like redis://localhost:6379")
 
-// openStore returns the store that the flag -store names. No store at all, for
-// "cookie", means that each visitor's browser carries his whole session. The
-// store is swept, where it needs that, until ctx is done.
+// openStore returns the store that the flag -store names. A store whose engine
+// does not remove expired sessions is swept until ctx is done.
 func openStore(ctx context.Context, name string) (sessions.Store, error) {
 	scheme, rest, _ := strings.Cut(name, ":")
 	switch scheme {
-	case "cookie":
-		return nil, nil
-	case "memory":
-		// Anybody can start a session by filling a cart, so there is a bound.
-		return &sessions.MemoryStore{Max: 100_000}, nil
+	case "cookie", "memory", "file":
+		return shop.OpenStore(ctx, name)
 	case "redis", "rediss":
 		option, err := rueidis.ParseURL(name)
 		if err != nil {
@@ -63,12 +58,6 @@ func openStore(ctx context.Context, name string) (sessions.Store, error) {
 		return openSQL(ctx, "mysql", dsn, sqlstore.MySQL)
 	case "sqlite":
 		return openSQL(ctx, "sqlite", "file:"+rest+"?_pragma=busy_timeout(5000)&_pragma=synchronous(NORMAL)", sqlstore.SQLite)
-	case "file":
-		store, err := filestore.New(rest)
-		if err == nil {
-			go sweep(ctx, store)
-		}
-		return store, err
 	case "memcache":
 		u, err := url.Parse(name)
 		if err != nil {
@@ -91,12 +80,12 @@ func openSQL(ctx context.Context, driver, dsn string, dialect sqlstore.Dialect) 
 	if err := store.Migrate(ctx); err != nil {
 		return nil, fmt.Errorf("-store: %w", err)
 	}
-	go sweep(ctx, store)
+	go shop.Sweep(ctx, store)
 	return store, nil
 }
 
-// mysqlDSN turns a URL into what the driver reads. The driver's options, such as
-// tls=true, are the query of both.
+// mysqlDSN returns the data source name of the driver for a URL. The query of
+// the URL holds options of the driver, such as tls=true.
 func mysqlDSN(name string) (string, error) {
 	u, err := url.Parse(name)
 	if err != nil {
@@ -113,21 +102,4 @@ func mysqlDSN(name string) (string, error) {
 	config.DBName = strings.TrimPrefix(u.Path, "/")
 	config.ClientFoundRows = true
 	return config.FormatDSN(), nil
-}
-
-// sweep removes expired sessions now and then: these stores have no other
-// process that would.
-func sweep(ctx context.Context, store interface {
-	Sweep(context.Context) (int, error)
-}) {
-	for tick := time.Tick(10 * time.Minute); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick:
-			if _, err := store.Sweep(ctx); err != nil {
-				log.Printf("login: %v", err)
-			}
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package main
+package shop
 
 import (
 	"cmp"
@@ -14,17 +14,17 @@ import (
 )
 
 // AppSession is all that the application remembers of a visitor. The zero
-// value is a visitor of whom nothing is known.
+// value is a visitor who has not done anything yet.
 type AppSession struct {
-	User   string         `msgpack:"user" validate:"max=32"` // "" until he signs in
+	User   string         `msgpack:"user" validate:"max=32"` // "" until the visitor signs in
 	Device string         `msgpack:"device" validate:"max=64"`
-	SeenAt time.Time      `msgpack:"seen"` // to seenEvery
+	SeenAt time.Time      `msgpack:"seen"` // to the precision of seenEvery
 	Cart   map[string]int `msgpack:"cart" validate:"max=50,dive,keys,max=32,endkeys,min=1,max=99"`
 }
 
-// seenEvery is how exactly SeenAt is kept: each note of it is a write to the
-// store. Info.LastUsedAt would cost less, but follows an IdleTimeout, and here
-// there is none: it would end a sign-in that is to be remembered for 30 days.
+// seenEvery is the precision of SeenAt: each change of it is a write to the
+// store. Info.LastUsedAt would cost less, but it needs an IdleTimeout, which
+// would end a sign-in that is to be remembered for 30 days.
 const seenEvery = 5 * time.Minute
 
 const (
@@ -32,28 +32,30 @@ const (
 	maxForm     = 16 << 10 // bytes
 )
 
-type app struct {
-	sessions *sessions.Manager[AppSession]
+// An App is the shop.
+type App struct {
+	Sessions *sessions.Manager[AppSession]
 	users    *users
 	pages    map[string]*template.Template
-	lists    bool      // whether the store can list a person's sessions
-	events   *eventLog // nil: nobody is debugging
+	lists    bool      // whether the store can list the sessions of a user
+	events   *eventLog // nil without Settings.Debug
 }
 
-// newApp makes the application on a store, or on cookies alone if it is nil.
-func newApp(keys *sessions.Keyring, store sessions.Store, people *users, s settings) (*app, error) {
+// New returns the shop with its sessions in store, or in cookies if store is
+// nil. The passwords of its users are hashed with bcrypt of the given cost.
+func New(keys *sessions.Keyring, store sessions.Store, cost int, s Settings) (*App, error) {
 	config := sessions.Config[AppSession]{
 		Keys:  keys,
 		Store: store,
 		// The cookie goes when the browser closes, unless "remember me" was ticked.
-		Cookie: sessions.Cookie{Insecure: !s.secure, BrowserSession: true},
+		Cookie: sessions.Cookie{Insecure: !s.Secure, BrowserSession: true},
 	}
 	_, lists := store.(sessions.OwnerStore)
 	if lists {
 		config.Owner = func(s *AppSession) string { return s.User }
 	}
 	var events *eventLog
-	if s.debug {
+	if s.Debug {
 		events = new(eventLog)
 		config.OnEvent = events.note
 	}
@@ -61,23 +63,28 @@ func newApp(keys *sessions.Keyring, store sessions.Store, people *users, s setti
 	if err != nil {
 		return nil, err
 	}
+	people, err := newUsers(Passwords, cost)
+	if err != nil {
+		return nil, err
+	}
 	pages, err := parsePages()
 	if err != nil {
 		return nil, err
 	}
-	return &app{sessions: mgr, users: people, pages: pages, lists: lists, events: events}, nil
+	return &App{Sessions: mgr, users: people, pages: pages, lists: lists, events: events}, nil
 }
 
-// routes puts the session middleware around the pages and nothing else: a
-// stylesheet or a health check needs no session and should not wait for one.
-func (a *app) routes() http.Handler {
+// Handler returns the handler of all paths of the shop. The session middleware
+// is around the pages and nothing else: a stylesheet or a health check needs no
+// session and should not wait for one.
+func (a *App) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /static/{file}", static)
 	mux.HandleFunc("GET /healthz", healthz)
 
 	crossOrigin := http.NewCrossOriginProtection()
 	page := func(pattern string, h http.HandlerFunc) {
-		mux.Handle(pattern, crossOrigin.Handler(http.MaxBytesHandler(a.sessions.Middleware(h), maxForm)))
+		mux.Handle(pattern, crossOrigin.Handler(http.MaxBytesHandler(a.Sessions.Middleware(h), maxForm)))
 	}
 	page("GET /{$}", a.shop)
 	page("POST /cart/add", a.addToCart)
@@ -95,8 +102,9 @@ func (a *app) routes() http.Handler {
 	return secureHeaders(mux)
 }
 
-// signedIn lets only those through to next who have signed in.
-func (a *app) signedIn(next http.HandlerFunc) http.HandlerFunc {
+// signedIn calls next for signed-in visitors and sends the others to the login
+// page.
+func (a *App) signedIn(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		if sess.Data.User == "" {
@@ -113,15 +121,15 @@ func (a *app) signedIn(next http.HandlerFunc) http.HandlerFunc {
 
 // Signing in and out.
 
-func (a *app) loginForm(w http.ResponseWriter, r *http.Request) {
+func (a *App) loginForm(w http.ResponseWriter, r *http.Request) {
 	if sessions.Get[AppSession](r.Context()).Data.User != "" {
 		seeOther(w, r, "/dashboard")
 		return
 	}
-	a.render(w, r, "login", "Sign in", struct{ Name, Password string }{demoUser, demoUsers[demoUser]})
+	a.render(w, r, "login", "Sign in", struct{ Name, Password string }{DemoUser, Passwords[DemoUser]})
 }
 
-func (a *app) login(w http.ResponseWriter, r *http.Request) {
+func (a *App) login(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	name := r.PostFormValue("username")
 	if !a.users.check(name, r.PostFormValue("password")) {
@@ -130,19 +138,29 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if other := sess.Data.User; other != "" && other != name {
-		sess.Reset() // what is in his cart is no business of the next one's
+		sess.Reset() // the cart, the messages and the lifetime belong to the other user
 	}
-	sess.RegenerateID() // an id that somebody planted in this browser is worth nothing now
-	sess.Data.User = name
-	sess.Data.Device = deviceLabel(r.UserAgent())
-	sess.Data.SeenAt = time.Now()
+	// A new id: somebody may have planted the old one in this browser.
+	sess.RegenerateID()
+	// The whole struct is assigned. What is to be kept is named here, so that a
+	// field that is added later, such as a role, cannot pass to another user.
+	sess.Data = AppSession{
+		User:   name,
+		Device: deviceLabel(r.UserAgent()),
+		SeenAt: time.Now(),
+		Cart:   sess.Data.Cart,
+	}
 	if r.PostFormValue("remember") != "" {
 		sess.SetLifetime(rememberFor)
 	}
 	seeOther(w, r, "/dashboard")
 }
 
-func (a *app) logout(w http.ResponseWriter, r *http.Request) {
+// logout ends the session, and its message gives the browser a cookie with
+// another value. After a click on Back, Chromium shows a no-store page from its
+// memory if the cookie has only been expired, and asks the server if the value
+// has changed.
+func (a *App) logout(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	sess.Reset()
 	sess.Flash("info", "You have signed out")
@@ -151,7 +169,7 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 
 // The shop.
 
-func (a *app) shop(w http.ResponseWriter, r *http.Request) {
+func (a *App) shop(w http.ResponseWriter, r *http.Request) {
 	cart := sessions.Get[AppSession](r.Context()).Data.Cart
 	lines, total := cartLines(cart)
 	a.render(w, r, "shop", "Shop", struct {
@@ -162,13 +180,14 @@ func (a *app) shop(w http.ResponseWriter, r *http.Request) {
 	}{catalogue, cart, lines, total})
 }
 
-func (a *app) addToCart(w http.ResponseWriter, r *http.Request) {
+func (a *App) addToCart(w http.ResponseWriter, r *http.Request) {
 	item, ok := productByID(r.PostFormValue("item"))
 	if !ok {
 		http.NotFound(w, r)
 		return
 	}
-	// Update runs again if another tab changed the cart meanwhile: both count.
+	// Update runs again if another tab has changed the cart in the meantime, so
+	// that both changes count.
 	sessions.Get[AppSession](r.Context()).Update(func(s *AppSession) {
 		if s.Cart == nil {
 			s.Cart = make(map[string]int)
@@ -178,7 +197,7 @@ func (a *app) addToCart(w http.ResponseWriter, r *http.Request) {
 	seeOther(w, r, "/#"+item.ID)
 }
 
-func (a *app) removeFromCart(w http.ResponseWriter, r *http.Request) {
+func (a *App) removeFromCart(w http.ResponseWriter, r *http.Request) {
 	id := r.PostFormValue("item")
 	sessions.Get[AppSession](r.Context()).Update(func(s *AppSession) {
 		if s.Cart[id] > 1 {
@@ -190,9 +209,9 @@ func (a *app) removeFromCart(w http.ResponseWriter, r *http.Request) {
 	seeOther(w, r, "/#cart")
 }
 
-// Pages for those who are signed in.
+// Pages for signed-in visitors.
 
-func (a *app) dashboard(w http.ResponseWriter, r *http.Request) {
+func (a *App) dashboard(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	lines, total := cartLines(sess.Data.Cart)
 	a.render(w, r, "dashboard", "Dashboard", struct {
@@ -202,7 +221,7 @@ func (a *app) dashboard(w http.ResponseWriter, r *http.Request) {
 	}{sess, lines, total})
 }
 
-// A place is where a person is signed in.
+// A place is a session of the user, for the list of them.
 type place struct {
 	sessions.Info[AppSession]
 	Current bool
@@ -210,7 +229,7 @@ type place struct {
 
 func (p place) Device() string { return cmp.Or(p.Data.Device, "Unknown device") }
 
-func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
+func (a *App) listSessions(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	places, err := a.places(r.Context(), sess)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -223,16 +242,17 @@ func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 	}{err == nil, places})
 }
 
-// places lists the sessions of the user of sess: this one, then the others by
-// their last use. Without a store that can list them, the error is
-// [errors.ErrUnsupported].
-func (a *app) places(ctx context.Context, sess *sessions.Session[AppSession]) ([]place, error) {
+// places returns the sessions of the user of sess: this one first, then the
+// others by their last use, the latest first. Without a store that can list
+// them, the error is [errors.ErrUnsupported].
+func (a *App) places(ctx context.Context, sess *sessions.Session[AppSession]) ([]place, error) {
 	var places []place
-	for info, err := range a.sessions.Sessions(ctx, sess.Data.User) {
+	for info, err := range a.Sessions.Sessions(ctx, sess.Data.User) {
 		if err != nil && info.ID == "" {
 			return nil, err
 		}
-		// One that a newer release stored has an id and an error: enough to revoke it.
+		// A session that a newer release has stored comes with its id and an error.
+		// The id is enough to revoke it.
 		places = append(places, place{info, info.ID == sess.ID()})
 	}
 	slices.SortFunc(places, func(a, b place) int {
@@ -247,9 +267,9 @@ func (a *app) places(ctx context.Context, sess *sessions.Session[AppSession]) ([
 	return places, nil
 }
 
-// revokeSession ends one of the user's own sessions. Whoever asks for the id of
-// another's learns no more than that it is none of his.
-func (a *app) revokeSession(w http.ResponseWriter, r *http.Request) {
+// revokeSession ends one of the user's own sessions. For the id of another
+// user's session the answer is the same as for an id that does not exist.
+func (a *App) revokeSession(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	id := r.PostFormValue("id")
 	if id == sess.ID() {
@@ -267,7 +287,7 @@ func (a *app) revokeSession(w http.ResponseWriter, r *http.Request) {
 		seeOther(w, r, "/sessions")
 		return
 	}
-	if err := a.sessions.Revoke(r.Context(), id); err != nil {
+	if err := a.Sessions.Revoke(r.Context(), id); err != nil {
 		fail(w, r, err)
 		return
 	}
@@ -275,9 +295,9 @@ func (a *app) revokeSession(w http.ResponseWriter, r *http.Request) {
 	seeOther(w, r, "/sessions")
 }
 
-func (a *app) revokeOthers(w http.ResponseWriter, r *http.Request) {
+func (a *App) revokeOthers(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
-	n, err := a.sessions.RevokeOwner(r.Context(), sess.Data.User, sess.ID())
+	n, err := a.Sessions.RevokeOwner(r.Context(), sess.Data.User, sess.ID())
 	if err != nil {
 		fail(w, r, err)
 		return

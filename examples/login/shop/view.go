@@ -1,4 +1,4 @@
-package main
+package shop
 
 import (
 	"bytes"
@@ -16,18 +16,19 @@ import (
 //go:embed templates static
 var assets embed.FS
 
-// A page is what layout.html gets; Content is for the template inside it.
+// A page is the data of layout.html. Content is for the template inside it.
 type page struct {
 	Title   string
 	Path    string
 	User    string
-	Count   int // of things in the cart
+	Count   int // products in the cart
 	Flashes []sessions.Flash
-	Debug   bool // whether there is a page /debug/sessions
+	Debug   bool // whether the page /debug/sessions exists
 	Content any
 }
 
-// parsePages gives each page a layout of its own to fill in.
+// parsePages returns the templates of the pages, each with its own copy of the
+// layout.
 func parsePages() (map[string]*template.Template, error) {
 	layout, err := template.New("").Funcs(template.FuncMap{"when": when}).ParseFS(assets, "templates/layout.html")
 	if err != nil {
@@ -46,9 +47,9 @@ func parsePages() (map[string]*template.Template, error) {
 	return pages, nil
 }
 
-// render takes the flash messages, and only then writes: once the first byte
-// has left, a cookie can no longer say that they have been shown.
-func (a *app) render(w http.ResponseWriter, r *http.Request, name, title string, content any) {
+// render takes the flash messages before it writes: after the first byte no
+// cookie can be sent, and the messages would be shown again.
+func (a *App) render(w http.ResponseWriter, r *http.Request, name, title string, content any) {
 	sess := sessions.Get[AppSession](r.Context())
 	p := page{
 		Title:   title,
@@ -61,30 +62,31 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, name, title string,
 	for _, n := range sess.Data.Cart {
 		p.Count += n
 	}
-	var body bytes.Buffer // so that a template's error is not half a page
+	var body bytes.Buffer // so that an error in a template does not send half a page
 	if err := a.pages[name].ExecuteTemplate(&body, "layout", p); err != nil {
 		fail(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store") // the Back button shows no page of someone who has signed out
+	w.Header().Set("Cache-Control", "no-store") // no cache keeps a page of a signed-in user; see logout
 	body.WriteTo(w)
 }
 
-// when says a time the same way to everybody: without a script, the server
-// does not know which time zone the reader is in.
+// when formats a time in UTC: without a script, the server does not know the
+// time zone of the reader.
 func when(t time.Time) template.HTML {
 	t = t.UTC()
 	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time>`,
 		t.Format(time.RFC3339), t.Format("2 Jan 2006, 15:04 UTC")))
 }
 
-// seeOther ends every form, so that reloading the next page sends nothing twice.
+// seeOther answers every form, so that a reload of the next page does not send
+// the form again.
 func seeOther(w http.ResponseWriter, r *http.Request, path string) {
 	http.Redirect(w, r, path, http.StatusSeeOther)
 }
 
-// fail tells the visitor that it was not his fault, and the log why.
+// fail answers a request that failed on our side, and logs why.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		http.Error(w, "This needs a store that can list sessions.", http.StatusNotImplemented)
@@ -104,8 +106,8 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// secureHeaders allows a page its own stylesheet, icon and forms, and nothing
-// from anywhere else: no script, no frame around it.
+// secureHeaders sets a policy for all pages: the stylesheet, the icon and the
+// forms of this site are allowed; scripts, frames and other sites are not.
 func secureHeaders(next http.Handler) http.Handler {
 	const policy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
 		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

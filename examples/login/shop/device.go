@@ -1,10 +1,10 @@
-package main
+package shop
 
 import "strings"
 
-// deviceLabel turns a User-Agent header into a few words by which a person
-// knows his own devices: "Firefox on Linux". It is a label and no more, since
-// a browser may say whatever it likes.
+// deviceLabel turns a User-Agent header into a few words by which users
+// recognize their devices: "Firefox on Linux". It is good for nothing else,
+// since a client may send any header.
 func deviceLabel(userAgent string) string {
 	browser := firstMatch(userAgent, browsers, "A browser")
 	if system := firstMatch(userAgent, systems, ""); system != "" {
@@ -13,8 +13,8 @@ func deviceLabel(userAgent string) string {
 	return browser
 }
 
-// Browsers claim to be each other, so the order matters: Edge and Opera say
-// Chrome too, and all of them say Safari.
+// The order matters: the header of Edge and of Opera names Chrome too, and that
+// of all three names Safari.
 var browsers = [][2]string{
 	{"Edg", "Edge"}, {"OPR/", "Opera"}, {"SamsungBrowser/", "Samsung Internet"},
 	{"Firefox/", "Firefox"}, {"FxiOS/", "Firefox"},
@@ -22,7 +22,7 @@ var browsers = [][2]string{
 	{"curl/", "curl"}, {"Go-http-client/", "A Go program"},
 }
 
-// Android says Linux, and iPhones say "like Mac OS X".
+// The header of Android names Linux too, and that of an iPhone "like Mac OS X".
 var systems = [][2]string{
 	{"Android", "Android"}, {"iPhone", "iPhone"}, {"iPad", "iPad"},
 	{"CrOS", "ChromeOS"}, {"Windows", "Windows"}, {"Mac OS X", "macOS"}, {"Linux", "Linux"},

@@ -9,6 +9,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/examples/internal/shoptest"
+	"github.com/typedsessions/sessions/examples/login/shop"
 	"github.com/typedsessions/sessions/internal/testserver"
 )
 
@@ -39,33 +41,37 @@ func TestEveryStoreKeepsTheSessions(t *testing.T) {
 		{"memcache", func(t *testing.T) string { return "memcache://" + testserver.Memcached(t).Addr }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSite(t, tt.open(t))
-			b := s.browser(t, onLinux)
-			b.post("/login", "username", "ada", "password", "wrong").wantRedirect("/login")
-			b.get("/login").wantText("Invalid username or password")
-			b.get("/login").wantNoText("Invalid username or password")
+			store, err := openStore(t.Context(), tt.open(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := shoptest.NewSite(t, store, shop.Settings{})
+			b := s.Browser(t, shoptest.OnLinux)
+			b.Post("/login", "username", "ada", "password", "wrong").WantRedirect("/login")
+			b.Get("/login").WantText("Invalid username or password")
+			b.Get("/login").WantNoText("Invalid username or password")
 
-			b.post("/cart/add", "item", "field")
-			planted := b.jarCookie()
-			b.signIn("ada")
-			b.get("/dashboard").wantStatus(http.StatusOK).wantText("Hello, ada")
-			if _, lists := s.store.(sessions.OwnerStore); lists {
-				other := s.browser(t, onIPhone)
-				other.signIn("ada")
-				if ids := b.get("/sessions").sessionIDs(); len(ids) != 2 {
+			b.Post("/cart/add", "item", "field")
+			planted := b.Cookie()
+			b.SignIn("ada")
+			b.Get("/dashboard").WantStatus(http.StatusOK).WantText("Hello, ada")
+			if _, lists := store.(sessions.OwnerStore); lists {
+				other := s.Browser(t, shoptest.OnIPhone)
+				other.SignIn("ada")
+				if ids := b.Get("/sessions").SessionIDs(); len(ids) != 2 {
 					t.Errorf("got %d sessions in the list, want 2", len(ids))
 				}
-				b.post("/sessions/revoke-others").wantRedirect("/sessions")
-				other.get("/dashboard").wantRedirect("/login")
+				b.Post("/sessions/revoke-others").WantRedirect("/sessions")
+				other.Get("/dashboard").WantRedirect("/login")
 			}
 
-			stolen := b.jarCookie()
-			b.post("/logout").wantRedirect("/login")
+			stolen := b.Cookie()
+			b.Post("/logout").WantRedirect("/login")
 			for what, cookie := range map[string]*http.Cookie{"before signing in": planted, "before signing out": stolen} {
-				thief := s.browser(t, onIPhone)
-				thief.client.Jar.SetCookies(thief.base, []*http.Cookie{cookie})
-				if a := thief.get("/dashboard"); a.status != http.StatusSeeOther {
-					t.Errorf("the cookie from %s still opens the dashboard: status %d", what, a.status)
+				thief := s.Browser(t, shoptest.OnIPhone)
+				thief.SetCookie(cookie)
+				if a := thief.Get("/dashboard"); a.Status != http.StatusSeeOther {
+					t.Errorf("the cookie from %s still opens the dashboard: status %d", what, a.Status)
 				}
 			}
 		})
@@ -88,7 +94,7 @@ func TestABrokenStoreURLShowsNoPassword(t *testing.T) {
 	}
 }
 
-// Or a visitor's session would cross the network in the clear unnoticed.
+// Without its options, a session would cross the network in the clear.
 func TestTheOptionsOfAMySQLURLReachTheDriver(t *testing.T) {
 	dsn, err := mysqlDSN("mysql://ada:hunter2@db.example/shop?tls=true")
 	if err != nil {

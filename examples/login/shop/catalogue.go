@@ -1,8 +1,8 @@
-package main
+package shop
 
 import "fmt"
 
-// A product is something to put into the cart.
+// A product is an article of the shop.
 type product struct {
 	ID, Name, Text string
 	Price          cents
@@ -19,7 +19,7 @@ var catalogue = []product{
 	{"ledger", "Ledger", "Ruled in two columns, for accounts of any kind.", 2200},
 }
 
-const maxPerProduct = 99 // the cart's validate tag says so too
+const maxPerProduct = 99 // as the validate tag of AppSession.Cart says
 
 func productByID(id string) (product, bool) {
 	for _, p := range catalogue {
@@ -30,7 +30,7 @@ func productByID(id string) (product, bool) {
 	return product{}, false
 }
 
-// A cartLine is a product and how many of it are in the cart.
+// A cartLine is a product in the cart, with its number.
 type cartLine struct {
 	product
 	Count int
@@ -38,8 +38,8 @@ type cartLine struct {
 
 func (l cartLine) Sum() cents { return l.Price * cents(l.Count) }
 
-// cartLines lists what is in the cart, in the catalogue's order, and what it
-// comes to. A product that is no longer sold is left out.
+// cartLines returns the lines of the cart, in the order of the catalogue, and
+// their sum. A product that is no longer in the catalogue is left out.
 func cartLines(cart map[string]int) (lines []cartLine, total cents) {
 	for _, p := range catalogue {
 		if n := cart[p.ID]; n > 0 {
