@@ -73,12 +73,15 @@ func login(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/login", http.StatusSeeOther)
 		return
 	}
-	sess.RegenerateID() // an id that somebody planted in this browser is worth nothing now
-	sess.Data.User = user
+	sess.RegenerateID()                // somebody may have planted the old id in this browser
+	sess.Data = AppSession{User: user} // the whole struct: nothing of an earlier user is kept
 	sess.Flash("info", "Welcome")
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
+// logout gives the browser a cookie with another value, because of the message.
+// After a click on Back, Chromium then asks the server; if the cookie were only
+// expired, it would show a no-store page from its memory.
 func logout(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	sess.Reset()
@@ -93,5 +96,6 @@ func dashboard(w http.ResponseWriter, r *http.Request) {
 
 func html(w http.ResponseWriter, page string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store") // no cache keeps a page of a signed-in user
 	_, _ = io.WriteString(w, page)
 }

@@ -65,7 +65,7 @@ func signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 
 func loginForm(c echo.Context) error {
 	sess := sessions.Get[AppSession](c.Request().Context())
-	return c.HTML(http.StatusOK, demo.LoginPage(sess.Flashes()))
+	return html(c, demo.LoginPage(sess.Flashes()))
 }
 
 func login(c echo.Context) error {
@@ -75,12 +75,15 @@ func login(c echo.Context) error {
 		sess.Flash("error", "Invalid name or password")
 		return c.Redirect(http.StatusSeeOther, "/login")
 	}
-	sess.RegenerateID() // an id that somebody planted in this browser is worth nothing now
-	sess.Data.User = user
+	sess.RegenerateID()                // somebody may have planted the old id in this browser
+	sess.Data = AppSession{User: user} // the whole struct: nothing of an earlier user is kept
 	sess.Flash("info", "Welcome")
 	return c.Redirect(http.StatusSeeOther, "/")
 }
 
+// logout gives the browser a cookie with another value, because of the message.
+// After a click on Back, Chromium then asks the server; if the cookie were only
+// expired, it would show a no-store page from its memory.
 func logout(c echo.Context) error {
 	sess := sessions.Get[AppSession](c.Request().Context())
 	sess.Reset()
@@ -90,7 +93,7 @@ func logout(c echo.Context) error {
 
 func dashboard(c echo.Context) error {
 	sess := sessions.Get[AppSession](c.Request().Context())
-	return c.HTML(http.StatusOK, demo.DashboardPage(sess.Data, sess.Flashes()))
+	return html(c, demo.DashboardPage(sess.Data, sess.Flashes()))
 }
 
 func events(tick demo.Ticker) echo.HandlerFunc {
@@ -111,4 +114,9 @@ func events(tick demo.Ticker) echo.HandlerFunc {
 		})
 		return nil
 	}
+}
+
+func html(c echo.Context, page string) error {
+	c.Response().Header().Set(echo.HeaderCacheControl, "no-store") // no cache keeps a page of a signed-in user
+	return c.HTML(http.StatusOK, page)
 }

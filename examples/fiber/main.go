@@ -86,7 +86,7 @@ func signedIn(c fiber.Ctx) error {
 
 func loginForm(c fiber.Ctx) error {
 	sess := sessions.Get[AppSession](c.Context())
-	return c.Type("html", "utf-8").SendString(demo.LoginPage(sess.Flashes()))
+	return html(c, demo.LoginPage(sess.Flashes()))
 }
 
 func login(c fiber.Ctx) error {
@@ -96,12 +96,15 @@ func login(c fiber.Ctx) error {
 		sess.Flash("error", "Invalid name or password")
 		return c.Redirect().Status(fiber.StatusSeeOther).To("/login")
 	}
-	sess.RegenerateID() // an id that somebody planted in this browser is worth nothing now
-	sess.Data.User = user
+	sess.RegenerateID()                // somebody may have planted the old id in this browser
+	sess.Data = AppSession{User: user} // the whole struct: nothing of an earlier user is kept
 	sess.Flash("info", "Welcome")
 	return c.Redirect().Status(fiber.StatusSeeOther).To("/")
 }
 
+// logout gives the browser a cookie with another value, because of the message.
+// After a click on Back, Chromium then asks the server; if the cookie were only
+// expired, it would show a no-store page from its memory.
 func logout(c fiber.Ctx) error {
 	sess := sessions.Get[AppSession](c.Context())
 	sess.Reset()
@@ -111,5 +114,10 @@ func logout(c fiber.Ctx) error {
 
 func dashboard(c fiber.Ctx) error {
 	sess := sessions.Get[AppSession](c.Context())
-	return c.Type("html", "utf-8").SendString(demo.DashboardPage(sess.Data, sess.Flashes()))
+	return html(c, demo.DashboardPage(sess.Data, sess.Flashes()))
+}
+
+func html(c fiber.Ctx, page string) error {
+	c.Set(fiber.HeaderCacheControl, "no-store") // no cache keeps a page of a signed-in user
+	return c.Type("html", "utf-8").SendString(page)
 }

@@ -79,12 +79,15 @@ func login(c *gin.Context) {
 		c.Redirect(http.StatusSeeOther, "/login")
 		return
 	}
-	sess.RegenerateID() // an id that somebody planted in this browser is worth nothing now
-	sess.Data.User = user
+	sess.RegenerateID()                // somebody may have planted the old id in this browser
+	sess.Data = AppSession{User: user} // the whole struct: nothing of an earlier user is kept
 	sess.Flash("info", "Welcome")
 	c.Redirect(http.StatusSeeOther, "/")
 }
 
+// logout gives the browser a cookie with another value, because of the message.
+// After a click on Back, Chromium then asks the server; if the cookie were only
+// expired, it would show a no-store page from its memory.
 func logout(c *gin.Context) {
 	sess := sessions.Get[AppSession](c.Request.Context())
 	sess.Reset()
@@ -119,5 +122,6 @@ func events(tick demo.Ticker) gin.HandlerFunc {
 }
 
 func html(c *gin.Context, page string) {
+	c.Header("Cache-Control", "no-store") // no cache keeps a page of a signed-in user
 	c.Data(http.StatusOK, "text/html; charset=utf-8", []byte(page))
 }

@@ -64,6 +64,7 @@ func Start() (*sessions.Manager[AppSession], net.Listener, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w; -addr chooses another address", err)
 	}
+	fmt.Println("Starting a demo that keeps its sessions in the memory of this program")
 	fmt.Printf("Sign in as %q with the password %q\n", User, Password)
 	fmt.Printf("Open http://%s, stop with Ctrl-C\n", browsable(*addr, ln.Addr()))
 	return mgr, ln, nil

@@ -167,6 +167,13 @@ func (a *answer) wantNoText(text string) {
 	}
 }
 
+func (a *answer) wantNoStore() {
+	a.t.Helper()
+	if got := a.header.Get("Cache-Control"); a.status != http.StatusOK || got != "no-store" {
+		a.t.Errorf("%s: got status %d and Cache-Control %q, want 200 and no-store", a.path, a.status, got)
+	}
+}
+
 // A stream reads server-sent events while they come.
 type stream struct {
 	t     *testing.T

@@ -34,7 +34,7 @@ func OpenStore(ctx context.Context, name string) (sessions.Store, error) {
 		return store, nil
 	}
 	// The name may be a URL with a password, so the error has only its kind.
-	return nil, fmt.Errorf("-store %q is not known here, need %s; examples/stores knows more", kind, StoreNames)
+	return nil, fmt.Errorf("-store %q is not known here, need %s; examples/stores has the others", kind, StoreNames)
 }
 
 // Sweep removes expired sessions from store every ten minutes until ctx is done.
