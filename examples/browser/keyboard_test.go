@@ -11,7 +11,7 @@ import (
 func TestShopWorksByKeyboardAlone(t *testing.T) {
 	everyStore(t, func(t *testing.T, s *shop) {
 		b := s.visitor()
-		b.visit("/login") // where the username has the focus from the start
+		b.visit("/login") // the username has autofocus
 		run(b, chromedp.WaitReady(chromedp.CSS("#username:focus")))
 		b.press(ada + kb.Tab + password + kb.Tab + " " + kb.Tab)
 		if !eval[bool](b, `document.querySelector("#remember").checked`) {
@@ -66,12 +66,12 @@ func TestTabReachesEverythingInOrderAndShowsWhereItIs(t *testing.T) {
 	}
 }
 
-// walk goes through the page from its top with the Tab key.
+// walk moves through the page from its top with the Tab key.
 func (b *tab) walk(t *testing.T) {
 	t.Helper()
 	const inOrder = `[...document.querySelectorAll("a[href], button, input:not([type=hidden])")].map(nameOf)`
 	want := eval[[]string](b, nameOf+inOrder)
-	for eval[bool](b, "document.activeElement !== document.body") { // past what has the focus from the start
+	for eval[bool](b, "document.activeElement !== document.body") { // past the element with autofocus
 		b.press(kb.Tab)
 	}
 	var got []string
@@ -89,7 +89,7 @@ func (b *tab) walk(t *testing.T) {
 	}
 }
 
-// tabTo presses Tab until the focus is on what has this name.
+// tabTo presses Tab until the control with this name has the focus.
 func (b *tab) tabTo(name string) {
 	b.t.Helper()
 	for range 50 {
@@ -101,7 +101,7 @@ func (b *tab) tabTo(name string) {
 	b.t.Fatalf("no Tab reaches %q", name)
 }
 
-// A focus is where the keyboard is, and how one sees that.
+// A focus is the control that has the focus, and how visible that is.
 type focus struct {
 	Name     string
 	Seen     bool    // inside the window
@@ -122,7 +122,7 @@ func (b *tab) focused() focus {
 	})()`)
 }
 
-// nameOf is what a control is called.
+// nameOf defines a function that returns the name of a control.
 const nameOf = `
 	var nameOf = e => (e.labels?.[0] ?? e).textContent.replace(/\s+/g, " ").trim();
 `

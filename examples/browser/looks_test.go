@@ -9,12 +9,12 @@ import (
 	"github.com/chromedp/cdproto/accessibility"
 )
 
-// pages are all that the shop has, and what to see on them.
+// pages are all pages except the sign-in form, with the names of their pictures.
 var pages = []struct{ name, path string }{
 	{"shop", "/"}, {"dashboard", "/dashboard"}, {"sessions", "/sessions"}, {"debug", "/debug/sessions"},
 }
 
-// TestPagesLookRightEverywhere also takes the pictures.
+// TestPagesLookRightEverywhere also saves the pictures.
 func TestPagesLookRightEverywhere(t *testing.T) {
 	s := open(t, "-store", "memory", "-debug")
 	phone := s.visitor()
@@ -53,7 +53,7 @@ func TestPagesLookRightEverywhere(t *testing.T) {
 	without.everyScreen("sessions-cookie")
 }
 
-// everyScreen looks at the page that is open on every kind of screen.
+// everyScreen checks the open page on every kind of screen.
 func (b *tab) everyScreen(name string) {
 	b.t.Helper()
 	b.wantAccessible()
@@ -67,8 +67,9 @@ func (b *tab) everyScreen(name string) {
 	}
 }
 
-// wantFit wants no scrolling from left to right, and nothing too small to hit.
-// A phone makes its innerWidth larger when the page is, so that does not count.
+// wantFit checks that the page needs no horizontal scrolling, and that no control is
+// too small to hit. It does not use innerWidth, which grows with the page on a
+// phone.
 func (b *tab) wantFit(width int) {
 	b.t.Helper()
 	if got := eval[int](b, "document.documentElement.scrollWidth"); got > width {
@@ -82,7 +83,8 @@ func (b *tab) wantFit(width int) {
 	}
 }
 
-// colours has the relative luminance of WCAG 2.2, and what is behind an element.
+// colours defines functions for the relative luminance of WCAG 2.2 and for the
+// background of an element.
 const colours = `
 	var parse = s => { const [r, g, b, a = 1] = s.match(/[\d.]+/g).map(Number); return [r, g, b, a] };
 	var over = (f, b) => [0, 1, 2].map(i => f[i] * f[3] + b[i] * (1 - f[3])).concat(1);
@@ -101,8 +103,8 @@ const colours = `
 	};
 `
 
-// wantContrast wants text that can be read, 4.5 or 3 if large, and fields whose
-// edge can be seen, 3 (WCAG 2.2, success criteria 1.4.3 and 1.4.11).
+// wantContrast checks the contrast of all texts, at least 4.5, or 3 if large, and of
+// the edges of all fields, at least 3 (WCAG 2.2, success criteria 1.4.3 and 1.4.11).
 func (b *tab) wantContrast() {
 	b.t.Helper()
 	for _, faint := range eval[[]string](b, colours+`(() => {
@@ -115,7 +117,7 @@ func (b *tab) wantContrast() {
 			note(n.data.trim(), contrast(parse(style.color), behind(e)), large ? 3 : 4.5);
 		}
 		for (const e of document.querySelectorAll("input:not([type=hidden]):not([type=checkbox])"))
-			if (e !== document.activeElement) // which has an outline
+			if (e !== document.activeElement) // that one has an outline
 				note("#" + e.id, contrast(parse(getComputedStyle(e).borderTopColor), behind(e)), 3);
 		return faint;
 	})()`) {
@@ -123,7 +125,7 @@ func (b *tab) wantContrast() {
 	}
 }
 
-// wantAccessible looks at the page as a screen reader gets it.
+// wantAccessible checks the page as a screen reader gets it.
 func (b *tab) wantAccessible() {
 	b.t.Helper()
 	path := eval[string](b, "location.pathname")

@@ -17,11 +17,11 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience bounds every wait: far more than a loaded machine needs.
+// patience is the timeout of every wait: far more than a loaded machine needs.
 const patience = 30 * time.Second
 
-// shared is what all tests use: the folder of the shop's program, and the
-// process of the browser.
+// shared holds the folder of the program and the process of the browser, which all
+// tests use.
 var shared struct {
 	dir     string
 	browser context.Context
@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// prepare builds the shop and starts the browser, when the first test needs
-// them: listing the tests should not.
+// prepare builds the shop and starts the browser when the first test needs them,
+// so that listing the tests does neither.
 var prepare = sync.OnceValue(func() error {
 	dir, err := os.MkdirTemp("", "login-browser-")
 	if err != nil {
@@ -62,7 +62,7 @@ var prepare = sync.OnceValue(func() error {
 	return chromedp.Do(shared.browser)
 })
 
-// chromium is the path of the browser, "" if there is none.
+// chromium returns the path of the browser, "" if there is none.
 func chromium() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -72,8 +72,8 @@ func chromium() string {
 	return ""
 }
 
-// endWithParent stops the program when the test ends by a panic, where the
-// system can do that.
+// endWithParent stops the program when the test ends by a panic, if the system
+// supports that.
 var endWithParent *syscall.SysProcAttr
 
 // A shop is the running program.
@@ -82,7 +82,8 @@ type shop struct {
 	url string
 }
 
-// open starts the shop on a port of its own, and stops it with the test.
+// open starts the shop on a port that the system chooses, and stops it when the
+// test ends.
 func open(t *testing.T, args ...string) *shop {
 	t.Helper()
 	if chromium() == "" {

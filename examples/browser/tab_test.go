@@ -23,7 +23,7 @@ type tab struct {
 	pictures string // the folder for them
 }
 
-// visitor opens a tab with cookies of its own, as on another device.
+// visitor opens a tab with its own cookies, as on another device.
 func (s *shop) visitor() *tab {
 	s.t.Helper()
 	return openTab(s.t, shared.browser, s.url, chromedp.WithNewBrowserContext())
@@ -40,10 +40,11 @@ func openTab(t *testing.T, parent context.Context, shop string, options ...chrom
 	ctx, cancel := chromedp.NewContext(parent, options...)
 	t.Cleanup(cancel)
 	b := &tab{t, ctx, shop, cmp.Or(os.Getenv("SCREENSHOTS"), t.ArtifactDir())}
-	if err := chromedp.Do(ctx); err != nil { // without a deadline, which would be the tab's
+	if err := chromedp.Do(ctx); err != nil { // a deadline here would be that of the tab
 		t.Fatal(err)
 	}
-	// Every tab is as if in front, or the keyboard would reach the last one only.
+	// Every tab behaves as if it were in front. Otherwise only the last one would get
+	// the keys.
 	run(b, command(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}))
 	b.screen(1280, "light")
 	t.Cleanup(func() {
@@ -54,7 +55,7 @@ func openTab(t *testing.T, parent context.Context, shop string, options ...chrom
 	return b
 }
 
-// run does what a person or a developer's tool does in the tab.
+// run runs an action in the tab.
 func run[T any](b *tab, action chromedp.Action[T]) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
@@ -70,8 +71,8 @@ func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[R] {
 	return func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, c, params) }
 }
 
-// eval asks the page, as a developer's console does: neither the policy of the
-// page nor switched-off scripts forbid that.
+// eval evaluates an expression in the page, as the developer console does: neither
+// the policy of the page nor disabled scripts forbid that.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
 	return run(b, chromedp.Evaluate[T](expression))
@@ -82,7 +83,8 @@ func (b *tab) visit(path string) {
 	run(b, chromedp.Navigate(b.shop+path))
 }
 
-// leads does what makes the browser load another page, and waits for that.
+// leads runs an action that makes the browser load another page, and waits for the
+// page.
 func (b *tab) leads(what chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
@@ -144,7 +146,7 @@ func (b *tab) wantNoText(text string) {
 	}
 }
 
-// cookie is the session cookie as the browser keeps it.
+// cookie returns the session cookie as the browser keeps it.
 func (b *tab) cookie() *network.Cookie {
 	b.t.Helper()
 	for _, c := range run(b, command(network.GetCookies, network.GetCookiesParams{URLs: []string{b.shop}})).Cookies {
@@ -161,7 +163,7 @@ func (b *tab) setCookie(value string) {
 	run(b, command(network.SetCookie, network.SetCookieParams{Name: "session", Value: value, URL: b.shop}))
 }
 
-// screen makes the window as wide as said, and prefer "light" or "dark".
+// screen sets the width of the window and the preferred scheme, "light" or "dark".
 func (b *tab) screen(width int, scheme string) {
 	b.t.Helper()
 	height, options := int64(800), []chromedp.EmulateViewportOption(nil)
@@ -171,12 +173,12 @@ func (b *tab) screen(width int, scheme string) {
 	run(b, chromedp.EmulateViewport(int64(width), height, options...))
 	features := []*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: scheme},
-		{Name: "prefers-reduced-motion", Value: "reduce"}, // a click must not miss what glides away
+		{Name: "prefers-reduced-motion", Value: "reduce"}, // a click must not miss an element that moves
 	}
 	run(b, command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}))
 }
 
-// picture keeps what the window shows.
+// picture saves the content of the window.
 func (b *tab) picture(name string) {
 	b.t.Helper()
 	png := run(b, chromedp.CaptureScreenshot())
@@ -188,15 +190,15 @@ func (b *tab) picture(name string) {
 	}
 }
 
-// back presses the browser's button. A page that comes out of its memory fires
-// no load event, so what is waited for is another document.
+// back clicks on Back. A page from the memory of the browser fires no load event,
+// so back waits until there is another document.
 func (b *tab) back() {
 	b.t.Helper()
 	eval[bool](b, "document.documentElement.dataset.left = true; history.back(); true")
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	there := chromedp.Evaluate[bool](`!document.documentElement.dataset.left && document.readyState === "complete"`)
-	for ok := false; !ok; ok, _ = chromedp.Run(ctx, there) { // an error: between two documents
+	for ok := false; !ok; ok, _ = chromedp.Run(ctx, there) { // an error occurs between two documents
 		if ctx.Err() != nil {
 			b.t.Fatal("the button leads nowhere")
 		}

@@ -55,14 +55,14 @@ func TestTwoTabsShareTheSession(t *testing.T) {
 }
 
 func TestAddsInParallelTabsAllCount(t *testing.T) {
-	s := open(t, "-store", "file:"+t.TempDir()) // slow enough that requests overlap
+	s := open(t, "-store", "file:"+t.TempDir()) // slow enough for requests to overlap
 	one := s.visitor()
 	one.visit("/")
 	one.click("Add Ledger to cart") // the session that they share
 	tabs := []*tab{one, one.beside()}
 	for _, b := range tabs {
-		// The page's policy forbids scripts, and only they are quick enough to
-		// send what overlaps.
+		// The policy of the page forbids scripts, but only a script is fast enough
+		// to send requests that overlap.
 		run(b, command(page.SetBypassCSP, page.SetBypassCSPParams{Enabled: true}))
 		b.visit("/")
 	}
@@ -99,7 +99,7 @@ func TestRememberMeOutlivesTheBrowser(t *testing.T) {
 	})
 }
 
-// What the README says to who tries the zero Config on his own machine.
+// The README says so to users who try the zero Config on their own machine.
 func TestSecureCookieIsKeptOnLocalhostWithoutTLS(t *testing.T) {
 	b := open(t, "-secure").visitor()
 	b.signIn(ada, password)
@@ -129,7 +129,7 @@ func TestRevokedDeviceIsSignedOutAtItsNextClick(t *testing.T) {
 	desktop.click("Dashboard")
 	desktop.wantPath("/login")
 
-	phone.click("Sign out Safari on iPhone") // this one, which is no other device to revoke
+	phone.click("Sign out Safari on iPhone") // its own session, which is not another device
 	phone.wantText("You have signed out")
 }
 
@@ -165,10 +165,10 @@ func TestCookieOfASignedOutSessionOpensNothing(t *testing.T) {
 	b.click("Sign out")
 
 	thief := s.visitor()
-	for _, who := range []*tab{b, thief} {
-		who.setCookie(old)
-		who.visit("/dashboard")
-		who.wantPath("/login")
+	for _, b := range []*tab{b, thief} {
+		b.setCookie(old)
+		b.visit("/dashboard")
+		b.wantPath("/login")
 	}
 }
 

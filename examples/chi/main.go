@@ -2,11 +2,10 @@
 //
 //	go run ./examples/chi
 //
-// chi speaks net/http, so the sessions' middleware is one like any other, for
-// the whole router or for a group of routes. Its place among the others matters
-// once: inside of middleware.Recoverer, so that a handler that panics stores
-// nothing. The wrappers of chi's own middleware, such as Logger and Compress,
-// may stand on either side of it.
+// chi uses the handlers of net/http, so mgr.Middleware is a middleware like any
+// other, for the whole router or for a group of routes. It must be inside of
+// middleware.Recoverer, so that a handler that panics stores nothing. The other
+// middleware of chi, such as Logger and Compress, may be outside or inside of it.
 package main
 
 import (
@@ -36,7 +35,7 @@ func newHandler(mgr *sessions.Manager[AppSession], tick demo.Ticker) http.Handle
 	router := chi.NewRouter()
 	router.Use(middleware.Recoverer, http.NewCrossOriginProtection().Handler)
 	router.Group(func(r chi.Router) {
-		r.Use(mgr.Middleware) // routes outside of the group outlive a store's failure
+		r.Use(mgr.Middleware) // routes outside of the group work even if the store fails
 		r.Get("/login", loginForm)
 		r.Post("/login", login)
 		r.Post("/logout", logout)
@@ -47,7 +46,8 @@ func newHandler(mgr *sessions.Manager[AppSession], tick demo.Ticker) http.Handle
 	return router
 }
 
-// signedIn lets only those through to next who have signed in.
+// signedIn calls next for signed-in visitors and sends the others to the login
+// page.
 func signedIn(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())

@@ -2,16 +2,17 @@
 //
 //	go run ./examples/echo
 //
-// The middleware stands around the whole of echo: mgr.Middleware(e). Handlers,
-// and the HTTPErrorHandler, which echo calls after the last middleware of its
-// own, then all have the session. As echo.WrapMiddleware(mgr.Middleware) it works
-// too, for a group of routes for instance, but the session is then stored before
-// an error that a handler returned is answered: an error page finds no flash
-// message any more.
+// The middleware is around the whole of echo: mgr.Middleware(e). Then all handlers
+// have the session, and so does the HTTPErrorHandler, which echo calls after the
+// last middleware of its own. echo.WrapMiddleware(mgr.Middleware) works too, for
+// example for a group of routes. But then the session is stored before the
+// HTTPErrorHandler runs, and the error page can neither change the session nor
+// take flash messages.
 //
-// middleware.Recover inside turns a panic into an answer before the sessions see
-// it, so that what the handler changed until then is stored. This program leaves
-// it out; where you want a page for panics, recover outside of the sessions.
+// middleware.Recover, inside of echo, turns a panic into a response before the
+// session middleware sees it, so that the changes of the handler until then are
+// stored. This program does not use it. If you want a page for panics, recover
+// outside of the session middleware.
 package main
 
 import (
@@ -51,7 +52,8 @@ func newEcho(tick demo.Ticker) *echo.Echo {
 	return e
 }
 
-// signedIn lets only those through to next who have signed in.
+// signedIn calls next for signed-in visitors and sends the others to the login
+// page.
 func signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		sess := sessions.Get[AppSession](c.Request().Context())

@@ -23,7 +23,7 @@ func TestProgramWithTheMiddlewareInsideOfEcho(t *testing.T) {
 	}))
 }
 
-// placements are the two ways to use the middleware.
+// placements are the two places of the middleware.
 var placements = []struct {
 	name   string
 	around bool

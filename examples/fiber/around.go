@@ -8,9 +8,9 @@ import (
 )
 
 // around runs the handlers that follow inside of a middleware of net/http that
-// sets headers, such as Manager.Middleware, or answers in their place. Their
-// c.Context() is what the middleware made of it. The middleware does not see
-// their status and body, and of their headers only Cache-Control and Vary.
+// sets headers or responds in their place, such as Manager.Middleware. Their
+// c.Context() is the context that the middleware has made. The middleware does not
+// see their status and body, and of their headers only Cache-Control and Vary.
 func around(middleware func(http.Handler) http.Handler) fiber.Handler {
 	return func(c fiber.Ctx) error {
 		r, err := adaptor.ConvertRequest(c, true)
@@ -18,7 +18,7 @@ func around(middleware func(http.Handler) http.Handler) fiber.Handler {
 			return err
 		}
 		w := &answer{header: http.Header{}}
-		defer w.copyTo(c) // also when a handler panics: a cookie may have to go
+		defer w.copyTo(c) // also when a handler panics: the middleware may have expired a cookie
 		middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			c.SetContext(r.Context())
 			err = c.Next()
@@ -32,8 +32,8 @@ func around(middleware func(http.Handler) http.Handler) fiber.Handler {
 	}
 }
 
-// An answer is what a middleware adds to a response of fiber, or, if it has
-// a status, what stands in its place.
+// An answer holds the headers that a middleware adds to a response of fiber. If
+// it has a status, it replaces the response.
 type answer struct {
 	header http.Header
 	status int

@@ -5,10 +5,10 @@ import (
 	"net/http"
 )
 
-// lasting gives a handler of net/http behind adaptor.HTTPHandler a context that
-// stays its own. That of fasthttp goes to the next request while this one's
-// connection, if it was taken over, or its stream still lasts, and a context
-// derived from it reads it when the server shuts down.
+// lasting gives a handler of net/http behind adaptor.HTTPHandler a context of its
+// own. fasthttp reuses its context for the next request while the stream or the
+// hijacked connection of this one is still open, and a context derived from it
+// would read it when the server shuts down.
 func lasting(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		shutdown := r.Context().Done()

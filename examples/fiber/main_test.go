@@ -128,7 +128,7 @@ func TestAroundKeepsWhatTheHandlersSaid(t *testing.T) {
 	if got := res.Cookies(); len(got) != 2 {
 		t.Errorf("got the cookies %v, want theme and session", got)
 	}
-	// A cache that is shared must not keep what sets one visitor's cookie.
+	// A shared cache must not keep a response that sets the cookie of one visitor.
 	if got := res.Header.Values("Cache-Control"); len(got) != 1 || got[0] != "max-age=60, private" {
 		t.Errorf("got Cache-Control %q", got)
 	}
@@ -163,7 +163,8 @@ func TestPanicStoresNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkRead reads a session in a cookie in all the ways, without a network.
+// BenchmarkRead reads a session in a cookie in each of the ways, without a
+// network.
 func BenchmarkRead(b *testing.B) {
 	keys, err := sessions.NewKeyring(sessions.NewSecret())
 	if err != nil {

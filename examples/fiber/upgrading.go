@@ -7,10 +7,11 @@ import (
 	"net/http"
 )
 
-// upgrading lets a handler of net/http behind adaptor.HTTPHandler take over the
+// upgrading lets a handler of net/http behind adaptor.HTTPHandler hijack the
 // connection as websocket.Accept does: by WriteHeader(101), which net/http sends,
-// and Hijack. The adaptor only notes the status, and the client would wait for
-// ever. It stands outside of the sessions, whose cookie goes with the answer.
+// and Hijack. The adaptor only records the status, and the client would wait
+// forever. upgrading is outside of the session middleware, so that the response
+// has the cookie of the session.
 func upgrading(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&upgrader{ResponseWriter: w}, r)
@@ -38,7 +39,7 @@ func (w *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\n")
 	_ = w.Header().Write(rw)
 	fmt.Fprint(rw, "\r\n")
-	if err := rw.Flush(); err != nil { // the first error of the three
+	if err := rw.Flush(); err != nil { // or the error of one of the writes before
 		conn.Close()
 		return nil, nil, err
 	}

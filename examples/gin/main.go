@@ -2,21 +2,24 @@
 //
 //	go run ./examples/gin
 //
-// The middleware stands around the engine: mgr.Middleware(engine). gin's own
-// writer then wraps the one that stores the session, and whatever way a handler
-// answers, also an empty answer that gin sends after the last handler, passes
-// through it. A handler of gin that calls Middleware with c.Writer and goes on
-// with c.Next does not do: the handlers after it keep writing to c.Writer, past
-// the session, whose cookie then comes too late.
+// The middleware is around the engine: mgr.Middleware(engine). gin's own writer
+// then wraps the writer that stores the session. So every response passes through
+// it, also the empty one that gin sends after the last handler. A handler of gin
+// that calls Middleware with c.Writer and then c.Next does not work: the handlers
+// after it write to c.Writer directly, and the cookie of the session comes too
+// late.
 //
-// Three things to know. The session is in c.Request.Context(); c itself, which is
-// a context too, has it only with engine.ContextWithFallback. gin.Recovery, which
-// gin.Default installs, turns a panic into an answer before the middleware sees
-// it, so that what the handler changed until then is stored; this program leaves
-// it out, and where you want a page for panics, recover outside of the sessions.
-// And Context.Stream asks for http.CloseNotifier, which is deprecated and which no
-// wrapper but gin's has: write, flush and look at the request's context instead,
-// as events does.
+// Three things to know:
+//
+//   - The session is in c.Request.Context(). c itself, which is a context too, has
+//     it only with engine.ContextWithFallback.
+//   - gin.Recovery, which gin.Default installs, turns a panic into a response
+//     before the middleware sees it, so that the changes of the handler until then
+//     are stored. This program does not use it. If you want a page for panics,
+//     recover outside of the session middleware.
+//   - Context.Stream needs http.CloseNotifier, which is deprecated and which no
+//     wrapper but gin's has. Write, flush and check the context of the request
+//     instead, as events does.
 package main
 
 import (
@@ -56,7 +59,7 @@ func newEngine(tick demo.Ticker) *gin.Engine {
 	return engine
 }
 
-// signedIn lets only those through who have signed in.
+// signedIn sends visitors who are not signed in to the login page.
 func signedIn(c *gin.Context) {
 	sess := sessions.Get[AppSession](c.Request.Context())
 	if sess.Data.User == "" {

@@ -13,14 +13,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	gin.SetMode(gin.TestMode) // without the list of routes
+	gin.SetMode(gin.TestMode) // prints no list of routes
 	os.Exit(m.Run())
 }
 
 func TestProgram(t *testing.T) { demotest.Run(t, demotest.HTTP(newHandler)) }
 
-// inside is the way that does not do: the handlers that follow write to
-// c.Writer, which knows nothing of the session.
+// inside is the way that does not work: the handlers that follow write to
+// c.Writer, which knows nothing about the session.
 func inside(mgr *sessions.Manager[AppSession]) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		mgr.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -35,7 +35,7 @@ func TestCookieComesWithTheAnswerOnlyFromAroundTheEngine(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		answer          gin.HandlerFunc
-		outside, inside bool // whether the cookie comes
+		outside, inside bool // whether the response has the cookie
 	}{
 		{"with a body", func(c *gin.Context) { c.String(http.StatusOK, "hello") }, true, false},
 		{"flushed", func(c *gin.Context) { c.Writer.Flush() }, true, false},

@@ -1,8 +1,7 @@
 // Login is a small shop with a sign-in, and a place to start an application
 // from. It shows the whole life of a session:
 //
-//   - a cart that belongs to a visitor before anybody knows who it is, and
-//     that the visitor keeps when signing in;
+//   - a cart that an anonymous visitor fills, and keeps when signing in;
 //   - a sign-in form whose error is a flash message, shown exactly once;
 //   - "remember me", signing out, and pages for signed-in visitors only;
 //   - a page that lists where a user is signed in, to end sessions from there.

@@ -2,9 +2,10 @@
 //
 //	go run ./examples/nethttp
 //
-// The session is the same in all of them: [sessions.Get] with the request's
-// context. Whatever a handler changes is stored before its response leaves. Only
-// what outlives the first byte, a stream or a WebSocket, calls Save.
+// All handlers reach the session in the same way: by [sessions.Get] with the
+// context of the request. The changes of a handler are stored before its response
+// is sent. Only streams and WebSockets, which go on after the first byte, call
+// Save.
 package main
 
 import (
@@ -27,8 +28,8 @@ func main() {
 	log.Fatal(demo.Serve(ln, newHandler(mgr, demo.EverySecond)))
 }
 
-// newHandler puts the middleware around the whole mux. Where some routes need no
-// session, such as static files, give them a mux further out.
+// newHandler puts the middleware around the whole mux. If some routes need no
+// session, such as static files, give them another mux outside of it.
 func newHandler(mgr *sessions.Manager[AppSession], tick demo.Ticker) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /login", loginForm)
@@ -40,7 +41,8 @@ func newHandler(mgr *sessions.Manager[AppSession], tick demo.Ticker) http.Handle
 	return http.NewCrossOriginProtection().Handler(mgr.Middleware(mux))
 }
 
-// signedIn lets only those through to next who have signed in.
+// signedIn calls next for signed-in visitors and sends the others to the login
+// page.
 func signedIn(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())

@@ -1,6 +1,6 @@
 // Package demo is the application that the examples for web frameworks have in
-// common: who may sign in, what a session holds, what the pages say. What is
-// left in each program is how its framework and the sessions meet.
+// common: the user, the data of the session, and the pages. Each program has only
+// the code that connects its framework and the sessions.
 package demo
 
 import (
@@ -17,9 +17,9 @@ import (
 
 // AppSession is all that the application remembers of a visitor.
 type AppSession struct {
-	User     string `msgpack:"user" validate:"max=32"` // "" until he signs in
-	Seconds  int    `msgpack:"seconds"`                // that he had the dashboard open
-	Messages int    `msgpack:"messages"`               // that he sent over the WebSocket
+	User     string `msgpack:"user" validate:"max=32"` // "" until the visitor signs in
+	Seconds  int    `msgpack:"seconds"`                // for which the dashboard was open
+	Messages int    `msgpack:"messages"`               // sent over the WebSocket
 }
 
 // The one user of the demo. A real application keeps hashes, as examples/login
@@ -29,15 +29,15 @@ const (
 	Password = "analytical engine"
 )
 
-// Authenticate says whether there is such a user with such a password.
+// Authenticate reports whether there is a user of that name with that password.
 func Authenticate(user, password string) bool {
 	return subtle.ConstantTimeCompare([]byte(user), []byte(User))&
 		subtle.ConstantTimeCompare([]byte(password), []byte(Password)) == 1
 }
 
 // NewManager returns the Manager of the demo. The store may be nil, for sessions
-// in cookies; streams and WebSockets can then read their session but not save
-// it, since the cookie would have had to leave before.
+// in cookies. Streams and WebSockets can then read their session but not save it,
+// since a cookie cannot be sent after the first byte.
 func NewManager(keys *sessions.Keyring, store sessions.Store, secure bool) (*sessions.Manager[AppSession], error) {
 	return sessions.New(sessions.Config[AppSession]{
 		Keys:   keys,
@@ -46,8 +46,8 @@ func NewManager(keys *sessions.Keyring, store sessions.Store, secure bool) (*ses
 	})
 }
 
-// Start reads the flags and SESSION_KEYS, opens the port and says where to look.
-// Sessions are kept in the memory of the process.
+// Start reads the flags and SESSION_KEYS, listens on the port and prints the
+// address. Sessions are kept in the memory of the process.
 func Start() (*sessions.Manager[AppSession], net.Listener, error) {
 	addr := flag.String("addr", "localhost:8080", "`address` to listen on")
 	secure := flag.Bool("secure", false, "send the cookie over https only, behind TLS")
@@ -70,11 +70,11 @@ func Start() (*sessions.Manager[AppSession], net.Listener, error) {
 	return mgr, ln, nil
 }
 
-// loadKeys reads the key ring from SESSION_KEYS. Without one it makes a
-// key that nobody else has, and that is gone when the program ends.
+// loadKeys returns the key ring of env, the value of SESSION_KEYS. If env is empty,
+// it makes a new key, which is lost when the program ends.
 func loadKeys(env string) (*sessions.Keyring, error) {
 	if env == "" {
-		fmt.Println("SESSION_KEYS is not set: a fresh key is used, and cookies end with this program")
+		fmt.Println("SESSION_KEYS is not set: all users are signed out when this program ends")
 		return sessions.NewKeyring(sessions.NewSecret())
 	}
 	keys, err := sessions.ParseKeyring(env)
@@ -84,8 +84,8 @@ func loadKeys(env string) (*sessions.Keyring, error) {
 	return keys, nil
 }
 
-// browsable is addr with the port that was really taken, and with a name where
-// addr means every interface.
+// browsable returns addr with the port that the listener got, and with a name
+// where addr means every interface.
 func browsable(addr string, taken net.Addr) string {
 	host, _, _ := net.SplitHostPort(addr)
 	_, port, _ := net.SplitHostPort(taken.String())
@@ -95,8 +95,8 @@ func browsable(addr string, taken net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-// Serve answers the connections of ln with h until the program ends. It sets no
-// WriteTimeout, which would cut the streams.
+// Serve serves h on ln until the program ends. It sets no WriteTimeout, which
+// would end the streams.
 func Serve(ln net.Listener, h http.Handler) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
 	return srv.Serve(ln)

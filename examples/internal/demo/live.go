@@ -13,16 +13,17 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A Ticker starts a clock for one stream, which ends when its channel is closed.
+// A Ticker returns the clock of one stream. The stream ends when the channel is
+// closed.
 type Ticker func() <-chan time.Time
 
-// EverySecond is the clock of the programs; the tests tick by hand.
+// EverySecond is the Ticker of the programs. The tests send the ticks themselves.
 func EverySecond() <-chan time.Time { return time.Tick(time.Second) }
 
 // Count counts the ticks in the session and sends each number as an event, until
 // ctx is done, the clock stops, send fails or the session has ended. It saves
-// the session between the events: other requests see the number at once, and
-// a session that was destroyed meanwhile ends the stream.
+// the session between the events: other requests see the number at once, and the
+// stream ends if the session was destroyed in the meantime.
 func Count(ctx context.Context, sess *sessions.Session[AppSession], tick <-chan time.Time, send func(event, data string) error) {
 	for {
 		select {
@@ -44,8 +45,8 @@ func Count(ctx context.Context, sess *sessions.Session[AppSession], tick <-chan 
 	}
 }
 
-// Events is a stream of server-sent events by net/http alone, for the frameworks
-// that take its handlers.
+// Events returns a handler that sends server-sent events with net/http alone, for
+// the frameworks that take handlers of net/http.
 func Events(tick Ticker) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
@@ -66,9 +67,9 @@ func Events(tick Ticker) http.HandlerFunc {
 	}
 }
 
-// Chat answers each message over a WebSocket with the user's name and with how
-// many there were. The number is saved while the connection is open, and when
-// the user signs out elsewhere, the next message closes it.
+// Chat answers each message over a WebSocket with the name of the user and the
+// number of the message. The number is saved while the connection is open. When
+// the user has signed out elsewhere, the next message closes the connection.
 func Chat(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	if sess.Data.User == "" {
@@ -97,13 +98,13 @@ func Chat(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ending says to the user why his stream ends.
+// ending returns the text that tells users why their stream ends.
 func ending(err error) string {
 	switch {
 	case errors.Is(err, sessions.ErrNotFound):
 		return "You have signed out"
 	case errors.Is(err, sessions.ErrTooLate):
-		return "A session in a cookie cannot be saved in the midst of a response"
+		return "A session in a cookie cannot be saved in the middle of a response"
 	}
 	return "The session could not be saved"
 }

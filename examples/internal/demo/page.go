@@ -7,17 +7,17 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// LoginPage is the page with the form that signs in.
+// LoginPage returns the page with the sign-in form.
 func LoginPage(flashes []sessions.Flash) string { return render("login", AppSession{}, flashes) }
 
-// DashboardPage is the page for a user who has signed in. Its script opens the
-// stream and the WebSocket.
+// DashboardPage returns the page for a signed-in user. Its script opens the stream
+// and the WebSocket.
 func DashboardPage(data AppSession, flashes []sessions.Flash) string {
 	return render("dashboard", data, flashes)
 }
 
-// render makes a page as a string: every framework can send one, and the flashes
-// were taken before the first byte leaves.
+// render returns a page as a string, which every framework can send. The flash
+// messages are taken before the first byte is sent.
 func render(name string, data AppSession, flashes []sessions.Flash) string {
 	var page strings.Builder
 	err := pages.ExecuteTemplate(&page, name, struct {
@@ -25,7 +25,7 @@ func render(name string, data AppSession, flashes []sessions.Flash) string {
 		Flashes []sessions.Flash
 	}{data, flashes})
 	if err != nil {
-		panic(err) // of the templates below, which the tests run
+		panic(err) // an error in the templates below, which the tests execute
 	}
 	return page.String()
 }

@@ -18,10 +18,11 @@ import (
 	"github.com/typedsessions/sessions/examples/internal/demo"
 )
 
-// patience ends what hangs. Nothing here waits for more than loopback.
+// patience is the timeout of every wait. Nothing here waits for more than the
+// loopback network.
 const patience = 20 * time.Second
 
-// A site is the program that is tested.
+// A site is the running program under test.
 type site struct {
 	url   *url.URL
 	ticks chan time.Time
@@ -38,7 +39,7 @@ func newSite(t *testing.T, serve Serve, store sessions.Store) *site {
 	return s
 }
 
-// tick lets the clock of the one open stream tick.
+// tick sends one tick to the one open stream.
 func (s *site) tick(t *testing.T) {
 	t.Helper()
 	select {
@@ -70,7 +71,7 @@ func (s *site) browser(t *testing.T) *browser {
 	}}
 }
 
-// cookie is the session's, nil if there is none.
+// cookie returns the session cookie, nil if there is none.
 func (b *browser) cookie() *http.Cookie {
 	for _, c := range b.client.Jar.Cookies(b.site.url) {
 		if c.Name == "session" {
@@ -84,7 +85,7 @@ func (b *browser) setCookie(c *http.Cookie) {
 	b.client.Jar.SetCookies(b.site.url, []*http.Cookie{{Name: c.Name, Value: c.Value, Path: "/"}})
 }
 
-// send sends a request that ends with the test, or when patience does.
+// send sends a request. It ends with the test, or after patience.
 func (b *browser) send(method, path string, body io.Reader) *http.Response {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -109,7 +110,7 @@ func (b *browser) get(path string) *answer {
 	return b.answer(http.MethodGet, path, nil)
 }
 
-// post sends a form of names and values.
+// post sends a form. The fields are names and values in turn.
 func (b *browser) post(path string, form ...string) *answer {
 	b.t.Helper()
 	values := url.Values{}
@@ -124,7 +125,7 @@ func (b *browser) signIn() {
 	b.post("/login", "user", demo.User, "password", demo.Password).wantRedirect("/")
 }
 
-// An answer is a response that was read.
+// An answer is a response with its body.
 type answer struct {
 	t      *testing.T
 	path   string
@@ -174,13 +175,13 @@ func (a *answer) wantNoStore() {
 	}
 }
 
-// A stream reads server-sent events while they come.
+// A stream reads server-sent events as they arrive.
 type stream struct {
 	t     *testing.T
 	lines *bufio.Scanner
 }
 
-// stream opens /events. Its header has arrived.
+// stream opens /events and waits for the header of the response.
 func (b *browser) stream() *stream {
 	b.t.Helper()
 	res := b.send(http.MethodGet, "/events", nil)

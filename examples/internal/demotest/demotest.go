@@ -1,6 +1,6 @@
 // Package demotest holds the tests that every example for a web framework
-// passes: it starts the program's handler and talks to it over real connections,
-// with sessions in cookies and with sessions in a store.
+// passes. It serves the handler of the program and sends requests to it over real
+// connections, with sessions in cookies and with sessions in a store.
 package demotest
 
 import (
@@ -12,11 +12,11 @@ import (
 	"github.com/typedsessions/sessions/examples/internal/demo"
 )
 
-// A Serve starts the program on a port of the system's choice, until the test
-// ends, and returns its address, such as "http://127.0.0.1:1234".
+// A Serve runs the program on a port that the system chooses until the test ends,
+// and returns its address, such as "http://127.0.0.1:1234".
 type Serve func(t testing.TB, mgr *sessions.Manager[demo.AppSession], tick demo.Ticker) string
 
-// HTTP is the Serve of a program whose handler net/http serves.
+// HTTP returns the Serve of a program whose handler is one of net/http.
 func HTTP(newHandler func(*sessions.Manager[demo.AppSession], demo.Ticker) http.Handler) Serve {
 	return func(t testing.TB, mgr *sessions.Manager[demo.AppSession], tick demo.Ticker) string {
 		srv := httptest.NewServer(newHandler(mgr, tick))
@@ -25,8 +25,8 @@ func HTTP(newHandler func(*sessions.Manager[demo.AppSession], demo.Ticker) http.
 	}
 }
 
-// Get sends one GET request of a new visitor to h, over a real connection, and
-// returns the response, its body closed.
+// Get sends one GET request without cookies to h, over a real connection, and
+// returns the response. Its body is closed.
 func Get(t testing.TB, h http.Handler) *http.Response {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -35,7 +35,7 @@ func Get(t testing.TB, h http.Handler) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := srv.Client().Transport.RoundTrip(r) // which follows no redirect
+	res, err := srv.Client().Transport.RoundTrip(r) // RoundTrip follows no redirect
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,8 +93,8 @@ func Run(t *testing.T, serve Serve) {
 		store sessions.Store
 		test  func(*testing.T, *site)
 	}{
-		{"the cookies from before signing in and out are dead", new(sessions.MemoryStore), oldCookies},
-		{"a stream arrives event by event and saves in between", new(sessions.MemoryStore), streaming},
+		{"the cookies from before signing in and out are refused", new(sessions.MemoryStore), oldCookies},
+		{"a stream arrives event by event and saves the session between the events", new(sessions.MemoryStore), streaming},
 		{"a stream ends when its user signs out", new(sessions.MemoryStore), streamEnds},
 		{"a WebSocket reads and saves the session while connected", new(sessions.MemoryStore), chatting},
 		{"a WebSocket ends when its user signs out", new(sessions.MemoryStore), chatEnds},
@@ -211,7 +211,7 @@ func streaming(t *testing.T, s *site) {
 	b.signIn()
 	stream := b.stream()
 	for _, n := range []string{"1", "2", "3"} {
-		// The handler waits for the next tick while this event is read.
+		// The handler waits for the next tick while the test reads this event.
 		s.tick(t)
 		stream.want("second", n)
 		b.get("/").wantText(`<output id="seconds">` + n + `</output>`)
@@ -260,7 +260,7 @@ func chatEnds(t *testing.T, s *site) {
 }
 
 func liveInCookies(t *testing.T, s *site) {
-	const late = "A session in a cookie cannot be saved in the midst of a response"
+	const late = "A session in a cookie cannot be saved in the middle of a response"
 	b := s.browser(t)
 	b.signIn()
 	stream := b.stream()

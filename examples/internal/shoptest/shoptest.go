@@ -1,5 +1,5 @@
-// Package shoptest is a visitor of the shop: it serves the shop with a store,
-// and sends requests to it as a browser does.
+// Package shoptest serves the shop of examples/login with a store, and sends
+// requests to it as a browser does.
 package shoptest
 
 import (
@@ -20,10 +20,9 @@ import (
 	"github.com/typedsessions/sessions/examples/login/shop"
 )
 
-// User-Agent headers, with the labels that the shop gives them.
+// User-Agent headers of Firefox on Linux and of Safari on iPhone.
 const (
-	OnLinux = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0" // Firefox on Linux
-	// Safari on iPhone
+	OnLinux  = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 	OnIPhone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 " +
 		"(KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
 )

@@ -82,8 +82,8 @@ func run(ctx context.Context, out io.Writer, addr, storeName string, open OpenFu
 	return serve(ctx, ln, a.Handler())
 }
 
-// loadKeys reads the key ring from SESSION_KEYS. Without one it makes a
-// key that nobody else has, and that is gone when the program ends.
+// loadKeys returns the key ring of env, the value of SESSION_KEYS. If env is empty,
+// it makes a new key, which is lost when the program ends.
 func loadKeys(out io.Writer, env string) (*sessions.Keyring, error) {
 	if env != "" {
 		keys, err := sessions.ParseKeyring(env)

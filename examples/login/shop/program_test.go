@@ -26,7 +26,7 @@ func TestProgramStopsWhenItIsTold(t *testing.T) {
 	}
 }
 
-// Or a slow store leaves the user without a word.
+// A store may need seconds to answer.
 func TestProgramSaysWhatItDoesBeforeItOpensTheStore(t *testing.T) {
 	t.Setenv("SESSION_KEYS", "")
 	ctx, stop := context.WithCancel(t.Context())
