@@ -1,4 +1,4 @@
-// Package migrating holds the programs of docs/MIGRATING.md, each with tests
-// against the library that it migrates from. The root has the tests of the
-// document itself.
+// Package migrating has the tests of docs/MIGRATING.md itself. The folders hold the
+// programs of the document, each with tests against the library that it migrates
+// from.
 package migrating

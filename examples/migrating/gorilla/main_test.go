@@ -138,7 +138,7 @@ func TestCookieOlderThanMaxAgeIsNotAdopted(t *testing.T) {
 	}
 }
 
-// What docs/MIGRATING.md says of old and new programs side by side.
+// As docs/MIGRATING.md says about old and new programs side by side.
 func TestOldProgramKnowsNobodyWhoVisitedTheNewOne(t *testing.T) {
 	old := gorilla.NewCookieStore(hashKey)
 	was, is := migratetest.Serve(t, before(old)), migratetest.Serve(t, after(t, old))

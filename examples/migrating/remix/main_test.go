@@ -18,7 +18,7 @@ const (
 	foreign = "somebody else's"
 )
 
-// A cookies is what one library printed, by kind.
+// cookies are the Set-Cookie headers of one library, by kind.
 type cookies map[string]string
 
 // peers runs Remix's own code, and returns its cookies by library.
@@ -132,8 +132,8 @@ func unsignedIsNotAdopted(t *testing.T, made cookies) {
 	}
 }
 
-// copyIsAdopted is no promise but a limit, which docs/MIGRATING.md tells: there
-// is no time in these cookies.
+// copyIsAdopted is not a promise but a limit, which docs/MIGRATING.md names: these
+// cookies hold no time.
 func copyIsAdopted(t *testing.T, made cookies) {
 	address := migratetest.Serve(t, site(t, current))
 	b := migratetest.NewBrowser(t)

@@ -88,14 +88,14 @@ func TestSessionPastItsDeadlineIsNotAdopted(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			old := newOld()
-			old.Cookie.Persist = false // or the browser may drop it before it is asked for it
+			old.Cookie.Persist = false // otherwise the browser may drop it first
 			p := peer(t, old)
 			address := migratetest.Serve(t, p.Site)
 			b := migratetest.NewBrowser(t)
 			tt.set(old)
 			p.SignIn(t, b, address)
 			cookie := b.Cookie(address, p.Cookie)
-			thief := migratetest.NewBrowser(t) // who ignores Max-Age
+			thief := migratetest.NewBrowser(t) // this browser ignores Max-Age
 			thief.SetCookie(address, &http.Cookie{Name: p.Cookie, Value: cookie.Value, Path: "/"})
 			migratetest.WantText(t, thief.Get(address), tt.want)
 		})
@@ -125,7 +125,7 @@ func TestCopyOfTheOldCookieIsWorthlessAMinuteLater(t *testing.T) {
 	})
 }
 
-// A failing store has lost its server.
+// A failing store cannot reach its server.
 type failing struct{ scs.Store }
 
 func (failing) Find(string) ([]byte, bool, error) { return nil, false, errors.New("no route to host") }

@@ -11,12 +11,13 @@ import (
 	"time"
 )
 
-// patience ends what hangs. Nothing here waits for more than loopback.
+// patience is the timeout of every request. Nothing here waits for more than the
+// loopback network.
 const patience = 20 * time.Second
 
-// Serve serves h over TLS on a port of the system's choice until the test ends,
-// and returns its address. To a browser all of them are one host: cookies have
-// no port (RFC 6265, section 8.5), so the old program and the new one share them.
+// Serve serves h over TLS on a port that the system chooses until the test ends,
+// and returns its address. All such addresses share their cookies, which have no
+// port (RFC 6265, section 8.5): the old program and the new one are one host.
 func Serve(t testing.TB, h http.Handler) string {
 	t.Helper()
 	srv := httptest.NewTLSServer(h)
@@ -34,7 +35,7 @@ type Browser struct {
 func NewBrowser(t testing.TB) *Browser {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
-	srv.StartTLS() // for its client, which trusts the certificate of every such server
+	srv.StartTLS() // its client trusts the certificate of every such server
 	srv.Close()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -51,7 +52,7 @@ func (b *Browser) Get(address string) string {
 	return b.visit(http.MethodGet, address)
 }
 
-// Post sends an empty form and returns the page that it leads to.
+// Post sends an empty form and returns the page after the redirect.
 func (b *Browser) Post(address string) string {
 	b.t.Helper()
 	return b.visit(http.MethodPost, address)
@@ -78,7 +79,7 @@ func (b *Browser) visit(method, address string) string {
 	return string(body)
 }
 
-// Cookie returns the cookie of that name that a request to address would bring,
+// Cookie returns the cookie of that name that the browser would send to address,
 // nil if there is none.
 func (b *Browser) Cookie(address, name string) *http.Cookie {
 	b.t.Helper()
@@ -90,7 +91,7 @@ func (b *Browser) Cookie(address, name string) *http.Cookie {
 	return nil
 }
 
-// SetCookie takes a cookie as if address had set it.
+// SetCookie stores a cookie as if address had set it.
 func (b *Browser) SetCookie(address string, c *http.Cookie) {
 	b.t.Helper()
 	b.client.Jar.SetCookies(b.parse(address), []*http.Cookie{c})

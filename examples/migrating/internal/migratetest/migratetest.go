@@ -1,5 +1,5 @@
-// Package migratetest holds what every program of docs/MIGRATING.md must keep,
-// whatever library it migrates from.
+// Package migratetest holds the tests that every program of docs/MIGRATING.md
+// passes, for each library that a site may migrate from.
 package migratetest
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// What the pages of the programs say.
+// Texts of the pages of the programs.
 const (
 	SignedIn  = `You are Ada Løvelace, user 42, with ["tea" "😀"] in the cart`
 	SignedOut = "You are not signed in"
@@ -25,12 +25,12 @@ type Peer struct {
 	Cookie string
 	// Site is the program, after the migration.
 	Site http.Handler
-	// SignIn gives the browser a session that the library itself made, of which
-	// Site's page says SignedIn. The site is at address.
+	// SignIn gives the browser a session that the library itself has made, and for
+	// which the page of Site has the text SignedIn. The site is at address.
 	SignIn func(t testing.TB, b *Browser, address string)
 }
 
-// Keys returns a key ring of its own.
+// Keys returns a new key ring.
 func Keys(t testing.TB) *sessions.Keyring {
 	t.Helper()
 	keys, err := sessions.NewKeyring(sessions.NewSecret())
@@ -40,7 +40,7 @@ func Keys(t testing.TB) *sessions.Keyring {
 	return keys
 }
 
-// Run checks what a migration promises.
+// Run runs all tests on a migration.
 func Run(t *testing.T, p Peer) {
 	address := Serve(t, p.Site)
 	for _, tt := range []struct {
@@ -51,7 +51,7 @@ func Run(t *testing.T, p Peer) {
 		{"the old cookie is gone once adopted", retires},
 		{"the second visit uses the new session", usesOurs},
 		{"pages at once all know the visitor", atOnce},
-		{"who signs out stays signed out", signsOut},
+		{"a visitor who signs out stays signed out", signsOut},
 		{"the first visit may be the one that signs out", signsOutFirst},
 		{"the new session wins over an old one", oursWins},
 		{"a forged old cookie is not adopted", refusesForged},
@@ -117,12 +117,12 @@ func signsOutFirst(t *testing.T, p Peer, b *Browser, address string) {
 	WantText(t, b.Get(address), SignedOut)
 }
 
-// oursWins is about a browser that got an old cookie again, from a program that
-// was not replaced yet.
+// oursWins is about a browser that gets an old cookie again, from a program that
+// has not been replaced yet.
 func oursWins(t *testing.T, p Peer, b *Browser, address string) {
 	old := b.Cookie(address, p.Cookie)
 	b.Get(address)
-	b.Post(address + "/logout") // which leaves a session without a user, for its message
+	b.Post(address + "/logout") // leaves a session without a user, for the message
 	b.SetCookie(address, &http.Cookie{Name: p.Cookie, Value: old.Value, Path: "/", Secure: true})
 	if b.Cookie(address, ours) == nil {
 		t.Fatal("the visitor has no session of ours")
@@ -130,8 +130,8 @@ func oursWins(t *testing.T, p Peer, b *Browser, address string) {
 	WantText(t, b.Get(address), SignedOut)
 }
 
-// refusesForged changes each character of the cookie but the last ones, of which
-// base64 may ignore a part.
+// refusesForged changes each character of the cookie except the last four, since
+// base64 may ignore a part of them.
 func refusesForged(t *testing.T, p Peer, b *Browser, address string) {
 	value := b.Cookie(address, p.Cookie).Value
 	b = NewBrowser(t)
