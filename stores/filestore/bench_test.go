@@ -12,7 +12,7 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// What a session of a shop takes: some numbers, a name, a cart.
+// benchData has the size of a shop's session: some numbers, a name and a cart.
 var benchData = make([]byte, 200)
 
 func randomID() (id sessions.ID) {
@@ -75,9 +75,9 @@ func BenchmarkTouch(b *testing.B) {
 	}
 }
 
-// BenchmarkSize reports what a session of 200 bytes takes on the disk, as the
-// file system counts it, each of an owner of its own or of none. Run it with
-// -benchtime 1x.
+// BenchmarkSize reports the disk space, as counted by the file system, of
+// a session of 200 bytes, without an owner and with an owner of its own. Run it
+// with -benchtime 1x.
 func BenchmarkSize(b *testing.B) {
 	const n = 2000
 	for name, ownerOf := range map[string]func(i int) string{
@@ -88,7 +88,7 @@ func BenchmarkSize(b *testing.B) {
 			for b.Loop() {
 				dir := b.TempDir()
 				s := open(b, dir)
-				for shard := range 256 { // what does not grow
+				for shard := range 256 { // create the folders, whose size is not counted
 					id := randomID()
 					id[0] = byte(shard)
 					version := create(b, s, id, recordFor(time.Hour, "", ""))

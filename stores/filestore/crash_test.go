@@ -24,17 +24,18 @@ import (
 	"github.com/typedsessions/sessions/stores/filestore"
 )
 
-// roleVariable makes a test play the other process of itself, in a folder.
+// roleVariable names the environment variable with the folder of the store in
+// the child process of a test.
 const roleVariable = "FILESTORE_TEST_FOLDER"
 
-// child starts the test again as another process. What it prints on standard
-// output comes through the reader, what it complains of is shown.
+// child starts the same test in another process. The reader returns its standard
+// output.
 func child(t *testing.T, dir string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), append(env, roleVariable+"="+dir)...)
 	cmd.Stderr = os.Stderr
-	if _, err := cmd.StdinPipe(); err != nil { // it ends when this process does
+	if _, err := cmd.StdinPipe(); err != nil { // for endWithParent
 		t.Fatal(err)
 	}
 	out, err := cmd.StdoutPipe()
@@ -47,7 +48,7 @@ func child(t *testing.T, dir string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	return cmd, bufio.NewReader(out)
 }
 
-// endWithParent ends this process when the one that started it ends.
+// endWithParent makes this process exit when its parent exits.
 func endWithParent() {
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -55,13 +56,13 @@ func endWithParent() {
 	}()
 }
 
-// In the test below, the n-th operation on an id leaves it in a state that tells
-// its n: the record expires n seconds after this, and its data is made of the
-// number of the operation that wrote it. Every seventh operation deletes, and
-// the one before that only touches.
+// The operations on an id are numbered, and the state of its record shows the
+// number of the last one: the record expires n seconds after epoch, and its data
+// is dataOf the last operation that wrote data. Every seventh operation is a
+// Delete, and the one before it is a Touch.
 var epoch = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func deletes(n int) bool { return n%7 == 0 } // as 0, at the start
+func deletes(n int) bool { return n%7 == 0 } // true for 0, the state at the start
 func touches(n int) bool { return n%7 == 6 }
 
 func dataOf(n int) []byte {
@@ -87,8 +88,8 @@ func operate(s *filestore.Store, id sessions.ID, n int) error {
 	return err
 }
 
-// stateOf returns the number of the operation that left the record as it is, or
-// complains if none of the two that are possible did.
+// stateOf returns the number of the last operation on the record. The test fails
+// if that is neither the acknowledged operation nor the next one.
 func stateOf(t *testing.T, s *filestore.Store, id sessions.ID, acknowledged int) int {
 	t.Helper()
 	rec, err := s.Load(t.Context(), id)
@@ -116,7 +117,7 @@ func stateOf(t *testing.T, s *filestore.Store, id sessions.ID, acknowledged int)
 
 const crashIDs = 4
 
-// crashID: two of them share a folder of records.
+// crashID returns the i-th id. Two consecutive ids share a folder.
 func crashID(i int) sessions.ID { return sessions.ID{byte(i / 2), byte(i)} }
 
 func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
@@ -143,14 +144,14 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	var states [crashIDs]int
-	left := 0 // files that a writer had begun
+	left := 0 // temporary files that killed writers left
 	for range kills {
 		cmd, out := child(t, dir, "FILESTORE_TEST_STATES="+strings.Trim(fmt.Sprint(states), "[]"))
 		acknowledged := states
 		after := rand.IntN(40)
 		for lines := 0; ; lines++ {
 			if lines == after {
-				_ = cmd.Process.Kill() // while it goes on
+				_ = cmd.Process.Kill()
 			}
 			line, err := out.ReadString('\n')
 			if err != nil {
@@ -163,17 +164,17 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 		}
 		_ = cmd.Wait()
 		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
-			t.Fatalf("the writer ended by itself: %v", cmd.ProcessState)
+			t.Fatalf("the writer was not killed: %v", cmd.ProcessState)
 		}
 		for i := range states {
 			states[i] = stateOf(t, s, crashID(i), acknowledged[i])
 		}
-		asides, _ := filepath.Glob(filepath.Join(dir, "records", "*", "new"))
-		left += len(asides)
+		temps, _ := filepath.Glob(filepath.Join(dir, "records", "*", "new"))
+		left += len(temps)
 	}
-	t.Logf("%d kills, %d files left half-written, the ids got %v operations", kills, left, states)
+	t.Logf("%d kills, %d temporary files left, operations per id: %v", kills, left, states)
 	if left == 0 {
-		t.Error("no kill met a writer at work")
+		t.Error("no kill interrupted a write")
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -181,8 +182,8 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 	if _, err := s.Sweep(ctx); err != nil {
 		t.Errorf("Sweep: %v", err)
 	}
-	if asides, _ := filepath.Glob(filepath.Join(dir, "records", "*", "new")); len(asides) > 0 {
-		t.Errorf("Sweep left %v", asides)
+	if temps, _ := filepath.Glob(filepath.Join(dir, "records", "*", "new")); len(temps) > 0 {
+		t.Errorf("Sweep left %v", temps)
 	}
 	indexed := 0
 	for i := range states {
@@ -201,7 +202,7 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 		}
 	}
 	if n := len(ownerPaths(t, dir)); n != 0 {
-		t.Errorf("%d entries are left in the index of no session", n)
+		t.Errorf("the index has %d entries after all sessions were deleted, want none", n)
 	}
 }
 
@@ -211,14 +212,14 @@ func TestACrashAtAnyByteLeavesTheOldRecord(t *testing.T) {
 	id, other := sessions.ID{1, 1}, sessions.ID{1, 2}
 	rec := recordFor(time.Hour, "old", "ada")
 	rec.Version = create(t, s, id, rec)
-	create(t, s, other, recordFor(time.Hour, "what was being written", "ada"))
+	create(t, s, other, recordFor(time.Hour, "new", "ada"))
 	whole, err := os.ReadFile(recordPath(dir, other))
 	if err != nil {
 		t.Fatal(err)
 	}
-	aside := filepath.Join(dir, "records", "01", "new")
+	temp := filepath.Join(dir, "records", "01", "new")
 	for n := range len(whole) + 1 {
-		if err := os.WriteFile(aside, whole[:n], 0o600); err != nil {
+		if err := os.WriteFile(temp, whole[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := s.Load(t.Context(), id); err != nil || got.Version != rec.Version {
@@ -244,7 +245,7 @@ func TestATornRecordIsAbsent(t *testing.T) {
 	for i := range whole {
 		torn[fmt.Sprintf("cut at byte %d", i)] = whole[:i]
 		if i == 3 {
-			continue // the format: see below
+			continue // the format: see TestARecordOfANewerProgramIsLeftAlone
 		}
 		flipped := bytes.Clone(whole)
 		flipped[i] ^= 0x10
@@ -282,8 +283,8 @@ func TestARecordOfANewerProgramIsLeftAlone(t *testing.T) {
 	_, updateErr := s.Update(t.Context(), id, rec)
 	_, sweepErr := s.Sweep(t.Context())
 	for name, err := range map[string]error{"Load": loadErr, "Create": createErr, "Update": updateErr, "Sweep": sweepErr} {
-		if !unclear(err) {
-			t.Errorf("%s: got %v, want an error that says so", name, err)
+		if !isOtherError(err) {
+			t.Errorf("%s: got %v, want an error about the format", name, err)
 		}
 	}
 	if got, err := os.ReadFile(path); !bytes.Equal(got, newer) {
@@ -297,7 +298,7 @@ func TestARecordOfANewerProgramIsLeftAlone(t *testing.T) {
 func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
 	dir := os.Getenv(roleVariable)
 	if dir == "" {
-		// In a process of its own, since what it runs out of is that of a process.
+		// The limit on the size of files holds for a whole process.
 		cmd, out := child(t, t.TempDir())
 		log, _ := io.ReadAll(out)
 		if err := cmd.Wait(); err != nil {
@@ -305,7 +306,7 @@ func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
 		}
 		return
 	}
-	const room = 8 << 10 // bytes in a file
+	const room = 8 << 10 // bytes per file
 	signal.Ignore(syscall.SIGXFSZ)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: room, Max: room}); err != nil {
 		t.Fatal(err)
@@ -327,10 +328,10 @@ func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
 		t.Errorf("got %q at version %d, %v, want the old record", got.Data, got.Version, err)
 	}
 	if !owned(t, s, "ada")[id] || owned(t, s, "bob")[id] {
-		t.Error("it is no longer ada's")
+		t.Error("Owned no longer yields the session for ada alone")
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "records", "01", "new")); err == nil {
-		t.Error("what was written of the new record takes room")
+		t.Error("the temporary file of the failed write is left")
 	}
 	if _, err := s.Update(t.Context(), id, rec); err != nil {
 		t.Errorf("an Update that fits: %v", err)
@@ -365,7 +366,7 @@ func TestWaitingForAnotherProcessEndsWithTheContextOrTheProcess(t *testing.T) {
 	}
 	create(t, s, sessions.ID{2}, recordFor(time.Hour, "", "")) // has another lock
 	var waiting sync.WaitGroup
-	for range 3 { // one waits for the process, the others for that one
+	for range 3 { // one waits for the other process, the others wait in memory
 		waiting.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 			defer cancel()

@@ -1,33 +1,34 @@
-// Package filestore keeps sessions in files of a folder: for one machine, where
-// sessions must survive a restart and several processes may share them, and
-// nothing else is to be run.
+// Package filestore stores sessions as files in a folder. Use it on a single
+// machine when sessions must survive a restart, or when several processes share
+// them, and you do not want to run a server.
 //
 //	store, err := filestore.New("/var/lib/shop/sessions")
 //	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: keys, Store: store})
 //
 // # Layout
 //
-//	records/ab/ab12…   one record; the name is its id, the folder the first byte of it
-//	records/ab/lock    who holds its lock may write in the folder; it is always empty
+//	records/ab/ab12…   one record; the file is named by its id, the folder by the id's first byte
+//	records/ab/lock    an empty file; a writer of this folder holds a lock on it
 //	records/ab/new     the record that is being written
-//	owners/cd/cd34…/   the ids of an owner, by the SHA-256 of the name: an empty file each
+//	owners/cd/cd34…/   the ids of one owner, an empty file each; named by the SHA-256 of the owner
 //
-// Folders have mode 0700, files 0600. Files of other names are ignored. A record
-// that is a symbolic link, a folder or a device is refused with an error. The
-// folders may be removed while the store is in use, which signs everybody out.
+// Folders have mode 0700, files 0600. Files with other names are ignored. A
+// symbolic link, folder or device in the place of a record is an error. The
+// folders may be removed while the store is in use; all users are then signed
+// out.
 //
 // # Crashes
 //
-// A record is written aside and renamed, so that readers, who take no lock, and
-// a process that starts after a crash find the old record or the new one,
-// whatever the byte at which the writer died. Its lock is released by the
-// kernel, and what it left is replaced by the next write in the same folder, or
-// removed by [Store.Sweep]. For what a power failure can take see [Store.Sync].
+// A record is written to a temporary file, which is then renamed. If the writing
+// process dies, at any byte, other processes find either the old record or the
+// new one. They take no lock to read it. The kernel releases the lock of the dead
+// process. Its temporary file is replaced by the next write in the same folder or
+// removed by [Store.Sweep]. [Store.Sync] documents what a power failure can lose.
 //
 // # Limits
 //
-// Locks are flock's, which holds between the processes of one machine and that
-// of a container's host, but not dependably over NFS or SMB: use a local folder
-// and, for several machines, another store. Systems without flock, Windows among
-// them, are refused by [New]; sqlstore with SQLite serves there.
+// The locks are those of flock. They hold between the processes of one machine,
+// including a container and its host, but not reliably over NFS or SMB. Use a
+// local folder, and another store for several machines. [New] refuses systems
+// without flock, such as Windows; use sqlstore with SQLite there.
 package filestore

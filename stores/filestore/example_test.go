@@ -12,7 +12,7 @@ import (
 	"github.com/typedsessions/sessions/stores/filestore"
 )
 
-// It counts the visits of each visitor.
+// This program counts the visits of each visitor.
 func Example() {
 	type AppSession struct {
 		User   string `msgpack:"user"`

@@ -14,49 +14,52 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A Store is a [sessions.OwnerStore] in a folder. It may be shared by any number
-// of goroutines, and its folder by any number of processes of one user on one
-// machine. It runs no goroutine, holds no file open between its operations, and
-// removes expired records only in [Store.Sweep].
+// A Store is a [sessions.OwnerStore] in a folder. It is safe for concurrent use
+// by multiple goroutines, and its folder by multiple processes that run as the
+// same user on the same machine. A Store starts no goroutines and keeps no files
+// open between operations. Expired records are removed only by [Store.Sweep].
 //
-// An operation that waits for another process to finish its own ends with its
-// context; one that is at work on the disk does not.
+// An operation that is waiting for a lock returns when its context is done.
+// Reading or writing a file is not interrupted.
 type Store struct {
-	// Sync makes every write reach the disk before it is acknowledged. Set it
-	// before the first use.
+	// Sync makes every write reach the disk before the operation returns. Set
+	// it before the first use.
 	//
-	// Without it a crash of the process loses nothing, but a power failure or
-	// a crash of the kernel may undo what happened in the last seconds (Linux
-	// writes back after 5 to 30): a new session is gone, a changed one is as it
-	// was before, or gone, and one that was destroyed may be there again. It may
-	// also be missing from those of its owner, for [sessions.Manager.RevokeOwner]
-	// too, until it is changed or [Store.Sweep] ran: run it when the machine is up
-	// again. With it a write takes as long as the disk needs, twice for an id that
-	// is new to its owner.
+	// If Sync is false, a crash of the process loses nothing, but a power
+	// failure or a crash of the kernel may undo the writes of the last seconds
+	// (Linux writes back after 5 to 30 seconds). A new session may be lost, a
+	// changed one may be lost or have its earlier content, and a destroyed one
+	// may exist again. A session may also be missing from the index of its
+	// owner, so that [sessions.Manager.RevokeOwner] does not find it, until it
+	// is next changed or [Store.Sweep] runs. Call Sweep after the machine has
+	// restarted.
+	//
+	// If Sync is true, each write waits for the disk, and twice if the id is
+	// new to its owner.
 	Sync bool
 
 	dir   string
 	turns [shards]chan struct{} // full while a goroutine of this process has the lock
 }
 
-// shards is the number of folders, and of locks, that records are spread over,
-// by the first byte of the id.
+// shards is the number of folders that records are spread over, by the first
+// byte of the id. Each folder has a lock.
 const shards = 256
 
 var _ sessions.OwnerStore = (*Store)(nil)
 
-// New returns the store in dir, which it makes if it is not there. It refuses
-// a folder that others may write to, since who can write records is signed in as
-// whomever he likes. On a system without flock, such as Windows, its error is
-// [errors.ErrUnsupported].
+// New returns a store in dir and creates the folder if it does not exist. It
+// returns an error if other users may write to the folder, since a user who can
+// write records can sign in as anyone. On a system without flock, such as
+// Windows, the error is [errors.ErrUnsupported].
 func New(dir string) (*Store, error) {
 	if !supported {
 		return nil, fmt.Errorf("filestore: this system has no flock, use another store: %w", errors.ErrUnsupported)
 	}
 	if dir == "" {
-		return nil, errors.New("filestore: the folder has no name")
+		return nil, errors.New("filestore: New needs the path of a folder, got an empty string")
 	}
-	// Absolute, so that a later change of the working directory moves nothing.
+	// A later change of the working directory must not move the store.
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
@@ -74,7 +77,7 @@ func New(dir string) (*Store, error) {
 			return nil, fmt.Errorf("filestore: %w", err)
 		}
 		if info.Mode().Perm()&0o022 != 0 {
-			return nil, fmt.Errorf("filestore: others may write to %s, which has mode %#o: chmod 700 it", folder, info.Mode().Perm())
+			return nil, fmt.Errorf("filestore: other users may write to %s, which has mode %#o: run chmod 700 on it", folder, info.Mode().Perm())
 		}
 	}
 	return s, nil
@@ -101,7 +104,7 @@ func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record)
 	case !errors.Is(err, sessions.ErrNotFound):
 		return 0, err
 	}
-	return s.put(id, rec)
+	return s.putLocked(id, rec)
 }
 
 // Update implements [sessions.Store].
@@ -118,14 +121,14 @@ func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record)
 	case old.Version != rec.Version:
 		return 0, sessions.ErrConflict
 	}
-	version, err := s.put(id, rec)
+	version, err := s.putLocked(id, rec)
 	if err == nil && old.Owner != rec.Owner {
-		s.unindex(old.Owner, id)
+		s.unindexLocked(old.Owner, id)
 	}
 	return version, err
 }
 
-// Touch implements [sessions.Store]. It writes the whole record.
+// Touch implements [sessions.Store]. It rewrites the whole record.
 func (s *Store) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
 	unlock, err := s.lock(ctx, id[0])
 	if err != nil {
@@ -137,11 +140,11 @@ func (s *Store) Touch(ctx context.Context, id sessions.ID, expires time.Time) er
 		return err
 	}
 	rec.Expires = expires
-	return s.write(id, rec)
+	return s.writeLocked(id, rec)
 }
 
-// Delete implements [sessions.Store]. With version 0 it also removes what cannot
-// be read.
+// Delete implements [sessions.Store]. With version 0 it also removes a file that
+// cannot be read as a record.
 func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) error {
 	unlock, err := s.lock(ctx, id[0])
 	if err != nil {
@@ -156,22 +159,23 @@ func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) erro
 	case rec.Version != version:
 		return sessions.ErrConflict
 	}
-	if _, err := s.remove(id); err != nil {
+	if _, err := s.removeLocked(id); err != nil {
 		return err
 	}
-	s.unindex(rec.Owner, id)
+	s.unindexLocked(rec.Owner, id)
 	return nil
 }
 
-// put stores rec under a new version. The index comes first, so that it never
-// misses what lives. The lock is held.
-func (s *Store) put(id sessions.ID, rec sessions.Record) (uint64, error) {
-	if err := s.index(rec.Owner, id); err != nil {
+// putLocked stores rec under a new version. It writes the index entry first, so
+// that the index never misses a live record.
+func (s *Store) putLocked(id sessions.ID, rec sessions.Record) (uint64, error) {
+	if err := s.indexLocked(rec.Owner, id); err != nil {
 		return 0, err
 	}
-	// Random, so that none comes back without a counter that outlives its record.
+	// A version must not be used again after a Delete and a Create. A counter
+	// would have to outlive its record; a random number need not.
 	rec.Version = 1 + rand.Uint64N(math.MaxUint64)
-	return rec.Version, s.write(id, rec)
+	return rec.Version, s.writeLocked(id, rec)
 }
 
 func (s *Store) folder(shard byte) string {
@@ -182,8 +186,8 @@ func (s *Store) path(id sessions.ID) string {
 	return filepath.Join(s.folder(id[0]), id.String())
 }
 
-// read returns the record of id, or ErrNotFound if there is none, or none that
-// is whole and has not expired.
+// read returns the record of id. It returns ErrNotFound if the record does not
+// exist, is not whole, or has expired.
 func (s *Store) read(id sessions.ID) (sessions.Record, error) {
 	rec, err := readRecord(s.path(id), id)
 	switch {
@@ -197,24 +201,24 @@ func (s *Store) read(id sessions.ID) (sessions.Record, error) {
 	return rec, nil
 }
 
-// write replaces the record of id. The lock of its folder is held, so that one
-// name is enough for what is written aside.
-func (s *Store) write(id sessions.ID, rec sessions.Record) error {
+// writeLocked replaces the record of id. Only one goroutine holds the lock of
+// the folder, so a fixed name is enough for the temporary file.
+func (s *Store) writeLocked(id sessions.ID, rec sessions.Record) error {
 	folder := s.folder(id[0])
-	aside := filepath.Join(folder, asideName)
-	err := writeFile(aside, encode(id, rec), s.Sync)
+	temp := filepath.Join(folder, tempName)
+	err := writeFile(temp, encode(id, rec), s.Sync)
 	if err == nil {
-		err = os.Rename(aside, s.path(id))
+		err = os.Rename(temp, s.path(id))
 	}
 	if err != nil {
-		_ = os.Remove(aside)
+		_ = os.Remove(temp)
 		return fmt.Errorf("filestore: %w", err)
 	}
 	return s.flush(folder)
 }
 
-// remove says whether there was a record of id to remove. The lock is held.
-func (s *Store) remove(id sessions.ID) (bool, error) {
+// removeLocked removes the record of id and reports whether there was one.
+func (s *Store) removeLocked(id sessions.ID) (bool, error) {
 	err := os.Remove(s.path(id))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -225,7 +229,7 @@ func (s *Store) remove(id sessions.ID) (bool, error) {
 	return true, s.flush(s.folder(id[0]))
 }
 
-// makeFolder makes a folder of the store and those above it.
+// makeFolder creates a folder of the store and its missing parents.
 func (s *Store) makeFolder(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("filestore: %w", err)
@@ -239,7 +243,7 @@ func (s *Store) makeFolder(path string) error {
 	return nil
 }
 
-// flush makes the names in a folder reach the disk, with Sync.
+// flush makes the file names in a folder reach the disk if s.Sync is set.
 func (s *Store) flush(folder string) error {
 	if !s.Sync {
 		return nil

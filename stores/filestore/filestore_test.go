@@ -73,8 +73,9 @@ func owned(t testing.TB, s *filestore.Store, owner string) map[sessions.ID]bool 
 	return ids
 }
 
-// unclear reports whether err is neither nil nor one that callers act upon.
-func unclear(err error) bool {
+// isOtherError reports whether err is an error other than those that the Store
+// interface documents.
+func isOtherError(err error) bool {
 	return err != nil && !errors.Is(err, sessions.ErrNotFound) && !errors.Is(err, sessions.ErrExists) && !errors.Is(err, sessions.ErrConflict)
 }
 
@@ -197,7 +198,8 @@ func TestFoldersMayBeRemovedWhileTheStoreIsInUse(t *testing.T) {
 	}
 }
 
-// The index comes first: it must never miss what lives.
+// The index entry must be written first, since the index must never miss a live
+// record.
 func TestWithoutItsEntryInTheIndexNoRecordIsWritten(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -213,8 +215,8 @@ func TestWithoutItsEntryInTheIndexNoRecordIsWritten(t *testing.T) {
 	_, createErr := s.Create(t.Context(), sessions.ID{2}, rec)
 	_, updateErr := s.Update(t.Context(), id, rec)
 	for name, err := range map[string]error{"Create": createErr, "Update": updateErr} {
-		if !unclear(err) {
-			t.Errorf("%s: got %v, want an error that says so", name, err)
+		if !isOtherError(err) {
+			t.Errorf("%s: got %v, want an error about the index", name, err)
 		}
 	}
 	if _, err := s.Load(t.Context(), sessions.ID{2}); !errors.Is(err, sessions.ErrNotFound) {
@@ -240,20 +242,20 @@ func TestLinksAndFoldersInPlaceOfARecordAreRefused(t *testing.T) {
 			if err := plant(recordPath(dir, id), victim); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Load(t.Context(), id); !unclear(err) {
-				t.Errorf("Load: got %v, want an error that says so", err)
+			if _, err := s.Load(t.Context(), id); !isOtherError(err) {
+				t.Errorf("Load: got %v, want an error about the file", err)
 			}
-			if _, err := s.Create(t.Context(), id, recordFor(time.Hour, "", "")); !unclear(err) {
-				t.Errorf("Create: got %v, want an error that says so", err)
+			if _, err := s.Create(t.Context(), id, recordFor(time.Hour, "", "")); !isOtherError(err) {
+				t.Errorf("Create: got %v, want an error about the file", err)
 			}
-			if n, err := s.Sweep(t.Context()); n != 0 || !unclear(err) {
-				t.Errorf("Sweep: got %d, %v, want an error that says so", n, err)
+			if n, err := s.Sweep(t.Context()); n != 0 || !isOtherError(err) {
+				t.Errorf("Sweep: got %d, %v, want 0 and an error about the file", n, err)
 			}
 			if err := s.Delete(t.Context(), id, 0); err != nil {
 				t.Errorf("Delete: got %v, want nil: it removes whatever is there", err)
 			}
 			if _, err := s.Load(t.Context(), sessions.ID{1, 1}); err != nil {
-				t.Errorf("what the link points to: %v", err)
+				t.Errorf("the target of the link: %v", err)
 			}
 		})
 	}
@@ -276,7 +278,7 @@ func TestAWriteDoesNotFollowALink(t *testing.T) {
 	}
 }
 
-func TestSweepRemovesWhatIsGoneAndNothingElse(t *testing.T) {
+func TestSweepRemovesExpiredAndBrokenFilesAndNothingElse(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	write := func(path string) string {
@@ -296,7 +298,7 @@ func TestSweepRemovesWhatIsGoneAndNothingElse(t *testing.T) {
 	create(t, s, sessions.ID{1, 4}, recordFor(-time.Second, "", "ada"))
 	create(t, s, sessions.ID{1, 5}, recordFor(-time.Second, "", "bob"))
 	torn := write(recordPath(dir, sessions.ID{1, 6}))
-	aside := write(filepath.Join(dir, "records", "01", "new"))
+	temp := write(filepath.Join(dir, "records", "01", "new"))
 	index := filepath.Dir(ownerPaths(t, dir)[0])
 	stale := write(filepath.Join(index, sessions.ID{9}.String()))
 	moved := write(filepath.Join(index, anonymous.String()))
@@ -319,21 +321,21 @@ func TestSweepRemovesWhatIsGoneAndNothingElse(t *testing.T) {
 	if ids := owned(t, s, "ada"); len(ids) != 2 || !ids[live] || !ids[forgotten] {
 		t.Errorf("Owned yields %v, want both live ids", ids)
 	}
-	for _, path := range []string{torn, aside, stale, moved} {
+	for _, path := range []string{torn, temp, stale, moved} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is left", path)
 		}
 	}
 	for _, path := range foreign {
 		if _, err := os.Lstat(path); err != nil {
-			t.Errorf("what is not the store's is gone: %v", err)
+			t.Errorf("Sweep removed a file that is not of the store: %v", err)
 		}
 	}
-	if got, want := len(ownerPaths(t, dir)), 3; got != want { // with the README
+	if got, want := len(ownerPaths(t, dir)), 3; got != want { // including README
 		t.Errorf("%d entries in the index, want %d", got, want)
 	}
 	if n, err := s.Sweep(t.Context()); n != 0 || err != nil {
-		t.Errorf("again: got %d, %v, want nothing to do", n, err)
+		t.Errorf("second Sweep: got %d, %v, want 0, nil", n, err)
 	}
 }
 
@@ -347,7 +349,8 @@ func TestSweepEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// An askedContext tells when somebody is about to wait for its end.
+// An askedContext reports each call of Done, which precedes a wait for the end
+// of the context.
 type askedContext struct {
 	context.Context
 	asked chan struct{}
@@ -363,7 +366,8 @@ func TestSweepLeavesTheEntryOfARecordThatIsBeingWritten(t *testing.T) {
 	s := open(t, dir)
 	id := sessions.ID{1}
 	create(t, s, id, recordFor(time.Hour, "", "ada"))
-	// What another process is doing: it has the lock and wrote the entry.
+	// Simulate another process in Create: it holds the lock and has written the
+	// index entry but not the record.
 	path, aside := recordPath(dir, id), filepath.Join(dir, "aside")
 	if err := os.Rename(path, aside); err != nil {
 		t.Fatal(err)
@@ -382,7 +386,7 @@ func TestSweepLeavesTheEntryOfARecordThatIsBeingWritten(t *testing.T) {
 		_, err := s.Sweep(ctx)
 		swept <- err
 	}()
-	for range 2 { // for its turn in this process, then for the other's lock
+	for range 2 { // the wait within this process, then the wait for the flock
 		<-ctx.asked
 	}
 	if err := os.Rename(aside, path); err != nil {
@@ -397,14 +401,15 @@ func TestSweepLeavesTheEntryOfARecordThatIsBeingWritten(t *testing.T) {
 	}
 }
 
-// Owners whose last session ends while another begins are where an entry could
-// be lost: with the folder, or because its record is not there yet.
-func TestSweepBesideEverythingElseLosesNoSession(t *testing.T) {
+// If the last session of an owner ends while another begins, an index entry
+// could be lost with the folder of the owner, or because its record does not
+// exist yet.
+func TestConcurrentSweepLosesNoSession(t *testing.T) {
 	dir := t.TempDir()
 	ended := make(chan struct{})
 	var sweepers, users sync.WaitGroup
 	for range 2 {
-		s := open(t, dir) // its own, as that of another process is
+		s := open(t, dir) // a Store of its own, as another process would have
 		sweepers.Go(func() {
 			for {
 				select {
@@ -474,6 +479,6 @@ func TestAFileUnderAnotherNameIsNobodysRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rec, err := s.Load(t.Context(), other); !errors.Is(err, sessions.ErrNotFound) {
-		t.Errorf("got %v, %v, want ErrNotFound: the file is of another id", rec, err)
+		t.Errorf("got %v, %v, want ErrNotFound since the file belongs to another id", rec, err)
 	}
 }

@@ -10,13 +10,13 @@ import (
 
 const supported = true
 
-// open opens a file of the store, and neither follows a symbolic link in its
-// place nor waits for the other end of a pipe.
+// open opens a file of the store. It does not follow a symbolic link, and does
+// not block on a named pipe that has no writer.
 func open(path string, flag int) (*os.File, error) {
 	return os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 }
 
-// tryLock locks f until it is closed, or says that somebody else has it locked.
+// tryLock tries to lock f until f is closed, and reports whether it succeeded.
 func tryLock(f *os.File) (bool, error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

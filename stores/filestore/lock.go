@@ -10,17 +10,16 @@ import (
 	"time"
 )
 
-// How long to wait before a lock that another process holds is tried again:
-// flock has no wait that ends with a context. Most are held for less than the
-// first; the last bounds the time between two tries.
+// A lock that another process holds is tried again after a pause, since a
+// blocking flock would not return when the context is done. The pause grows from
+// firstWait, which is longer than most locks are held, to lastWait.
 const (
 	firstWait = 100 * time.Microsecond
 	lastWait  = 5 * time.Millisecond
 )
 
-// lock gives the caller the folder of a shard to write in. Goroutines of this
-// process queue in memory, so that one of them at most is waiting for another
-// process.
+// lock locks the folder of a shard for writing. Goroutines of this process queue
+// in memory, so at most one of them polls for a lock of another process.
 func (s *Store) lock(ctx context.Context, shard byte) (unlock func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -37,7 +36,7 @@ func (s *Store) lock(ctx context.Context, shard byte) (unlock func(), err error)
 		return nil, err
 	}
 	return func() {
-		_ = f.Close() // and so unlocks
+		_ = f.Close() // releases the flock
 		<-turn
 	}, nil
 }
@@ -74,13 +73,13 @@ func (s *Store) lockFolder(ctx context.Context, folder string) (*os.File, error)
 	}
 }
 
-// isAt reports whether f still is the file at path. If somebody removed the
-// folders, others may have made and locked a new one.
+// isAt reports whether f is still the file at path. If the folders were removed,
+// another process may have created and locked a new file there.
 func isAt(f *os.File, path string) bool {
-	mine, err := f.Stat()
+	locked, err := f.Stat()
 	if err != nil {
 		return false
 	}
-	there, err := os.Lstat(path)
-	return err == nil && os.SameFile(mine, there)
+	current, err := os.Lstat(path)
+	return err == nil && os.SameFile(locked, current)
 }

@@ -26,7 +26,7 @@ func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, 
 			if err = ctx.Err(); err != nil {
 				break
 			}
-			// The index may point to what is gone, or moved.
+			// The index may list records that were deleted or have another owner.
 			var rec sessions.Record
 			rec, err = s.read(id)
 			switch {
@@ -46,8 +46,8 @@ func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, 
 	}
 }
 
-// ownerFolder is where the ids of an owner are. A name of any bytes and length
-// becomes one that a file may have.
+// ownerFolder returns the folder with the ids of owner. It is named by a hash,
+// since an owner may contain any bytes and be longer than a file name.
 func (s *Store) ownerFolder(owner string) string {
 	hash := sha256.Sum256([]byte(owner))
 	name := hex.EncodeToString(hash[:])
@@ -58,13 +58,15 @@ func (s *Store) entry(owner string, id sessions.ID) string {
 	return filepath.Join(s.ownerFolder(owner), id.String())
 }
 
-// indexTries is more often than the last session of an owner ends in the time
-// that it takes to make a folder, but ends where a link leads nowhere.
+// indexTries bounds how often indexLocked creates the folder of an owner. Each
+// retry means that the last session of the owner ended while the folder was
+// created, which does not happen 100 times in a row. A dangling symbolic link in
+// the place of the folder would otherwise retry forever.
 const indexTries = 100
 
-// index adds id to those of owner. The lock of id's folder is held, here and
-// wherever an entry is removed.
-func (s *Store) index(owner string, id sessions.ID) error {
+// indexLocked adds id to the index of owner. The caller holds the lock of id's
+// folder in records.
+func (s *Store) indexLocked(owner string, id sessions.ID) error {
 	if owner == "" {
 		return nil
 	}
@@ -80,9 +82,9 @@ func (s *Store) index(owner string, id sessions.ID) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("filestore: %w", err)
 		}
-		// There is no folder yet, or it went with its last entry just now. It may
-		// go while it is being made too: then MkdirAll finds that it exists, and
-		// next that it does not.
+		// The folder does not exist yet, or was removed with its last entry. It
+		// may also be removed during MkdirAll, which then sees that it exists and
+		// a moment later that it does not.
 		err = s.makeFolder(filepath.Dir(path))
 		if err != nil && (try == indexTries || !errors.Is(err, fs.ErrExist)) {
 			return err
@@ -90,18 +92,19 @@ func (s *Store) index(owner string, id sessions.ID) error {
 	}
 }
 
-// unindex removes id from those of owner, and the folder with the last of them,
-// as far as it can: what it leaves is skipped by Owned and removed by Sweep.
-func (s *Store) unindex(owner string, id sessions.ID) {
+// unindexLocked removes id from the index of owner, and the folder of owner if
+// it is then empty. It ignores errors: Owned skips entries that are left behind
+// and Sweep removes them. The caller holds the lock of id's folder in records.
+func (s *Store) unindexLocked(owner string, id sessions.ID) {
 	if owner == "" {
 		return
 	}
 	path := s.entry(owner, id)
 	_ = os.Remove(path)
-	_ = os.Remove(filepath.Dir(path)) // not while there are others in it
+	_ = os.Remove(filepath.Dir(path)) // fails while other entries are in it
 }
 
-// listIDs returns the ids that files in a folder are named after.
+// listIDs returns the ids that occur as file names in a folder.
 func listIDs(folder string) ([]sessions.ID, error) {
 	names, err := list(folder)
 	if err != nil {
@@ -124,7 +127,7 @@ func parseID(name string) (sessions.ID, bool) {
 	return sessions.ID(b), true
 }
 
-// list returns the names in a folder. One that is not there has none.
+// list returns the names in a folder. A folder that does not exist has none.
 func list(folder string) ([]string, error) {
 	f, err := os.Open(folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -135,7 +138,7 @@ func list(folder string) ([]string, error) {
 	}
 	defer f.Close()
 	names, err := f.Readdirnames(-1)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // removed meanwhile, as it was empty
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty folder may be removed after Open
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
 	return names, nil

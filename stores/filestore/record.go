@@ -13,28 +13,36 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A record's file, all numbers big-endian:
+// The file of a record has these fields, with their sizes in bytes. All numbers
+// are big-endian.
 //
-//	magic "SES" ‖ format 1 ‖ CRC-32C of the id and what follows 4 ‖ version 8 ‖
-//	expires, Unix milliseconds 8 ‖ length of the owner 4 ‖ owner ‖ data
+//	magic "SES"                                    3
+//	format                                         1
+//	CRC-32C of the id and of all following fields  4
+//	version                                        8
+//	expires, Unix milliseconds                     8
+//	length of the owner                            4
+//	owner
+//	data
 const (
 	magic      = "SES"
 	format     = 1
 	headerSize = len(magic) + 1 + 4 + 8 + 8 + 4
 )
 
-// asideName is the file in which a record is written before it is renamed.
-const asideName = "new"
+// tempName is the file to which a record is written before it is renamed.
+const tempName = "new"
 
-// errTorn is a file that a power failure left without its contents, or with
-// parts of them. Its record is lost, so that it counts as absent: an error would
-// shut out its visitor until somebody removed the file.
+// errTorn is returned for a file that has no content or only a part of it, as
+// after a power failure. The store treats its record as absent. An error would
+// lock the user out until somebody removed the file.
 var errTorn = errors.New("not a whole record")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum takes the id in, so that a file that came under another name, where
-// locks do not hold for instance, is nobody's record.
+// checksum includes the id, so that a file that ended up under another name is
+// not accepted as the record of that id. This can happen on a file system where
+// locks do not hold.
 func checksum(id sessions.ID, b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(id[:], castagnoli), castagnoli, b)
 }
@@ -57,7 +65,7 @@ func decode(id sessions.ID, b []byte) (rec sessions.Record, err error) {
 		return rec, errTorn
 	}
 	if b[3] != format {
-		return rec, fmt.Errorf("format %d, need %d: a newer program wrote it", b[3], format)
+		return rec, fmt.Errorf("record has format %d, need %d: a newer version of filestore wrote it", b[3], format)
 	}
 	if binary.BigEndian.Uint32(b[4:]) != checksum(id, b[8:]) {
 		return rec, errTorn
@@ -99,11 +107,11 @@ func readRecord(path string, id sessions.ID) (sessions.Record, error) {
 	return rec, nil
 }
 
-// writeFile writes a file that is not there yet.
+// writeFile creates a file with content b. It replaces a file that a process
+// left there when it died.
 func writeFile(path string, b []byte, sync bool) error {
 	f, err := open(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if errors.Is(err, fs.ErrExist) {
-		// Of a process that died here.
 		if err := os.Remove(path); err != nil {
 			return err
 		}

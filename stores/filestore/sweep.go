@@ -12,14 +12,15 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// Sweep removes the records that have expired or are not whole, and says how
-// many. It also removes what processes left that died while they wrote, and puts
-// the index of owners right. Call it now and then, for instance hourly: nothing
-// else frees the space of sessions that nobody comes back to.
+// Sweep removes records that have expired or are not whole, and returns how many
+// it removed. It also removes the temporary files of processes that died, and
+// repairs the index of owners. Call it regularly, for instance hourly: nothing
+// else frees the space of sessions that are no longer used.
 //
-// It may run beside everything else, in several processes at once too, and holds
-// a lock only while it changes something. It reads every record, goes on after
-// a file that it cannot read or remove, and returns the errors of all of them.
+// Sweep may run concurrently with all other operations, and in several processes
+// at once. It reads every record, but holds a lock only while it changes
+// something. It continues after a file that it cannot read or remove, and returns
+// all such errors joined.
 func (s *Store) Sweep(ctx context.Context) (int, error) {
 	removed := 0
 	var errs []error
@@ -30,7 +31,7 @@ func (s *Store) Sweep(ctx context.Context) (int, error) {
 	}
 	errs = append(errs, s.sweepOwners(ctx))
 	if err := ctx.Err(); err != nil {
-		return removed, err // once, not for each file
+		return removed, err // instead of the same error for each file
 	}
 	return removed, errors.Join(errs...)
 }
@@ -47,8 +48,8 @@ func (s *Store) sweepShard(ctx context.Context, shard byte) (removed int, err er
 		}
 		id, ok := parseID(name)
 		switch {
-		case name == asideName:
-			errs = append(errs, s.sweepAside(ctx, shard))
+		case name == tempName:
+			errs = append(errs, s.sweepTemp(ctx, shard))
 		case ok && id[0] == shard:
 			was, err := s.sweepRecord(ctx, id)
 			if was {
@@ -60,23 +61,24 @@ func (s *Store) sweepShard(ctx context.Context, shard byte) (removed int, err er
 	return removed, errors.Join(errs...)
 }
 
-// sweepAside removes what a process left that died while it wrote: under the
-// lock, nobody is writing.
-func (s *Store) sweepAside(ctx context.Context, shard byte) error {
+// sweepTemp removes the temporary file of a process that died. No live process
+// is using it, since sweepTemp holds the lock.
+func (s *Store) sweepTemp(ctx context.Context, shard byte) error {
 	unlock, err := s.lock(ctx, shard)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	err = os.Remove(filepath.Join(s.folder(shard), asideName))
+	err = os.Remove(filepath.Join(s.folder(shard), tempName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("filestore: %w", err)
 	}
 	return nil
 }
 
-// sweepRecord says whether it removed the record of id. One that lives gets the
-// entry in the index that a power failure may have taken.
+// sweepRecord removes the record of id if it has expired or is not whole, and
+// reports whether it did. If the record is live, it restores an index entry that
+// a power failure may have removed.
 func (s *Store) sweepRecord(ctx context.Context, id sessions.ID) (removed bool, err error) {
 	rec, err := s.read(id)
 	if err == nil && s.indexed(rec.Owner, id) || err != nil && !errors.Is(err, sessions.ErrNotFound) {
@@ -87,13 +89,13 @@ func (s *Store) sweepRecord(ctx context.Context, id sessions.ID) (removed bool, 
 		return false, err
 	}
 	defer unlock()
-	// Again, since another may have written before the lock was held.
+	// The record may have changed before the lock was held.
 	rec, err = s.read(id)
 	switch {
 	case err == nil:
-		return false, s.index(rec.Owner, id)
+		return false, s.indexLocked(rec.Owner, id)
 	case errors.Is(err, sessions.ErrNotFound):
-		return s.remove(id)
+		return s.removeLocked(id)
 	}
 	return false, err
 }
@@ -106,8 +108,8 @@ func (s *Store) indexed(owner string, id sessions.ID) bool {
 	return err == nil
 }
 
-// sweepOwners removes the entries of what is gone, and the folders of owners
-// that have none.
+// sweepOwners removes index entries without a record, and the folders of owners
+// without entries.
 func (s *Store) sweepOwners(ctx context.Context) error {
 	var errs []error
 	for shard := range shards {
@@ -116,7 +118,7 @@ func (s *Store) sweepOwners(ctx context.Context) error {
 		names, err := list(folder)
 		errs = append(errs, err)
 		for _, name := range names {
-			// An owner's name is hashed to as many bytes as an id has.
+			// The hash of an owner has the same form as an id.
 			if _, ok := parseID(name); ok && strings.HasPrefix(name, prefix) {
 				errs = append(errs, s.sweepOwner(ctx, filepath.Join(folder, name)))
 			}
@@ -141,7 +143,7 @@ func (s *Store) sweepOwner(ctx context.Context, folder string) error {
 		errs = append(errs, err)
 	}
 	if left == 0 {
-		_ = os.Remove(folder) // not while there is something in it
+		_ = os.Remove(folder) // fails if an entry was added meanwhile
 	}
 	return errors.Join(errs...)
 }
@@ -153,7 +155,7 @@ func (s *Store) sweepEntry(ctx context.Context, id sessions.ID, folder string) e
 	}
 	defer unlock()
 	if s.belongs(id, folder) {
-		return nil // it was being created
+		return nil // the record was being created
 	}
 	err = os.Remove(filepath.Join(folder, id.String()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -162,8 +164,8 @@ func (s *Store) sweepEntry(ctx context.Context, id sessions.ID, folder string) e
 	return nil
 }
 
-// belongs reports whether the record of id is of the owner with that folder, or
-// may be.
+// belongs reports whether the record of id belongs to the owner with that
+// folder. It also returns true if the record cannot be read.
 func (s *Store) belongs(id sessions.ID, folder string) bool {
 	rec, err := s.read(id)
 	if err != nil {
