@@ -10,7 +10,7 @@ import (
 	"github.com/typedsessions/sessions/stores/memcachestore"
 )
 
-// What a session of a shop takes: some numbers, a name, a cart.
+// benchData has the size of a shop's session: some numbers, a name and a cart.
 var benchData = make([]byte, 200)
 
 func randomID() (id sessions.ID) {
@@ -23,7 +23,7 @@ func benchStore(b *testing.B, args ...string) (store *memcachestore.Store, addr 
 	return memcachestore.New(newClient(b, addr), "shop:"), addr
 }
 
-// benchRecord is stored under the id that it returns.
+// benchRecord stores a record and returns it with its id.
 func benchRecord(b *testing.B, s *memcachestore.Store) (sessions.ID, sessions.Record) {
 	id, rec := randomID(), recordFor(time.Hour, string(benchData))
 	var err error
@@ -76,9 +76,9 @@ func BenchmarkTouch(b *testing.B) {
 	}
 }
 
-// BenchmarkSize reports what a session of 200 bytes takes in a memcached of
-// 16 MiB: its item as memcached counts it, and all memory by the number of
-// sessions that it holds when it begins to evict. Run it with -benchtime 1x.
+// BenchmarkSize reports the memory of a session of 200 bytes in a memcached of
+// 16 MiB: the size of its item, as counted by memcached, and all memory divided
+// by the number of sessions when evictions begin. Run it with -benchtime 1x.
 func BenchmarkSize(b *testing.B) {
 	for b.Loop() {
 		s, addr := benchStore(b, "-m", "16")

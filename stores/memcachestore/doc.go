@@ -1,52 +1,54 @@
-// Package memcachestore keeps sessions in memcached, for where it runs already
-// and where users may be signed out without warning.
+// Package memcachestore stores sessions in memcached. Use it if memcached is
+// already part of your system and users may be signed out without warning.
 //
 //	store := memcachestore.New(memcache.New("127.0.0.1:11211"), "shop:")
 //	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: keys, Store: store})
 //
-// # What memcached forgets
+// # Eviction and data loss
 //
-// memcached is a cache. When its memory is full, it evicts what was not used for
-// the longest time, and each eviction signs somebody out; who can make it store
-// things can so sign out others. A restart loses all sessions. Nothing that was
-// forgotten comes back by itself, so that a session that was destroyed stays
-// destroyed.
+// memcached is a cache. When its memory is full, it evicts the items that were
+// not used for the longest time, and each eviction signs a user out. Anyone who
+// can make the application store items can thus sign other users out. A restart
+// of memcached loses all sessions. A lost item does not come back, so a
+// destroyed session stays destroyed.
 //
-// It holds for one list of servers: the client picks the server by the key and
-// by the number of servers. A session that has moved to another server and back,
-// because a server was added to the list and taken out again, is as it was
-// before, even if it was changed or destroyed meanwhile. So give all processes
-// the same list in the same order, and restart all servers when it changes.
-// There is no fail-over: the sessions of a server that is down are errors until
-// it is back, or out of the list.
+// This holds for a fixed list of servers. The client selects the server by the
+// key and the number of servers. If a server is added to the list and later
+// removed, some sessions move to another server and back. Such a session then has
+// the state from before the move, even if it was changed or destroyed meanwhile.
+// Give all processes the same list in the same order, and restart all servers
+// when the list changes. There is no fail-over: operations on the sessions of
+// a server that is down return errors until it is back or removed from the list.
 //
-// There is no index of owners, since one that forgets would leave sessions of a
-// revoked user alive: a [Store] is no [sessions.OwnerStore].
+// A [Store] is not a [sessions.OwnerStore]. An index in memcached could lose
+// entries, and the sessions of a revoked user would stay alive.
 //
-// # What the operator sets
+// # Configuring memcached
 //
-// Memory (-m, in MiB) for all sessions that live at once. An item, which is the
-// data with 21 bytes, the owner and the key, must fit -I, 1 MiB unless set;
-// beyond it the error is [sessions.ErrTooLarge]. With -C, which turns cas off,
-// the store returns errors. With -M memcached answers with
-// an error instead of evicting. It has no passwords worth the name: let it
-// listen on the loopback device or a private network only, and use
-// Config.Encrypt if others can read there.
+// Give memcached enough memory (-m, in MiB) for all live sessions. An item
+// consists of the data, the owner, the key and 21 bytes. It must fit into the
+// limit set by -I, by default 1 MiB; a larger one is [sessions.ErrTooLarge]. With
+// -M memcached returns an error instead of evicting. With -C, which disables cas,
+// the store returns errors.
 //
-// # How it is done
+// Do not rely on the passwords of memcached. Let it listen on the loopback device
+// or a private network only, and use Config.Encrypt if others can read there.
 //
-// The version and the expiry, to the millisecond, are inside of the value and
-// judged by the application's clock. memcached gets the expiry rounded up to
-// seconds, and only frees memory by it. Every write is an add or a cas, so that
-// each operation is atomic. A Delete at a version leaves a record that has
-// expired for about a second, since memcached has no delete that compares.
+// # Implementation
 //
-//	Load    gets                                  1 command
-//	Create  add; on an expired record gets, cas   1 or 3
-//	Update  gets, cas                             2
-//	Touch   gets, cas                             2
-//	Delete  delete; of a version gets, cas        1 or 2
+// The version and the expiry, in milliseconds, are part of the value, and the
+// expiry is compared with the clock of the application. memcached gets the expiry
+// rounded up to seconds and uses it only to free memory. Every write is an add or
+// a cas, so each operation is atomic. memcached has no conditional delete.
+// A Delete with a version therefore writes an expired record, which memcached
+// removes after about a second.
 //
-// A cas that fails only because the record was touched meanwhile is repeated.
-// Nothing is repeated whose outcome is unknown.
+//	Load    gets                                    1 command
+//	Create  add; if a record expired: gets, cas     1 or 3
+//	Update  gets, cas                               2
+//	Touch   gets, cas                               2
+//	Delete  delete; with a version: gets, cas       1 or 2
+//
+// If a cas fails only because another process touched the record, the operation
+// is repeated. A command whose outcome is unknown is never repeated.
 package memcachestore

@@ -12,7 +12,7 @@ import (
 	"github.com/typedsessions/sessions/stores/memcachestore"
 )
 
-// It counts the visits of each visitor.
+// This program counts the visits of each visitor.
 func Example() {
 	type AppSession struct {
 		User   string `msgpack:"user"`
@@ -25,7 +25,7 @@ func Example() {
 	}
 	client := memcache.New("127.0.0.1:11211")
 	client.Timeout = time.Second
-	client.MaxIdleConns = 100 // requests at once
+	client.MaxIdleConns = 100 // concurrent requests
 	mgr, err := sessions.New(sessions.Config[AppSession]{
 		Keys:  keys,
 		Store: memcachestore.New(client, "shop:"),

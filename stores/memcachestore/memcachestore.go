@@ -13,15 +13,18 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A Store is a [sessions.Store] in memcached. It may be shared by any number of
-// goroutines, and its servers by any number of processes.
+// A Store is a [sessions.Store] in memcached. It is safe for concurrent use by
+// multiple goroutines, and its servers by multiple processes.
 //
-// The client knows no contexts. So an operation runs in a goroutine of its own
-// if its context can end, and returns when it ends. What was sent then may still
-// be carried out, and the goroutine ends with its command, after the client's
-// Timeout at the latest. Set that (it is half a second unless set) for the
-// slowest answer that is worth waiting for, and MaxIdleConns (2) to the number
-// of requests that run at once: each above it opens a connection of its own.
+// The client does not support contexts. If the context of an operation can be
+// canceled, the operation runs in a new goroutine, and the method returns when
+// the context is done. A command that was already sent may still be carried out.
+// The goroutine ends when its command does, at the latest after the client's
+// Timeout.
+//
+// Set the client's Timeout (default half a second) to the longest time that an
+// answer may take. Set MaxIdleConns (default 2) to the number of concurrent
+// requests; each request above it opens a new connection.
 type Store struct {
 	client *memcache.Client
 	prefix string
@@ -29,13 +32,14 @@ type Store struct {
 
 var _ sessions.Store = (*Store)(nil)
 
-// maxPrefix is what memcached's 250 bytes of key leave beside an ID.
+// maxPrefix is the length of a key in memcached, at most 250 bytes, less that of
+// an ID.
 const maxPrefix = 250 - 2*len(sessions.ID{})
 
-// New returns the store whose keys are the prefix and the ID, in hexadecimal
-// digits. The prefix tells applications apart that share a memcached. New panics
-// if the prefix has more than 186 bytes, or a space or control character, which
-// cannot be in a key.
+// New returns a store whose keys consist of prefix and the ID in hexadecimal
+// digits. Applications that share a memcached need different prefixes. New panics
+// if prefix is longer than 186 bytes, or contains a space or control character,
+// which memcached does not allow in keys.
 func New(client *memcache.Client, prefix string) *Store {
 	if len(prefix) > maxPrefix {
 		panic(fmt.Sprintf("memcachestore: the prefix has %d bytes, need at most %d", len(prefix), maxPrefix))
@@ -50,7 +54,7 @@ func New(client *memcache.Client, prefix string) *Store {
 
 // Load implements [sessions.Store].
 func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
-	return within(ctx, func() (sessions.Record, error) {
+	return await(ctx, func() (sessions.Record, error) {
 		found, err := s.getLive(id)
 		return found.rec, err
 	})
@@ -59,13 +63,13 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 // Create implements [sessions.Store].
 func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	item := s.item(id, &rec)
-	return within(ctx, func() (uint64, error) {
+	return await(ctx, func() (uint64, error) {
 		for {
 			err := s.store(s.client.Add, item)
-			if !errors.Is(err, errMoved) {
+			if !errors.Is(err, errNotStored) {
 				return rec.Version, err
 			}
-			// There is something, which may be a record that has expired.
+			// The key is taken, but its record may have expired.
 			found, err := s.get(id)
 			switch {
 			case err != nil && !errors.Is(err, sessions.ErrNotFound):
@@ -75,7 +79,7 @@ func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record)
 			case err == nil:
 				item.CasID = found.cas
 				err = s.store(s.client.CompareAndSwap, item)
-				if !errors.Is(err, errMoved) {
+				if !errors.Is(err, errNotStored) {
 					return rec.Version, err
 				}
 			}
@@ -119,25 +123,26 @@ func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) erro
 		if found.Version != version {
 			return nil, sessions.ErrConflict
 		}
-		return s.encode(id, sessions.Record{}), nil // expired since ever
+		return s.encode(id, sessions.Record{}), nil // a zero Expires: expired
 	})
 }
 
 func (s *Store) deleteAny(ctx context.Context, id sessions.ID) error {
-	_, err := within(ctx, func() (struct{}, error) {
+	_, err := await(ctx, func() (struct{}, error) {
 		err := s.client.Delete(s.key(id))
 		if errors.Is(err, memcache.ErrCacheMiss) {
 			err = nil
 		}
-		return struct{}{}, mark(err)
+		return struct{}{}, wrap(err)
 	})
 	return err
 }
 
-// replace stores what change makes of the live record of id, unless that is nil.
-// If another was faster, it asks change again.
+// replace calls change with the live record of id and stores the item that it
+// returns, unless that is nil. If the record was written meanwhile, replace
+// starts again.
 func (s *Store) replace(ctx context.Context, id sessions.ID, change func(sessions.Record) (*memcache.Item, error)) error {
-	_, err := within(ctx, func() (struct{}, error) {
+	_, err := await(ctx, func() (struct{}, error) {
 		for {
 			found, err := s.getLive(id)
 			if err != nil {
@@ -148,11 +153,11 @@ func (s *Store) replace(ctx context.Context, id sessions.ID, change func(session
 				return struct{}{}, err
 			}
 			if err := ctx.Err(); err != nil {
-				return struct{}{}, err // rather than write for nobody
+				return struct{}{}, err // the caller has returned: do not write
 			}
 			item.CasID = found.cas
 			err = s.store(s.client.CompareAndSwap, item)
-			if !errors.Is(err, errMoved) {
+			if !errors.Is(err, errNotStored) {
 				return struct{}{}, err
 			}
 		}
@@ -160,58 +165,59 @@ func (s *Store) replace(ctx context.Context, id sessions.ID, change func(session
 	return err
 }
 
-// errMoved says that a write was not carried out, since what it presumes is no
-// longer so.
-var errMoved = errors.New("not stored")
+// errNotStored is returned for a command that memcached did not carry out, since
+// the condition of its add or cas does not hold.
+var errNotStored = errors.New("not stored")
 
-// store runs a command that writes.
+// store runs a command that writes, and translates its errors.
 func (s *Store) store(command func(*memcache.Item) error, item *memcache.Item) error {
 	err := command(item)
 	switch {
 	case errors.Is(err, memcache.ErrNotStored), errors.Is(err, memcache.ErrCASConflict), errors.Is(err, memcache.ErrCacheMiss):
-		return errMoved
+		return errNotStored
 	case err != nil && strings.Contains(err.Error(), "object too large for cache"):
-		return fmt.Errorf("memcachestore: %w: an item of %d bytes, need a higher -I of memcached", sessions.ErrTooLarge, len(item.Key)+len(item.Value))
+		return fmt.Errorf("memcachestore: %w: the item has %d bytes, start memcached with a higher -I", sessions.ErrTooLarge, len(item.Key)+len(item.Value))
 	}
-	return mark(err)
+	return wrap(err)
 }
 
-// A held record is one that memcached has, live or not.
-type held struct {
+// A stored record is a record in memcached, live or expired, with its cas value.
+type stored struct {
 	rec sessions.Record
 	cas uint64
 }
 
-func (h held) live() bool { return h.rec.Expires.UnixMilli() > time.Now().UnixMilli() }
+func (s stored) live() bool { return s.rec.Expires.UnixMilli() > time.Now().UnixMilli() }
 
-func (s *Store) get(id sessions.ID) (held, error) {
+func (s *Store) get(id sessions.ID) (stored, error) {
 	item, err := s.client.Get(s.key(id))
 	if errors.Is(err, memcache.ErrCacheMiss) {
-		return held{}, sessions.ErrNotFound
+		return stored{}, sessions.ErrNotFound
 	}
 	if err != nil {
-		return held{}, mark(err)
+		return stored{}, wrap(err)
 	}
 	if item.CasID == 0 {
-		return held{}, errors.New("memcachestore: memcached answers without cas, start it without -C")
+		return stored{}, errors.New("memcachestore: memcached answers without cas, start it without -C")
 	}
 	rec, err := decode(item.Value)
-	return held{rec, item.CasID}, mark(err)
+	return stored{rec, item.CasID}, wrap(err)
 }
 
-func (s *Store) getLive(id sessions.ID) (held, error) {
+func (s *Store) getLive(id sessions.ID) (stored, error) {
 	found, err := s.get(id)
 	if err == nil && !found.live() {
-		return held{}, sessions.ErrNotFound
+		return stored{}, sessions.ErrNotFound
 	}
 	return found, err
 }
 
 func (s *Store) key(id sessions.ID) string { return s.prefix + id.String() }
 
-// item gives rec a new version, and encodes it: it copies the data, which the
-// caller may change as soon as his context has ended. Versions are random, so
-// that none comes back without a counter that outlives its record.
+// item gives rec a new version and returns its item. The item has a copy of the
+// data, since the caller may change the data when its context is done and the
+// command still runs. Versions must not be used again after a Delete and
+// a Create. A counter would have to outlive its record; a random number need not.
 func (s *Store) item(id sessions.ID, rec *sessions.Record) *memcache.Item {
 	rec.Version = 1 + rand.Uint64N(math.MaxUint64)
 	return s.encode(id, *rec)
@@ -221,19 +227,20 @@ func (s *Store) encode(id sessions.ID, rec sessions.Record) *memcache.Item {
 	return &memcache.Item{Key: s.key(id), Value: encode(rec), Expiration: exptime(rec.Expires, time.Now())}
 }
 
-// mark adds the package's name to an error of the client.
-func mark(err error) error {
+// wrap adds the name of this package to an error of the client.
+func wrap(err error) error {
 	if err != nil {
 		err = fmt.Errorf("memcachestore: %w", err)
 	}
 	return err
 }
 
-// within returns the result of f, or the error of ctx as soon as that has ended.
-func within[R any](ctx context.Context, f func() (R, error)) (R, error) {
-	var none R
+// await calls f and returns its result. When ctx is done first, it returns the
+// error of ctx, and f goes on in its goroutine.
+func await[R any](ctx context.Context, f func() (R, error)) (R, error) {
+	var zero R
 	if err := ctx.Err(); err != nil {
-		return none, err
+		return zero, err
 	}
 	if ctx.Done() == nil {
 		return f()
@@ -251,6 +258,6 @@ func within[R any](ctx context.Context, f func() (R, error)) (R, error) {
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
-		return none, ctx.Err()
+		return zero, ctx.Err()
 	}
 }

@@ -24,19 +24,19 @@ import (
 	"github.com/typedsessions/sessions/stores/storetest"
 )
 
-// The suite stores records of 1 MiB, which need larger items than memcached
-// takes unless told.
+// The suite stores records of 1 MiB, which do not fit into memcached's default
+// item size.
 var largeItems = []string{"-I", "2m"}
 
 func newClient(t testing.TB, addr string) *memcache.Client {
 	c := memcache.New(addr)
 	c.MaxIdleConns = 100
-	c.Timeout = 10 * time.Second // the machine may be busy
+	c.Timeout = 10 * time.Second // long, for a busy machine
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
-// opener returns a function that opens empty stores: each has its own prefix.
+// opener returns a function that opens empty stores, each with its own prefix.
 func opener() func(t testing.TB, addr string) sessions.Store {
 	var n atomic.Int64
 	return func(t testing.TB, addr string) sessions.Store {
@@ -69,8 +69,8 @@ func TestApplicationGoesOnAfterMemcachedWasKilled(t *testing.T) {
 	storetest.RunCrash(t, server, false, func(t testing.TB) sessions.Store { return open(t, server.Addr) })
 }
 
-// ask sends memcached a command and returns the lines of the answer, up to one
-// that begins with last.
+// ask sends a command to memcached and returns the lines of the answer, up to
+// the first one that begins with last.
 func ask(t testing.TB, addr, command, last string) []string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -89,7 +89,7 @@ func ask(t testing.TB, addr, command, last string) []string {
 			return lines
 		}
 	}
-	t.Fatalf("%s: got %q and no line %s", command, lines, last)
+	t.Fatalf("%s: got %q, want a line that begins with %q", command, lines, last)
 	return nil
 }
 
@@ -107,7 +107,7 @@ func stats(t testing.TB, addr string) map[string]int {
 	return numbers
 }
 
-// commands returns how many commands memcached has executed that touch items.
+// commands returns the number of commands on items that memcached has executed.
 func commands(t testing.TB, addr string) int {
 	s := stats(t, addr)
 	return s["cmd_get"] + s["cmd_set"] + s["cmd_touch"] + s["delete_hits"] + s["delete_misses"]
@@ -125,7 +125,7 @@ func TestOperationsCostTheCommandsThatTheDocsSay(t *testing.T) {
 	for i, tt := range []struct {
 		operation string
 		want      int
-		prepare   time.Duration // of the record that is there; 0: none
+		prepare   time.Duration // time left of a record created before; 0: none
 		do        func(id sessions.ID, version uint64) error
 	}{
 		{"Load", 1, time.Hour, func(id sessions.ID, _ uint64) error { _, err := store.Load(ctx, id); return err }},
@@ -239,15 +239,15 @@ func TestMemcachedKeepsARecordUntilItsExpiryAtLeast(t *testing.T) {
 		if _, err := store.Create(t.Context(), id, rec); err != nil {
 			t.Fatal(err)
 		}
-		// "HD t123" says that it goes in 123 seconds, "HD t-1" never.
+		// "HD t123" means that the item expires in 123 seconds, "HD t-1" never.
 		answer := ask(t, server.Addr, "mg shop:"+id.String()+" t", "HD ")[0]
 		left, err := strconv.Atoi(strings.TrimPrefix(answer, "HD t"))
 		need := int(time.Until(rec.Expires) / time.Second)
 		switch {
 		case err != nil:
-			t.Errorf("%s: memcached says %q", tt.name, answer)
+			t.Errorf("%s: memcached answers %q", tt.name, answer)
 		case tt.never && left != -1:
-			t.Errorf("%s: memcached keeps it for %d s, want for ever", tt.name, left)
+			t.Errorf("%s: memcached keeps it for %d s, want forever", tt.name, left)
 		case !tt.never && (left < need || left > need+10):
 			t.Errorf("%s: memcached keeps it for %d s, want %d or a little more", tt.name, left, need)
 		}
@@ -260,8 +260,8 @@ func TestMemcachedKeepsARecordUntilItsExpiryAtLeast(t *testing.T) {
 	}
 }
 
-// memcached counts full seconds of its clock, of which the first is over already
-// in part.
+// memcached counts the seconds from the last tick of its clock, which was up to
+// a second ago.
 func TestRelativeExpiryAllowsForTheTickOfMemcachedsClock(t *testing.T) {
 	now := time.Unix(2_000_000_000, 0)
 	for _, fraction := range []time.Duration{0, 1, 500, 999} {
@@ -270,12 +270,12 @@ func TestRelativeExpiryAllowsForTheTickOfMemcachedsClock(t *testing.T) {
 			left *= time.Millisecond
 			got := time.Duration(memcachestore.Exptime(now.Add(left), now)) * time.Second
 			if surely := got - time.Second; surely < left || surely > left+2*time.Second {
-				t.Errorf("for %v from %v on: memcached keeps it for %v at least, want that or up to 2 s more", left, now, surely)
+				t.Errorf("for %v from %v on: memcached keeps it for at least %v, want at most 2 s more", left, now, surely)
 			}
 		}
 	}
 	if got := memcachestore.Exptime(time.Time{}, now); got != 1 {
-		t.Errorf("for what has expired: got %d, want 1, as 0 is never", got)
+		t.Errorf("for an expired record: got %d, want 1, since 0 means never", got)
 	}
 }
 
@@ -297,13 +297,13 @@ func TestADeletionLeavesNothingInMemcached(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("its key is there after a minute")
+			t.Fatal("the key still exists after a minute")
 		}
 	}
 }
 
 func TestAnItemThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {
-	server := testserver.Memcached(t) // 1 MiB, as users have it
+	server := testserver.Memcached(t) // default item size, 1 MiB
 	store := memcachestore.New(newClient(t, server.Addr), "shop:")
 	var id sessions.ID
 	large := recordFor(time.Hour, strings.Repeat("x", 1<<20))
@@ -318,7 +318,7 @@ func TestAnItemThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {
 	if _, err = store.Update(t.Context(), id, large); !errors.Is(err, sessions.ErrTooLarge) {
 		t.Errorf("Update: got %v, want ErrTooLarge", err)
 	} else if !strings.Contains(err.Error(), "-I") {
-		t.Errorf("the error does not name the mend: %v", err)
+		t.Errorf("the error does not name the option to set: %v", err)
 	}
 	rec, err := store.Load(t.Context(), id)
 	if err != nil || string(rec.Data) != "old" || rec.Version != version {
@@ -326,7 +326,7 @@ func TestAnItemThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {
 	}
 }
 
-// operations are all of them, on the record of an id.
+// operations holds all operations of a Store, on the record of an id.
 var operations = map[string]func(ctx context.Context, s sessions.Store, id sessions.ID, version uint64) error{
 	"Load": func(ctx context.Context, s sessions.Store, id sessions.ID, _ uint64) error {
 		_, err := s.Load(ctx, id)
@@ -405,7 +405,7 @@ func TestAnEvictedSessionIsAbsent(t *testing.T) {
 	}
 	for i := 1; stats(t, server.Addr)["evictions"] == 0; i++ {
 		if i == 10_000 {
-			t.Fatal("100 MB did not fill 4")
+			t.Fatal("no evictions after 100 MB in a memcached of 4 MiB")
 		}
 		if _, err := store.Create(t.Context(), sessions.ID{byte(i >> 8), byte(i), 1}, recordFor(time.Hour, strings.Repeat("x", 10_000))); err != nil {
 			t.Fatal(err)
@@ -429,7 +429,7 @@ func TestAValueOfSomethingElseIsAnError(t *testing.T) {
 		}
 		for _, name := range []string{"Load", "Update", "Touch", "Delete at a version"} {
 			if err := operations[name](t.Context(), store, id, 1); err == nil || errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrConflict) {
-				t.Errorf("%s of %q: got %v, want an error that says so", name, value, err)
+				t.Errorf("%s of %q: got %v, want an error about the value", name, value, err)
 			}
 		}
 	}
@@ -481,7 +481,7 @@ func TestTheCallersDataMayChangeWhenItsContextHasEnded(t *testing.T) {
 	}
 	late.Wait()
 	for i := range data {
-		data[i] = 2 // the race detector sees who else reads it
+		data[i] = 2 // the race detector reports a concurrent read
 	}
 	server.Continue()
 	if _, err := store.Create(t.Context(), sessions.ID{9}, recordFor(time.Hour, "")); err != nil {
@@ -489,12 +489,12 @@ func TestTheCallersDataMayChangeWhenItsContextHasEnded(t *testing.T) {
 	}
 	for i := range 4 {
 		if rec, err := store.Load(t.Context(), sessions.ID{byte(i)}); err == nil && bytes.Contains(rec.Data, []byte{2}) {
-			t.Error("what the caller wrote after the call was stored")
+			t.Error("a change of the caller's data after the call was stored")
 		}
 	}
 }
 
-func TestAMemcachedWithoutCasIsAnErrorWithTheMend(t *testing.T) {
+func TestAMemcachedWithoutCasIsAnErrorThatSaysHowToStartIt(t *testing.T) {
 	s := opener()(t, testserver.Memcached(t, "-C").Addr)
 	id := sessions.ID{1}
 	rec := sessions.Record{Data: []byte("data"), Expires: time.Now().Add(time.Hour)}

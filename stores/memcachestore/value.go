@@ -9,9 +9,15 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A record's value, all numbers big-endian:
+// The value of a record has these fields, with their sizes in bytes. All numbers
+// are big-endian.
 //
-//	format 1 ‖ version 8 ‖ expires, Unix milliseconds 8 ‖ length of the owner 4 ‖ owner ‖ data
+//	format                      1
+//	version                     8
+//	expires, Unix milliseconds  8
+//	length of the owner         4
+//	owner
+//	data
 const (
 	format     = 1
 	headerSize = 1 + 8 + 8 + 4
@@ -29,15 +35,15 @@ func encode(rec sessions.Record) []byte {
 
 func decode(b []byte) (rec sessions.Record, err error) {
 	if len(b) < headerSize {
-		return rec, fmt.Errorf("a value of %d bytes is no record, need at least %d: does something else use this prefix?", len(b), headerSize)
+		return rec, fmt.Errorf("value has %d bytes, a record has at least %d: does another program use this prefix?", len(b), headerSize)
 	}
 	if b[0] != format {
-		return rec, fmt.Errorf("a value of format %d, need %d: does something else use this prefix?", b[0], format)
+		return rec, fmt.Errorf("value has format %d, need %d: does another program use this prefix?", b[0], format)
 	}
 	owner := binary.BigEndian.Uint32(b[17:])
 	rest := b[headerSize:]
 	if uint64(owner) > uint64(len(rest)) {
-		return rec, fmt.Errorf("an owner of %d bytes in a value of %d is no record", owner, len(b))
+		return rec, fmt.Errorf("value of %d bytes has an owner of %d bytes: does another program use this prefix?", len(b), owner)
 	}
 	return sessions.Record{
 		Data:    rest[owner:],
@@ -47,16 +53,17 @@ func decode(b []byte) (rec sessions.Record, err error) {
 	}, nil
 }
 
-// maxRelative is up to where memcached takes an expiry for seconds from now;
-// what is larger is a Unix time (protocol.txt, "Expiration times").
+// maxRelative is the largest expiry that memcached reads as seconds from now. It
+// reads a larger one as a Unix time (protocol.txt, "Expiration times").
 const maxRelative = 30 * 24 * 60 * 60
 
-// exptime returns the expiry for memcached, which must not be earlier than that
-// inside of the value. Seconds from now, where they fit, need no agreement of
-// the clocks. memcached counts from the last tick of its clock, up to a second
-// ago: so one more. What is past gets the least, since 0 stands for never.
+// exptime returns the expiry for memcached, which must not be earlier than the
+// one in the value. Where possible it is relative, so that the clock of memcached
+// need not agree with that of the application. memcached counts from the last
+// tick of its clock, up to a second ago, so exptime adds a second. It returns 1
+// for an expiry in the past, since 0 means never.
 func exptime(expires, now time.Time) int32 {
-	left := expires.Unix() - now.Unix() + 2 // as both are rounded down, at least one more
+	left := expires.Unix() - now.Unix() + 2 // 1 for the tick, 1 since both times are rounded down
 	switch {
 	case left < 1:
 		return 1
@@ -65,6 +72,6 @@ func exptime(expires, now time.Time) int32 {
 	case expires.Unix()+2 <= math.MaxInt32:
 		return int32(expires.Unix() + 2)
 	}
-	// The client's numbers end in 2038: until memcached evicts it.
+	// The client's int32 ends in 2038. The item stays until memcached evicts it.
 	return 0
 }
