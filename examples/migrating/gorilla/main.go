@@ -1,6 +1,6 @@
 // Gorilla is a site that kept its sessions in the CookieStore of
-// gorilla/sessions until now. Who is signed in stays signed in: the first visit
-// adopts his old cookie.
+// gorilla/sessions until now. Visitors who are signed in stay signed in: the first
+// visit adopts their old cookie.
 package main
 
 import (

@@ -1,6 +1,6 @@
 // Remix is a site that was written with Remix or React Router until now, with
-// createCookieSessionStorage. Who is signed in stays signed in: the first visit
-// adopts his __session cookie.
+// createCookieSessionStorage. Visitors who are signed in stay signed in: the first
+// visit adopts their __session cookie.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Scs is a site that kept its sessions with scs v2 until now. Who is signed in
-// stays signed in: the first visit adopts his scs session.
+// Scs is a site that kept its sessions with scs v2 until now. Visitors who are
+// signed in stay signed in: the first visit adopts their scs session.
 package main
 
 import (
