@@ -67,6 +67,19 @@ func (j *Journal) Restart(op Op) {
 	j.ops = []Op{op}
 }
 
+// Absorb drops the op of a run that ended the journal and left nothing to store
+// or repeat, if another such op before it says the same to the next commit. So
+// a handler may call Update without end.
+func (j *Journal) Absorb(run *Run) {
+	n := len(j.ops)
+	if n >= 2 && j.ops[n-1].Run == run && run.empty() && j.ops[n-2].Run.empty() && j.End()-2 >= j.seen {
+		j.ops = j.ops[:n-1]
+	}
+}
+
+// empty reports whether there is nothing to store or repeat of an Update.
+func (r *Run) empty() bool { return r != nil && r.F == nil && len(r.Ops) == 0 }
+
 // Settle removes the ops before a number: they are stored, or given up.
 func (j *Journal) Settle(n int32) {
 	if n > j.first {

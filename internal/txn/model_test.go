@@ -516,3 +516,19 @@ func count(b bool) int {
 	}
 	return 0
 }
+
+func TestUpdatesOfACookieSessionDoNotPileUp(t *testing.T) {
+	e := modelEngine(t, nil)
+	e.Store = nil
+	r := &modelRequest{Context: t.Context()}
+	r.txn.Open(e, r, &r.shared, &r.session, nil, nil)
+	for range 1000 {
+		r.txn.Update(func(data any) { data.(*shop).N++ })
+	}
+	if n := len(r.txn.journal.ops); n != 1 || r.session.data.N != 1000 {
+		t.Errorf("got %d ops for N=%d, want 1 for 1000", n, r.session.data.N)
+	}
+	if r.txn.Close(false) {
+		t.Error("the request ended with a change that no commit has seen")
+	}
+}

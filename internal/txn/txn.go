@@ -419,6 +419,7 @@ func (t *Txn) Update(f func(data any)) {
 func (t *Txn) endRun() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.journal.Absorb(t.rare.run)
 	t.rare.run = nil
 	t.clearLocked()
 }
