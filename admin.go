@@ -98,9 +98,9 @@ func (m *core) list(ctx context.Context, owner string, yield func(listed, error)
 	}
 }
 
-// lastUse is the later of the last write and of what the idle end says.
-// It is not later than now: a record from before an IdleTimeout was set has its
-// absolute end in that place.
+// lastUse returns the time of the last write, or of the last Touch if that is
+// later. A time after now is no Touch: a record from before an IdleTimeout was set
+// has its absolute end there.
 func (m *core) lastUse(base *txn.Base, now time.Time) time.Time {
 	used := time.Unix(base.Used, 0)
 	if m.engine.Idle > 0 {
@@ -112,9 +112,9 @@ func (m *core) lastUse(base *txn.Base, now time.Time) time.Time {
 }
 
 // Edit changes the stored session with the public id, for instance when an
-// administrator takes a role away: the session's own requests have the change
-// from the next one on, and those under way merge theirs with it. f runs again if
-// the session was changed meanwhile. It counts as a use.
+// administrator takes a role away. The next request of the session has the
+// change; requests under way merge theirs with it. f runs again if the session
+// was changed meanwhile. Edit counts as a use.
 //
 // Edit returns ErrNotFound if there is no such session, ErrInvalid or
 // ErrTooLarge if the result cannot be stored, an error if its data cannot be
@@ -139,10 +139,10 @@ func (m *core) edit(ctx context.Context, id string, f func(any)) error {
 	return nil
 }
 
-// Revoke ends the stored session with the public id: its next request finds
-// none, and those under way store nothing any more. A session that is gone
-// already is no error; an id that is none is, and errors.ErrUnsupported is
-// returned without a Store: a cookie cannot be recalled.
+// Revoke ends the stored session with the public id. Its next request begins
+// a new session, and requests under way store nothing any more. An absent session
+// is no error. A malformed id is an error. Without a Store the error is
+// errors.ErrUnsupported, since a cookie cannot be recalled.
 func (m *Manager[T]) Revoke(ctx context.Context, id string) error { return m.core.revoke(ctx, id) }
 
 func (m *core) revoke(ctx context.Context, id string) error {
@@ -161,11 +161,12 @@ func (m *core) revoke(ctx context.Context, id string) error {
 	return nil
 }
 
-// RevokeOwner ends all sessions of an owner but those whose public ids are in
-// except, and returns how many: after a change of password, or "sign out
-// everywhere else". It lists and deletes until it finds none, so that sessions
-// that sign in meanwhile end too. If an id in except is none, nothing is ended.
-// Without a Store that is an OwnerStore the error is errors.ErrUnsupported.
+// RevokeOwner ends all sessions of an owner except those whose public ids are in
+// except, and returns how many it ended. It is for a change of password, or "sign
+// out everywhere else". It lists and deletes until it finds none, so that sessions
+// that sign in meanwhile end too. If an id in except is malformed, nothing is
+// ended. Without a Store that is an OwnerStore the error is
+// errors.ErrUnsupported.
 func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...string) (int, error) {
 	return m.core.revokeOwner(ctx, owner, except)
 }

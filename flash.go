@@ -11,25 +11,24 @@ type Flash struct {
 	Message string
 }
 
-// Flash leaves a message that [Session.Flashes] returns from the next request
-// on, whichever request asks first, and then no more. It survives
-// [Session.RegenerateID], but not [Session.Destroy]; after [Session.Reset] it is
-// the first thing in the new session. A session keeps at most 32 messages: the
-// oldest goes when there is one more, with an event. In cookie mode they are part
-// of the cookie, and long ones are ErrTooLarge before there are 32.
+// Flash leaves a message for the next request that calls [Session.Flashes]. It is
+// returned once. It survives [Session.RegenerateID], but not [Session.Destroy].
+// After [Session.Reset] it is part of the new session. A session keeps at most 32
+// messages: one more drops the oldest, with an event. In cookie mode messages are
+// part of the cookie, and long ones are ErrTooLarge before there are 32.
 func (s *Session[T]) Flash(kind, message string) {
 	s.txn.Flash(wire.Flash{Kind: kind, Message: message})
 }
 
 // Flashes returns the messages of the given kinds, or all if none is given, in
-// the order of their adding, and removes them from the session. Messages that
-// this request added are for the next one and stay. Other requests that come in
-// between, such as for an image, remove nothing. Two requests that ask at the
-// same time may both get a message, and a request that panics removes none.
+// the order in which they were added, and removes them from the session. Messages
+// that this request added are for the next one and stay. A request that does not
+// call Flashes, such as one for an image, removes nothing. Two requests at the
+// same time may both get a message. A request that panics removes none.
 //
-// Call it before the first byte of the response is written: what is removed
-// later, as by a template that writes while it asks, is shown again in cookie
-// mode.
+// Call it before the first byte of the response is written. In cookie mode
+// a message that is taken later, as by a template that writes first, is shown
+// again.
 func (s *Session[T]) Flashes(kinds ...string) []Flash {
 	var flashes []Flash
 	for _, f := range s.txn.Flashes(kinds) {

@@ -59,27 +59,28 @@ func Lookup[T any](ctx context.Context) (*Session[T], bool) {
 // [Get]), calls next, and stores the session, if it changed, before the first
 // byte of the response leaves: at WriteHeader, Write, ReadFrom, Flush or Hijack,
 // or else when next returns. An unchanged session costs no write and sets no
-// cookie; a request that never calls Get costs next to nothing in cookie mode,
-// and one Load with a Store if it brings a session's cookie.
+// cookie. A request that never calls Get costs one allocation in cookie mode, and
+// one Load with a Store if it brings a session's cookie.
 //
 // With a Store the record is loaded before next runs. If that or the commit
 // fails, Config.ErrorHandler answers in place of next. Mount the middleware
-// around the routes that use sessions, so that others outlive a store's failure.
+// around the routes that use sessions only, so that other routes do not depend on
+// the Store.
 //
-// A panic of next stores nothing and passes through, but a Destroy called before
-// it is carried out. What recovers from panics and answers them belongs outside
-// of the middleware: inside, its error page is a response like any other, which
-// stores what the handler had done by then. [http.TimeoutHandler] belongs outside
-// too: inside, its handler goes on editing Data while the response is written.
-// A logger that wants the session belongs inside.
+// A panic of next stores nothing and passes through. A Destroy that was called
+// before the panic is carried out. A handler that recovers from panics belongs
+// outside of the middleware: inside, its error page is a response like any other,
+// and the session is stored with it. [http.TimeoutHandler] belongs outside too:
+// inside, its handler goes on editing Data while the response is written.
+// A logger that needs the session belongs inside.
 //
-// The ResponseWriter that next gets has the methods of the one outside, but for
-// the deprecated [http.CloseNotifier], and it cannot pass on the private one by
-// which [http.MaxBytesReader] closes the connection: put [http.MaxBytesHandler]
-// outside. Of the request that next gets, the multipart form and the Pattern are
-// those of the one outside once next has returned.
+// The ResponseWriter that next gets has the methods of the outer one, except for
+// the deprecated [http.CloseNotifier] and the private method by which
+// [http.MaxBytesReader] closes the connection: put [http.MaxBytesHandler]
+// outside. Once next has returned, the outer request has the multipart form and
+// the Pattern of the request that next got.
 //
-// The same Manager twice in a chain is one session; two Managers of the same T
+// The same Manager twice in a chain is one session. Two Managers of the same T
 // or of the same cookie name panic on the first request.
 //
 // The handler may be shared by any number of goroutines.
@@ -141,9 +142,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	returned = true
 }
 
-// handBack shows those outside what became of the request, as if they had given
-// the handler their own: net/http removes the files of its form, and an access
-// log shows which route matched.
+// handBack gives the outer request what net/http or a logger looks for there: the
+// form, whose files net/http removes, and the route that matched.
 func (x *exchange) handBack() {
 	in, out := &x.inside, x.req
 	if in.MultipartForm != nil && out.MultipartForm == nil {
