@@ -11,8 +11,9 @@ import (
 	"github.com/typedsessions/sessions/stores/redisstore"
 )
 
-// Each benchmark has 64 requests at once on each core, as a busy server has: the
-// time is that of one operation among them. BenchmarkOneByOne has the latency.
+// benchmark runs op in 64 goroutines per core, as in a busy server. The reported
+// time is the total time divided by the number of operations. BenchmarkOneByOne
+// measures the latency of an operation.
 func benchmark(b *testing.B, opt redisstore.Options, op func(ctx context.Context, store *redisstore.Store, n int) error) {
 	store := redisstore.New(connectTo(b, testserver.Redis(b).Addr), opt)
 	for i := range live {
@@ -67,8 +68,7 @@ func BenchmarkCreateWithOwner(b *testing.B) {
 	})
 }
 
-// Each is a Load and an Update, which is what a request that changes its session
-// costs.
+// An operation is a Load and an Update, as in a request that changes its session.
 func BenchmarkLoadAndUpdate(b *testing.B) {
 	benchmark(b, redisstore.Options{}, func(ctx context.Context, store *redisstore.Store, n int) error {
 		id := idOf(-n % live)

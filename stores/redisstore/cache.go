@@ -9,15 +9,15 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// Redis tells a client that a key changed after it has answered the command that
-// changed it, so what a process wrote itself could be hidden from it by its own
-// cache for a moment. So each operation but Load begins a new epoch for its id,
-// whatever came of it, and the epoch is part of the question that the cache
-// knows an answer by: what was asked before is not an answer any more.
+// Redis sends the invalidation of a key after its answer to the command that
+// changed the key. In between, the cache of a process would hide the process's
+// own writes. So each operation except Load increments the epoch of its id,
+// whatever the outcome. The epoch is part of the command by which the cache
+// stores an answer, so Load does not find the answers of earlier epochs.
 //
-// Ids share epochs, by their first two bytes, so that they need no more memory
-// with more sessions (256 KiB): a write makes Load ask again for one in 65,536
-// of the others too.
+// Ids that agree in their first two bytes share an epoch, so that the epochs take
+// 256 KiB for any number of sessions. A write thus also invalidates one in 65,536
+// of the other sessions.
 const stripes = 1 << 16
 
 func (s *Store) epoch(id sessions.ID) uint32 { return s.epochs[binary.BigEndian.Uint16(id[:])].Load() }
@@ -29,30 +29,30 @@ func (s *Store) forget(id sessions.ID) {
 	}
 }
 
-// errEnded says that a record in the cache is over by this process's clock, and
-// that Redis must say whether it is.
-var errEnded = errors.New("redisstore: ended")
+// errCacheExpired is returned for a record in the cache that has expired by the
+// clock of this process. Load must ask Redis whether it has.
+var errCacheExpired = errors.New("redisstore: the cached record has expired")
 
-// longest is more than any value has: Redis allows 512 MiB.
-const longest = 1 << 32
+// maxValue is larger than any value: Redis allows 512 MiB.
+const maxValue = 1 << 32
 
-// loadCached loads a record from the local cache, or with one round trip into
-// it. The epoch is in the end of a range that is always longer than the value.
-// Since Redis does not say when what is in the cache expires, this process's
-// clock decides here when to ask Redis again.
+// loadCached returns a record from the local cache, or loads it into the cache
+// with one round trip. The epoch is encoded in the end of the requested range,
+// which is always larger than the value. The cached answer does not have the
+// expiry of the key, so the clock of this process decides when to ask Redis again.
 func (s *Store) loadCached(ctx context.Context, id sessions.ID) (sessions.Record, error) {
-	get := s.client.B().Getrange().Key(s.key(id)).Start(0).End(longest + int64(s.epoch(id))).Cache().ToStaticTTL()
+	get := s.client.B().Getrange().Key(s.key(id)).Start(0).End(maxValue + int64(s.epoch(id))).Cache().ToStaticTTL()
 	b, err := s.client.DoCache(undated{ctx}, get, s.lifetime).AsBytes()
 	if err != nil {
 		return sessions.Record{}, err
 	}
 	if len(b) == 0 {
-		s.forget(id) // absence is not kept: another process may create the record at any time
+		s.forget(id) // do not cache the absence: another process may create the record at any time
 		return sessions.Record{}, sessions.ErrNotFound
 	}
 	rec, err := decode(b)
 	if err == nil && !rec.Expires.After(time.Now()) {
-		return sessions.Record{}, errEnded
+		return sessions.Record{}, errCacheExpired
 	}
 	return rec, err
 }

@@ -16,17 +16,17 @@ import (
 	"github.com/typedsessions/sessions/stores/redisstore"
 )
 
-// deaf returns a store with a local cache whose client is not told of changes:
-// what the cache has stays there until the store itself knows better.
-func deaf(t testing.TB, addr string, lifetime time.Duration) *redisstore.Store {
+// untracked returns a store with a local cache whose client gets no
+// invalidations: an entry stays in the cache until the store itself drops it.
+func untracked(t testing.TB, addr string, lifetime time.Duration) *redisstore.Store {
 	client := connect(t, rueidis.ClientOption{
 		InitAddress:           []string{addr},
-		ClientTrackingOptions: []string{"BCAST", "PREFIX", "of something else"},
+		ClientTrackingOptions: []string{"BCAST", "PREFIX", "of another application"},
 	})
 	return redisstore.New(client, redisstore.Options{LocalCache: lifetime})
 }
 
-func TestLocalCacheSparesRedis(t *testing.T) {
+func TestLoadFromTheLocalCacheDoesNotAskRedis(t *testing.T) {
 	server := testserver.Redis(t)
 	direct := connectTo(t, server.Addr)
 	store := redisstore.New(connectTo(t, server.Addr), redisstore.Options{LocalCache: time.Hour})
@@ -35,40 +35,40 @@ func TestLocalCacheSparesRedis(t *testing.T) {
 		loads(t, "again", store, idOf(1), version)
 	}
 	if got := calls(t, direct)["getrange"]; got != 1 {
-		t.Errorf("100 loads were %d questions to Redis, want 1", got)
+		t.Errorf("100 loads sent %d GETRANGE, want 1", got)
 	}
 	if got := calls(t, direct)["get"]; got != 0 {
-		t.Errorf("100 loads were %d more questions to Redis, want 0", got)
+		t.Errorf("100 loads sent %d GET, want 0", got)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := store.Load(ctx, idOf(1)); !errors.Is(err, context.Canceled) {
-		t.Errorf("Load in a context that has ended: got %v, want context.Canceled", err)
+		t.Errorf("Load with a canceled context: got %v, want context.Canceled", err)
 	}
 }
 
-func TestLocalCacheIsToldOfChanges(t *testing.T) {
+func TestRedisInvalidatesTheLocalCacheOnAChange(t *testing.T) {
 	server := testserver.Redis(t)
 	here := redisstore.New(connectTo(t, server.Addr), redisstore.Options{LocalCache: time.Hour})
 	there := redisstore.New(connectTo(t, server.Addr), redisstore.Options{})
 	version := create(t, there, idOf(1), recordOf("data", ""))
 	loads(t, "into the cache", here, idOf(1), version)
 	version = update(t, there, idOf(1), version, recordOf("new", ""))
-	eventually(t, "the change does not arrive", func() bool {
+	eventually(t, "the cache still has the old record", func() bool {
 		rec, err := here.Load(t.Context(), idOf(1))
 		return err == nil && rec.Version == version
 	})
 	if err := there.Delete(t.Context(), idOf(1), 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end does not arrive", func() bool {
+	eventually(t, "the cache still has the deleted record", func() bool {
 		_, err := here.Load(t.Context(), idOf(1))
 		return errors.Is(err, sessions.ErrNotFound)
 	})
 }
 
 func TestOwnChangesAreSeenAtOnceDespiteALocalCache(t *testing.T) {
-	store := deaf(t, testserver.Redis(t).Addr, time.Hour)
+	store := untracked(t, testserver.Redis(t).Addr, time.Hour)
 	id := idOf(1)
 	loads(t, "before", store, id, 0)
 	version := create(t, store, id, recordOf("data", ""))
@@ -88,12 +88,12 @@ func TestOwnChangesAreSeenAtOnceDespiteALocalCache(t *testing.T) {
 	loads(t, "after Delete", store, id, 0)
 }
 
-func TestWhatShowsThatTheLocalCacheIsOldIsLoadedAnew(t *testing.T) {
+func TestLoadAsksRedisAfterAnOperationThatShowsTheLocalCacheIsStale(t *testing.T) {
 	addr := testserver.Redis(t).Addr
 	there := redisstore.New(connectTo(t, addr), redisstore.Options{})
 	for i, tt := range []struct {
 		name string
-		gone bool // not only changed
+		gone bool // the record was deleted elsewhere, not only changed
 		see  func(here *redisstore.Store, id sessions.ID, old uint64) error
 		want error
 	}{
@@ -123,7 +123,7 @@ func TestWhatShowsThatTheLocalCacheIsOldIsLoadedAnew(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			here, id := deaf(t, addr, time.Hour), idOf(i)
+			here, id := untracked(t, addr, time.Hour), idOf(i)
 			old := create(t, there, id, recordOf("data", ""))
 			loads(t, "into the cache", here, id, old)
 			version := update(t, there, id, old, recordOf("theirs", "ada"))
@@ -133,7 +133,7 @@ func TestWhatShowsThatTheLocalCacheIsOldIsLoadedAnew(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			loads(t, "from the cache", here, id, old) // or the test would show nothing
+			loads(t, "from the cache", here, id, old) // the cache must be stale for this test
 			if err := tt.see(here, id, old); err != tt.want {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
@@ -147,7 +147,7 @@ func TestWhatShowsThatTheLocalCacheIsOldIsLoadedAnew(t *testing.T) {
 
 func TestLocalCacheDoesNotHideWhatIsCreatedElsewhere(t *testing.T) {
 	addr := testserver.Redis(t).Addr
-	here := deaf(t, addr, time.Hour)
+	here := untracked(t, addr, time.Hour)
 	there := redisstore.New(connectTo(t, addr), redisstore.Options{})
 	loads(t, "before", here, idOf(1), 0)
 	version := create(t, there, idOf(1), recordOf("data", ""))
@@ -163,7 +163,7 @@ func TestHundredParallelUpdatesAllCountWithTwoLocalCaches(t *testing.T) {
 	type counter struct{ N int }
 	var handlers [2]http.Handler
 	for i := range handlers {
-		mgr, err := sessions.New(sessions.Config[counter]{Keys: keys, Store: deaf(t, addr, time.Hour)})
+		mgr, err := sessions.New(sessions.Config[counter]{Keys: keys, Store: untracked(t, addr, time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,11 +210,11 @@ func dataOf[T any](t *testing.T, mgr *sessions.Manager[T], cookies []*http.Cooki
 	return data
 }
 
-func TestLocalCacheForgetsInTime(t *testing.T) {
+func TestLocalCacheDropsARecordInTime(t *testing.T) {
 	addr := testserver.Redis(t).Addr
 	there := redisstore.New(connectTo(t, addr), redisstore.Options{})
 	t.Run("after LocalCache", func(t *testing.T) {
-		here := deaf(t, addr, 50*time.Millisecond)
+		here := untracked(t, addr, 50*time.Millisecond)
 		version := create(t, there, idOf(1), recordOf("data", ""))
 		loads(t, "into the cache", here, idOf(1), version)
 		version = update(t, there, idOf(1), version, recordOf("new", ""))
@@ -223,8 +223,8 @@ func TestLocalCacheForgetsInTime(t *testing.T) {
 			return err == nil && rec.Version == version
 		})
 	})
-	t.Run("a record that was touched elsewhere outlives the expiry that the cache has", func(t *testing.T) {
-		here := deaf(t, addr, time.Hour)
+	t.Run("a record that was touched elsewhere is live after its cached expiry", func(t *testing.T) {
+		here := untracked(t, addr, time.Hour)
 		rec := recordOf("data", "")
 		rec.Expires = time.Now().Add(300 * time.Millisecond).Truncate(time.Millisecond)
 		version := create(t, there, idOf(3), rec)
@@ -237,7 +237,7 @@ func TestLocalCacheForgetsInTime(t *testing.T) {
 		}
 	})
 	t.Run("when the record expires", func(t *testing.T) {
-		here := deaf(t, addr, time.Hour)
+		here := untracked(t, addr, time.Hour)
 		rec := recordOf("data", "")
 		rec.Expires = time.Now().Add(300 * time.Millisecond).Truncate(time.Millisecond)
 		create(t, there, idOf(2), rec)
@@ -250,13 +250,13 @@ func TestLocalCacheForgetsInTime(t *testing.T) {
 				t.Fatalf("Load %v before the expiry: %v", time.Until(rec.Expires), err)
 			}
 			if late := time.Since(rec.Expires); late > 10*time.Second {
-				t.Fatalf("the cache has it %v after its expiry", late)
+				t.Fatalf("Load still returns the record %v after its expiry", late)
 			}
 		}
 	})
 }
 
-func TestLoadSurvivesTheEndOfAnotherThatItWaitedFor(t *testing.T) {
+func TestLoadSurvivesTheCancellationOfAnotherThatItWaitedFor(t *testing.T) {
 	server := testserver.Redis(t)
 	p := newProxy(t, server.Addr)
 	store := redisstore.New(connect(t, rueidis.ClientOption{InitAddress: []string{p.addr}, PipelineMultiplex: -1}), redisstore.Options{LocalCache: time.Hour})
@@ -274,7 +274,7 @@ func TestLoadSurvivesTheEndOfAnotherThatItWaitedFor(t *testing.T) {
 	var one, other sync.WaitGroup
 	one.Go(func() {
 		if _, err := store.Load(first, idOf(1)); !errors.Is(err, context.Canceled) {
-			t.Errorf("the Load that was cancelled: got %v, want context.Canceled", err)
+			t.Errorf("the canceled Load: got %v, want context.Canceled", err)
 		}
 	})
 	<-held

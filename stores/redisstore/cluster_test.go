@@ -23,7 +23,7 @@ import (
 
 const slots = 16384
 
-// A node is a Redis of a cluster, and a connection to it alone.
+// A node is a Redis server of a cluster, with a client for this server only.
 type node struct {
 	*testserver.Server
 	rueidis.Client
@@ -68,7 +68,7 @@ func startCluster(t testing.TB) (nodes []*node) {
 	return nodes
 }
 
-// do sends a command to this node and returns what it answers.
+// do sends a command to this node and returns the answer.
 func (n *node) do(t testing.TB, command ...string) string {
 	t.Helper()
 	answer := n.Do(context.Background(), n.B().Arbitrary(command...).Build())
@@ -87,8 +87,7 @@ func clusterClient(t testing.TB, nodes []*node) rueidis.Client {
 	for _, n := range nodes {
 		addrs = append(addrs, n.Addr)
 	}
-	// Two nodes that take each other for the owner of a slot are an error, and not
-	// a test that runs for ever.
+	// The limit turns an endless redirection between two nodes into an error.
 	return connect(t, rueidis.ClientOption{InitAddress: addrs, ClusterOption: rueidis.ClusterOption{MaxMovedRedirections: 100}})
 }
 
@@ -96,26 +95,26 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	nodes := startCluster(t)
 	client := clusterClient(t, nodes)
-	t.Run("keeps what a store promises", func(t *testing.T) {
+	t.Run("keeps the promises of a store", func(t *testing.T) {
 		storetest.Run(t, opened(client, redisstore.Options{}))
 	})
-	t.Run("keeps it while its slot moves from node to node", func(t *testing.T) {
+	t.Run("keeps them while the slot moves from node to node", func(t *testing.T) {
 		const prefix = "{moving}"
 		moves := moveAround(t, nodes[:3], prefix)
 		storetest.Run(t, func(t testing.TB) sessions.Store {
 			return redisstore.New(client, redisstore.Options{Prefix: prefix + t.Name()})
 		})
 		if moves.Load() < 10 {
-			t.Errorf("the slot moved %d times, which shows little", moves.Load())
+			t.Errorf("the slot moved %d times, want at least 10", moves.Load())
 		}
 		t.Logf("the slot moved %d times", moves.Load())
 	})
-	// The last, since it leaves the cluster with a node less.
+	// Last, since it leaves the cluster with one node less.
 	t.Run("goes on after a fail-over", func(t *testing.T) { failOver(t, nodes, client) })
 }
 
-// moveAround moves the slot of a key from master to master until the test ends,
-// and counts how often.
+// moveAround moves the slot of a key from master to master until the test ends.
+// It returns the number of moves.
 func moveAround(t *testing.T, masters []*node, key string) *atomic.Int64 {
 	var moves atomic.Int64
 	slot := masters[0].do(t, "CLUSTER", "KEYSLOT", key)
@@ -148,10 +147,10 @@ func moveAround(t *testing.T, masters []*node, key string) *atomic.Int64 {
 	return &moves
 }
 
-// sameEpoch waits until all masters have heard of the newest configuration. One
-// that takes a slot and does not know the epoch of who had it gives itself none
-// that is higher: then what that one said before, and arrives later, takes the
-// slot away again, and each takes the other for its owner for good.
+// sameEpoch waits until all masters have the newest configuration epoch. If
+// a master takes a slot without knowing the epoch of the former master, its own
+// epoch may not be higher. A late message of the former master then moves the
+// slot back, and each master keeps redirecting to the other.
 func sameEpoch(masters []*node, stop <-chan struct{}) bool {
 	for {
 		epochs := make(map[string]bool)
@@ -216,14 +215,15 @@ func moveSlot(slot string, source, target *node, masters []*node) error {
 	return nil
 }
 
-// A tally is a record that counts, and what is known of its count.
+// A tally is a record that holds a count, with the known bounds of the count.
 type tally struct {
 	id           sessions.ID
 	acknowledged int
 	unknown      int // updates without an answer
 }
 
-// count adds one to each of the tallies until stop is closed. Nobody else does.
+// count repeatedly adds one to each of the tallies until stop is closed. No other
+// goroutine may change the same tallies.
 func count(t *testing.T, store sessions.Store, tallies []*tally, stop <-chan struct{}, rounds *atomic.Int64) {
 	for {
 		select {
@@ -241,7 +241,7 @@ func count(t *testing.T, store sessions.Store, tallies []*tally, stop <-chan str
 				switch {
 				case err == nil:
 					y.acknowledged++
-				case errors.Is(err, sessions.ErrConflict): // an update without an answer came late
+				case errors.Is(err, sessions.ErrConflict): // an unanswered update was executed late
 				case errors.Is(err, sessions.ErrNotFound):
 					t.Errorf("Update: got %v", err)
 				default:
@@ -256,9 +256,9 @@ func count(t *testing.T, store sessions.Store, tallies []*tally, stop <-chan str
 	}
 }
 
-// failOver promotes a replica on demand, where Redis promises to lose nothing,
-// and then by killing a master, where it promises less: what the dead master
-// acknowledged last may be gone.
+// failOver promotes a replica twice: first by a manual fail-over, in which Redis
+// loses no write, then by killing a master, in which the last acknowledged writes
+// may be lost.
 func failOver(t *testing.T, nodes []*node, client rueidis.Client) {
 	store := redisstore.New(client, redisstore.Options{Prefix: "failing"})
 	ctx := context.Background()
@@ -280,7 +280,7 @@ func failOver(t *testing.T, nodes []*node, client rueidis.Client) {
 		during(func() {
 			for i := range rounds {
 				before := rounds[i].Load()
-				eventually(t, "the load stands still", func() bool { return rounds[i].Load() > before+5 })
+				eventually(t, "the load does not continue", func() bool { return rounds[i].Load() > before+5 })
 			}
 		})
 		close(stop)
@@ -294,7 +294,7 @@ func failOver(t *testing.T, nodes []*node, client rueidis.Client) {
 			}
 			n, _ := strconv.Atoi(string(rec.Data))
 			if n > y.acknowledged+y.unknown || floor && n < y.acknowledged {
-				t.Errorf("got count %d, want %d acknowledged and at most %d more", n, y.acknowledged, y.unknown)
+				t.Errorf("got count %d, with %d updates acknowledged and %d unanswered", n, y.acknowledged, y.unknown)
 			}
 			lost += max(0, y.acknowledged-n)
 			y.acknowledged, y.unknown = n, 0
@@ -337,5 +337,5 @@ func failOver(t *testing.T, nodes []*node, client rueidis.Client) {
 		}
 		return true
 	})
-	t.Logf("%d acknowledged updates went with the killed master", check(false))
+	t.Logf("%d acknowledged updates were lost with the killed master", check(false))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/typedsessions/sessions/stores/redisstore"
 )
 
-// It has no output to check: it needs a Redis at localhost:6379.
+// The example has no output to check, since it needs a Redis at localhost:6379.
 func Example() {
 	type AppSession struct {
 		UserID int `msgpack:"uid" validate:"gte=0"`
@@ -48,7 +48,7 @@ func Example() {
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		sess.RegenerateID()
-		sess.Data.UserID = 42 // after a look at the password
+		sess.Data.UserID = 42 // after checking the password
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	})
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {

@@ -17,7 +17,7 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// idOf returns the n-th id of a test: a hash, as real ones are.
+// idOf returns the n-th id of a test. It is a hash, as a real id is.
 func idOf(n int) sessions.ID { return sha256.Sum256(fmt.Append(nil, n)) }
 
 func recordOf(data, owner string) sessions.Record {
@@ -43,7 +43,8 @@ func update(t testing.TB, store sessions.Store, id sessions.ID, version uint64, 
 	return next
 }
 
-// loads fails the test unless Load returns that version; 0 means none.
+// loads fails the test unless Load returns a record with the wanted version. If
+// want is 0, there must be no record.
 func loads(t testing.TB, when string, store sessions.Store, id sessions.ID, want uint64) {
 	t.Helper()
 	rec, err := store.Load(t.Context(), id)
@@ -77,11 +78,11 @@ func calls(t testing.TB, client rueidis.Client) map[string]int {
 	return counts
 }
 
-// A proxy stands before a server.
+// A proxy forwards connections to a server.
 type proxy struct {
 	addr string
-	// answers, if set, is called with what the server sends, before the client
-	// gets it; false cuts the connection instead.
+	// answers, if set, is called with the bytes that the server sends. They are
+	// forwarded if it returns true; otherwise the connection is closed.
 	answers atomic.Pointer[func(b []byte) bool]
 }
 

@@ -12,19 +12,20 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// The index of an owner is a sorted set of ids, in a slot of its own. An entry is
-// written before its record, and is removed once no record can need it: its
-// score is a time that lies one to three days after the record's expiry,
-// counted from the beginning of the day (UTC) of that expiry. So Touch may move
-// an expiry within its day without the index, and clocks may differ by a day.
-// Nothing else removes an entry, and none is moved to an earlier time: a record
-// that is not there, or ends earlier, may be about to change.
+// The index of an owner is a sorted set of ids with a slot of its own. An entry is
+// written before its record and removed when no record can need it any more. Its
+// score is the time of removal: two to three days after the beginning of the day
+// (UTC) in which the record expires, and thus one to three days after the expiry.
+// Touch may therefore move an expiry within its day without writing the index,
+// and clocks may differ by a day. Entries are never removed earlier, and never
+// moved to an earlier time, since the record may be about to be written.
 //
-// The score's place within these two days is random, so that pages of the index
-// can begin with the score where the last one ended.
+// The time within the third day is random. Few entries then have the same score,
+// so that a page of the index can begin with the score at which the last one
+// ended.
 const day = 24 * time.Hour
 
-// dayOf is the beginning of the last day of a record.
+// dayOf returns the beginning of the day (UTC) in which a record expires.
 func dayOf(expires time.Time) int64 {
 	ms := millis(expires)
 	return ms - ms%day.Milliseconds()
@@ -32,8 +33,9 @@ func dayOf(expires time.Time) int64 {
 
 func (s *Store) ownerKey(owner string) string { return s.prefix + "@" + owner }
 
-// indexScript takes the id, its score and now. ZADD comes first: Redis refuses
-// a script for want of memory at its first write only.
+// The arguments of indexScript are the id, its score and the current time. ZADD
+// must be the first write: if Redis is out of memory, it refuses a script only at
+// the first write.
 var indexScript = newScript(`
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
@@ -47,14 +49,14 @@ func (s *Store) index(ctx context.Context, owner string, id sessions.ID, expires
 		[]string{string(id[:]), decimal(score), decimal(time.Now().UnixMilli())}).Error()
 }
 
-// pageSize is how many ids Owned asks for at once, and then for their records:
-// a reply of about 30 kB, which does not hold up Redis.
+// pageSize is the number of ids, and then of records, that Owned requests at
+// once. A reply has about 30 kB, which does not delay other clients of Redis.
 const pageSize = 500
 
-// Owned implements [sessions.OwnerStore]. Its ids lived and were the owner's when
-// they were yielded, or at most 500 ids before. It takes two round trips for
-// each 500 ids of the index, in which an id stays until one to three days after
-// the session would have expired.
+// Owned implements [sessions.OwnerStore]. It takes two round trips for each 500
+// ids of the index. It checks the ids of such a page together before it yields
+// them. An id stays in the index until one to three days after the session would
+// have expired.
 func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
 	return func(yield func(sessions.ID, error) bool) {
 		if owner == "" {
@@ -78,12 +80,12 @@ func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, 
 					ids = append(ids, id)
 				}
 			}
-			if ids, err = s.living(ctx, ids, owner); err != nil {
+			if ids, err = s.live(ctx, ids, owner); err != nil {
 				yield(sessions.ID{}, err)
 				return
 			}
 			for _, id := range ids {
-				s.forget(id) // who asks whose sessions live is not told by a cache
+				s.forget(id) // the caller must not see an older record from the cache
 				if !yield(id, nil) {
 					return
 				}
@@ -93,21 +95,21 @@ func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, 
 			}
 			last := strconv.FormatFloat(page[len(page)-1].Score, 'f', -1, 64)
 			if last == from {
-				size *= 2 // more entries of one millisecond than fit
+				size *= 2 // the page has entries of only one score
 			}
 			from = last
 		}
 	}
 }
 
-// living returns those of ids whose records are there and are the owner's.
-func (s *Store) living(ctx context.Context, ids []sessions.ID, owner string) ([]sessions.ID, error) {
-	asked := make(rueidis.Commands, len(ids))
+// live returns the ids whose records exist and belong to owner.
+func (s *Store) live(ctx context.Context, ids []sessions.ID, owner string) ([]sessions.ID, error) {
+	commands := make(rueidis.Commands, len(ids))
 	for i, id := range ids {
-		asked[i] = s.client.B().Getrange().Key(s.key(id)).Start(0).End(int64(headSize + len(owner) - 1)).Build()
+		commands[i] = s.client.B().Getrange().Key(s.key(id)).Start(0).End(int64(headSize + len(owner) - 1)).Build()
 	}
 	var live []sessions.ID
-	for i, answer := range s.client.DoMulti(undated{ctx}, asked...) {
+	for i, answer := range s.client.DoMulti(undated{ctx}, commands...) {
 		b, err := answer.AsBytes()
 		if err != nil {
 			return nil, err

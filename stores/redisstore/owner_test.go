@@ -55,7 +55,7 @@ func TestOwnerOfThousandsOfSessions(t *testing.T) {
 		}
 	}
 	t.Run("are all listed once", check)
-	t.Run("also if the index has them all at one place", func(t *testing.T) {
+	t.Run("are all listed once if their entries have the same score", func(t *testing.T) {
 		score := float64(time.Now().Add(72 * time.Hour).UnixMilli())
 		add := client.B().Zadd().Key("session@ada").Xx().ScoreMember()
 		for i := range n {
@@ -67,7 +67,7 @@ func TestOwnerOfThousandsOfSessions(t *testing.T) {
 		}
 		check(t)
 	})
-	t.Run("while their entries move", func(t *testing.T) {
+	t.Run("are all listed once while their entries move", func(t *testing.T) {
 		next := n - 1
 		got := make(map[sessions.ID]int)
 		for id, err := range store.Owned(t.Context(), "ada") {
@@ -75,7 +75,7 @@ func TestOwnerOfThousandsOfSessions(t *testing.T) {
 				t.Fatal(err)
 			}
 			got[id]++
-			// From the other end, to where Owned comes by later.
+			// Move an entry from the end of the index to a score beyond it.
 			if err := store.Touch(t.Context(), idOf(next), time.Now().AddDate(0, 0, 30)); err != nil {
 				t.Fatal(err)
 			}
@@ -89,13 +89,14 @@ func TestOwnerOfThousandsOfSessions(t *testing.T) {
 	})
 }
 
-// The index comes first: it must never miss what lives.
+// The index entry must be written first, since the index must never miss a live
+// record.
 func TestWithoutItsEntryInTheIndexNoRecordIsWritten(t *testing.T) {
 	client := connectTo(t, testserver.Redis(t).Addr)
 	store := redisstore.New(client, redisstore.Options{})
 	id, rec := idOf(1), recordOf("data", "eve")
 	rec.Version = create(t, store, id, rec)
-	for _, owner := range []string{"ada", "eve"} { // no index any more
+	for _, owner := range []string{"ada", "eve"} { // make writes to the index fail
 		if err := client.Do(t.Context(), client.B().Set().Key("session@"+owner).Value("").Build()).Error(); err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +118,7 @@ func TestWithoutItsEntryInTheIndexNoRecordIsWritten(t *testing.T) {
 	}
 }
 
-// In Redis itself, since no test waits for days.
+// The test reads the expiries in Redis, since it cannot wait for days.
 func TestIndexOutlivesTheRecord(t *testing.T) {
 	client := connectTo(t, testserver.Redis(t).Addr)
 	store := redisstore.New(client, redisstore.Options{})
@@ -131,7 +132,7 @@ func TestIndexOutlivesTheRecord(t *testing.T) {
 		least := rec.Expires.Add(24 * time.Hour).UnixMilli()
 		score, err := client.Do(t.Context(), client.B().Zscore().Key("session@"+owner).Member(string(id[:])).Build()).AsFloat64()
 		if err != nil || int64(score) < least {
-			t.Errorf("after %s the entry lasts until %v (%v), want at least a day more than the record, %v", when, int64(score), err, least)
+			t.Errorf("after %s the entry lasts until %v (%v), want at least a day longer than the record, %v", when, int64(score), err, least)
 		}
 		end, err := client.Do(t.Context(), client.B().Pexpiretime().Key("session@"+owner).Build()).AsInt64()
 		if err != nil || end < int64(score) {
@@ -160,7 +161,7 @@ func TestIndexOutlivesTheRecord(t *testing.T) {
 	check("a change of owner", "eve")
 	version = update(t, store, id, version, lasting(200, ""))
 	if got := len(owned(t, store, "ada")) + len(owned(t, store, "eve")); got != 0 {
-		t.Errorf("Owned yields %d sessions that have no owner any more", got)
+		t.Errorf("Owned yields %d sessions that no longer have an owner", got)
 	}
 	if err := store.Touch(t.Context(), id, time.Now().AddDate(0, 0, 300)); err != nil {
 		t.Fatal(err)
@@ -168,8 +169,8 @@ func TestIndexOutlivesTheRecord(t *testing.T) {
 	update(t, store, id, version, lasting(300, "ada"))
 	check("it has an owner again", "ada")
 
-	// Another writer, whose record ends earlier, may come between the index and
-	// the record of this one.
+	// An operation with an earlier expiry, here a Create, may come between the
+	// writes of the entry and of the record by another process.
 	score := func() float64 {
 		score, err := client.Do(t.Context(), client.B().Zscore().Key("session@ada").Member(string(id[:])).Build()).AsFloat64()
 		if err != nil {
@@ -186,7 +187,7 @@ func TestIndexOutlivesTheRecord(t *testing.T) {
 	}
 }
 
-func TestIndexLosesWhatIsLongDead(t *testing.T) {
+func TestIndexDropsEntriesOfExpiredRecords(t *testing.T) {
 	client := connectTo(t, testserver.Redis(t).Addr)
 	store := redisstore.New(client, redisstore.Options{})
 	dead := client.B().Zadd().Key("session@ada").ScoreMember().ScoreMember(float64(time.Now().UnixMilli()-1), "the id of a dead session").Build()
@@ -203,7 +204,7 @@ func TestRoundTripsOfAnOwner(t *testing.T) {
 	client := connectTo(t, testserver.Redis(t).Addr)
 	store := redisstore.New(client, redisstore.Options{})
 	version := create(t, store, idOf(0), recordOf("", "ada"))
-	update(t, store, idOf(0), version, recordOf("", "eve")) // the scripts are known from here on
+	update(t, store, idOf(0), version, recordOf("", "eve")) // loads the scripts into Redis
 
 	scripts := func(what string, want int, run func()) {
 		t.Helper()
@@ -221,12 +222,12 @@ func TestRoundTripsOfAnOwner(t *testing.T) {
 	scripts("the owner goes", 1, func() { version = update(t, store, id, version, recordOf("", "")) })
 	scripts("Create with an owner", 1, func() { version = create(t, store, idOf(2), recordOf("", "ada")) })
 
-	// Update tells owners apart by the last byte of a checksum, before it asks.
+	// Before it asks Redis, Update compares only one byte of a checksum.
 	twin := "eve"
 	for n := 0; twin == "eve" || byte(crc32.ChecksumIEEE([]byte(twin))) != byte(crc32.ChecksumIEEE([]byte("ada"))); n++ {
 		twin = strconv.Itoa(n)
 	}
-	scripts("the owner changes to one that looks the same", 3, func() { update(t, store, idOf(2), version, recordOf("", twin)) })
+	scripts("the owner changes to one with the same tag", 3, func() { update(t, store, idOf(2), version, recordOf("", twin)) })
 	if got := owned(t, store, twin); got[idOf(2)] != 1 {
 		t.Errorf("Owned yields the session %d times, want once", got[idOf(2)])
 	}

@@ -7,5 +7,5 @@ import (
 )
 
 func TestREADMEShowsTheProgramThatIsCompiled(t *testing.T) {
-	testreadme.ShowsExample(t, "// It has no output to check: it needs a Redis at localhost:6379.")
+	testreadme.ShowsExample(t, "// The example has no output to check, since it needs a Redis at localhost:6379.")
 }

@@ -13,11 +13,14 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// The value of a record's key, which one GET brings:
+// The value of a record has these fields, with their sizes in bytes. All numbers
+// are big-endian.
 //
-//	version 8 ‖ expires 8 (Unix milliseconds) ‖ length of owner 4 ‖ owner ‖ data
-//
-// Numbers are big-endian.
+//	version                     8
+//	expires, Unix milliseconds  8
+//	length of the owner         4
+//	owner
+//	data
 const (
 	versionSize = 8
 	expiresSize = 8
@@ -36,23 +39,23 @@ func encode(version uint64, rec sessions.Record) string {
 
 func decode(b []byte) (rec sessions.Record, err error) {
 	if len(b) < headSize {
-		return rec, fmt.Errorf("redisstore: a value of %d bytes is not a session's, need at least %d: is the Prefix another application's?", len(b), headSize)
+		return rec, fmt.Errorf("redisstore: value has %d bytes, a record has at least %d: does another application use this Prefix?", len(b), headSize)
 	}
 	rec.Version = binary.BigEndian.Uint64(b)
 	rec.Expires = time.UnixMilli(int64(binary.BigEndian.Uint64(b[versionSize:])))
 	n := uint64(binary.BigEndian.Uint32(b[versionSize+expiresSize:]))
 	b = b[headSize:]
 	if n > uint64(len(b)) {
-		return sessions.Record{}, fmt.Errorf("redisstore: a value with an owner of %d bytes in %d is not a session's: is the Prefix another application's?", n, len(b))
+		return sessions.Record{}, fmt.Errorf("redisstore: value has an owner of %d bytes but only %d bytes for owner and data: does another application use this Prefix?", n, len(b))
 	}
 	rec.Owner, rec.Data = string(b[:n]), b[n:]
 	return rec, nil
 }
 
-// newVersion draws a version: 56 random bits, so that none comes back under one
-// ID, also after a fail-over to a Redis that has lost the last writes. A counter
-// in Redis would. Nobody gains by guessing it. The lowest byte is the owner's
-// tag.
+// newVersion returns a version of 56 random bits, with the tag of the owner in the
+// lowest byte. A version must not be used again under one ID. A counter in Redis
+// would repeat versions after a fail-over to a replica that lacks the last writes.
+// The version is not a secret, so math/rand is enough.
 func newVersion(owner string) uint64 {
 	for {
 		if v := rand.Uint64()&^0xff | uint64(ownerTag(owner)); v > 0xff {
@@ -61,9 +64,9 @@ func newVersion(owner string) uint64 {
 	}
 }
 
-// ownerTag tells Update, which knows the version that the caller loaded, when
-// the owner has changed: then the index is written first, without a question to
-// Redis. If two owners have the same tag, the script finds out.
+// ownerTag returns the tag of owner. Update compares it with the tag in the
+// version that the caller loaded, and so detects a change of owner without asking
+// Redis. If both owners have the same tag, updateScript detects the change.
 func ownerTag(owner string) byte { return byte(crc32.ChecksumIEEE([]byte(owner))) }
 
 // maxMillis is the end of the year 9999.
@@ -71,8 +74,8 @@ const maxMillis = 253_402_300_799_999
 
 func millis(t time.Time) int64 { return min(max(t.UnixMilli(), 1), maxMillis) }
 
-// lastMilli is the last millisecond of a record's life, for PXAT and PEXPIREAT:
-// Redis keeps a key through the millisecond that it is given.
+// lastMilli returns the last millisecond in which a record is live, for PXAT and
+// PEXPIREAT. Redis keeps a key until the end of the given millisecond.
 func lastMilli(expires time.Time) int64 { return max(millis(expires)-1, 1) }
 
 func bytesOf(n uint64) string {

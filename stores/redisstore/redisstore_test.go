@@ -22,7 +22,7 @@ import (
 	"github.com/typedsessions/sessions/stores/storetest"
 )
 
-// connect returns a client as the documentation wants it.
+// connect returns a client with the options that the documentation recommends.
 func connect(t testing.TB, opt rueidis.ClientOption) rueidis.Client {
 	t.Helper()
 	opt.DisableRetry = true
@@ -40,7 +40,8 @@ func connectTo(t testing.TB, addr string) rueidis.Client {
 	return connect(t, rueidis.ClientOption{InitAddress: []string{addr}})
 }
 
-// opened returns what storetest calls: each test has a prefix of its own.
+// opened returns a function for storetest that opens a store with a prefix of its
+// own for each test.
 func opened(client rueidis.Client, opt redisstore.Options) func(t testing.TB) sessions.Store {
 	return func(t testing.TB) sessions.Store {
 		opt := opt
@@ -77,7 +78,7 @@ func TestStoreKeepsItsPromises(t *testing.T) {
 	}
 }
 
-// Redis keeps a key through the millisecond that it is given.
+// Redis keeps a key until the end of the given millisecond.
 func TestExpiryIsTheFirstMillisecondWithoutTheRecord(t *testing.T) {
 	client := connectTo(t, testserver.Redis(t).Addr)
 	store := redisstore.New(client, redisstore.Options{})
@@ -86,7 +87,7 @@ func TestExpiryIsTheFirstMillisecondWithoutTheRecord(t *testing.T) {
 		t.Helper()
 		last, err := client.Do(t.Context(), client.B().Pexpiretime().Key("session:"+string(id[:])).Build()).AsInt64()
 		if err != nil || last != expires.UnixMilli()-1 {
-			t.Errorf("after %s Redis has it through %d (%v), want %d", when, last, err, expires.UnixMilli()-1)
+			t.Errorf("after %s the key exists through %d (%v), want %d", when, last, err, expires.UnixMilli()-1)
 		}
 	}
 	version := create(t, store, id, rec)
@@ -104,7 +105,8 @@ func plain(t testing.TB) rueidis.ClientOption {
 	return rueidis.ClientOption{InitAddress: []string{testserver.Redis(t).Addr}}
 }
 
-// secured starts a Redis that also listens for TLS, with a certificate of its own.
+// secured starts a Redis that also listens for TLS, with a self-signed
+// certificate.
 func secured(t testing.TB) rueidis.ClientOption {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -182,7 +184,7 @@ func TestRedisThatCrashes(t *testing.T) {
 		args    []string
 	}{
 		{"loses nothing with appendfsync always", true, []string{"--appendonly", "yes", "--appendfsync", "always"}},
-		{"forgets all without persistence", false, nil},
+		{"loses everything without persistence", false, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -208,7 +210,7 @@ func TestRedisWithoutMemoryReadsAndSignsOutAndKeepsWhatItHas(t *testing.T) {
 		"Touch to another month": func() error { return store.Touch(t.Context(), id, rec.Expires.AddDate(0, 1, 0)) },
 	} {
 		if _, isRedis := rueidis.IsRedisErr(operation()); !isRedis {
-			t.Errorf("%s: got no error of Redis", name)
+			t.Errorf("%s: got no error from Redis", name)
 		}
 	}
 	got, err := store.Load(t.Context(), id)
@@ -228,10 +230,10 @@ func TestCommandsOfARequest(t *testing.T) {
 	storetest.RunCost(t, opened(client, redisstore.Options{}), func() int { return served(t, client) })
 }
 
-// served counts the commands that clients sent to work on keys, as Redis counts
-// them. What rueidis says to set a connection up is not among them. What scripts
-// call is, and must be taken off: a SET or a DEL after each GETRANGE, as long as
-// there is no conflict.
+// served returns the number of commands on keys that clients sent, by the
+// statistics of Redis. The commands by which rueidis sets up a connection do not
+// count. The statistics include the commands in scripts, which served subtracts:
+// without conflicts, a script calls GETRANGE once, and then SET or DEL once.
 func served(t testing.TB, client rueidis.Client) int {
 	t.Helper()
 	n := calls(t, client)

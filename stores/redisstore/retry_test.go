@@ -14,7 +14,7 @@ import (
 	"github.com/typedsessions/sessions/stores/redisstore"
 )
 
-// The client is one that repeats what it thinks it may.
+// The client of this test has no DisableRetry.
 func TestWriteWithoutAnAnswerIsNotSentAgain(t *testing.T) {
 	server := testserver.Redis(t)
 	direct := connectTo(t, server.Addr)
@@ -28,7 +28,7 @@ func TestWriteWithoutAnAnswerIsNotSentAgain(t *testing.T) {
 	defer client.Close()
 	store := redisstore.New(client, redisstore.Options{})
 
-	// The scripts are known from here on.
+	// Load the scripts into Redis.
 	warm := idOf(0)
 	update(t, store, warm, create(t, store, warm, recordOf("", "ada")), recordOf("", "eve"))
 	if err := store.Touch(t.Context(), warm, time.Now().Add(2*time.Hour)); err != nil {
@@ -63,7 +63,7 @@ func TestWriteWithoutAnAnswerIsNotSentAgain(t *testing.T) {
 		}},
 		{"Delete of a version", "evalsha", 1, store.Delete},
 		{"Delete of any version", "del", 1, func(ctx context.Context, id sessions.ID, _ uint64) error { return store.Delete(ctx, id, 0) }},
-		// Or the test would show nothing.
+		// This shows that the client does repeat a read.
 		{"Load, which may be sent again,", "get", 2, func(ctx context.Context, id sessions.ID, _ uint64) error {
 			if _, err := store.Load(ctx, id); err != nil {
 				return err
@@ -85,10 +85,10 @@ func TestWriteWithoutAnAnswerIsNotSentAgain(t *testing.T) {
 				t.Fatal("no answer was cut off")
 			}
 			if err == nil || errors.Is(err, sessions.ErrConflict) || errors.Is(err, sessions.ErrExists) || errors.Is(err, sessions.ErrNotFound) {
-				t.Errorf("got %v, want an error that says nothing about the record", err)
+				t.Errorf("got %v, want an error that does not stand for a known outcome", err)
 			}
 			if got := calls(t, direct)[tt.command] - before; got != tt.want {
-				t.Errorf("Redis executed %d times %s, want %d", got, tt.command, tt.want)
+				t.Errorf("Redis executed %s %d times, want %d", tt.command, got, tt.want)
 			}
 		})
 	}

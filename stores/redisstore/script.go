@@ -11,17 +11,18 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// Each script works on one key, so that a Redis Cluster runs it wherever that is.
-// One that Redis does not know was not run, and is sent again as a whole.
+// newScript returns a script. Each script uses only one key, so that a Redis
+// Cluster can run it on the node of that key. rueidis never repeats a script that
+// may have run; it only sends the text of one that Redis does not know.
 //
-// rueidis repeats none of them. Their SHA-1 is a name and no protection, so it is
-// computed with GODEBUG=fips140=only too.
+// The SHA-1 of a script is only its name, so it is also computed with
+// GODEBUG=fips140=only.
 func newScript(text string) (script *rueidis.Lua) {
 	fips140.WithoutEnforcement(func() { script = rueidis.NewLuaScript(text) })
 	return script
 }
 
-// What a script answers; see outcome.
+// The answers of the scripts; see outcome.
 const (
 	absent    = 0
 	done      = 1
@@ -29,9 +30,10 @@ const (
 	unindexed = 3
 )
 
-// errUnindexed says that the owner's index must be written first.
-var errUnindexed = errors.New("redisstore: unindexed")
+// errUnindexed means that the index of the owner must be written first.
+var errUnindexed = errors.New("redisstore: the owner's index has no entry")
 
+// outcome returns the error for the answer of a script.
 func outcome(n int64) error {
 	switch n {
 	case absent:
@@ -43,18 +45,28 @@ func outcome(n int64) error {
 	case unindexed:
 		return errUnindexed
 	}
-	return fmt.Errorf("redisstore: a script answers %d", n)
+	return fmt.Errorf("redisstore: unexpected answer %d of a script", n)
 }
 
 func (s *Store) run(ctx context.Context, script *rueidis.Lua, id sessions.ID, args ...string) rueidis.RedisResult {
 	return script.Exec(undated{ctx}, s.client, []string{s.key(id)}, args)
 }
 
-// updateScript takes the version that must be there, the new value, the expiry,
-// the place of the last byte to read, which is that of the version or, where the
-// index was not written just now, of the owner; and the day that the index must
-// reach. A number computed here would be printed for GETRANGE, and PEXPIRETIME
-// is a command more: both show in Redis's own time.
+// The arguments of updateScript are:
+//
+//  1. the version that the record must have
+//  2. the new value
+//  3. the expiry for PXAT
+//  4. the index of the last byte to read of the old value: that of the version
+//     if there is no owner or its index was written just before, else that of
+//     the owner
+//  5. the beginning of the day of the new expiry
+//
+// In the latter case it returns unindexed if the owner has changed or the record
+// is to expire on a later day. For speed, argument 4 is not computed in the
+// script, since Lua would convert the number to a string for GETRANGE, and the
+// old expiry is read from the value, since PEXPIRETIME is another command. Both
+// are measurable in the time that Redis spends.
 var updateScript = newScript(`
 local old = redis.call('GETRANGE', KEYS[1], 0, ARGV[4])
 if old == '' then return 0 end
@@ -66,10 +78,16 @@ end
 redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 return 1`)
 
-// touchScript takes the expiry, the same as it stands in the value, the day that
-// the index must reach, and the owner whose index is written. If another one's
-// must be written first, it answers that owner. SETRANGE comes before PEXPIREAT
-// because only it can be refused for want of memory.
+// The arguments of touchScript are:
+//
+//  1. the expiry for PEXPIREAT
+//  2. the expiry as bytes of the value
+//  3. the beginning of the day of the expiry
+//  4. the owner whose index was written just before, or ""
+//
+// If the index of another owner must be written first, touchScript returns that
+// owner. SETRANGE must come before PEXPIREAT: if Redis is out of memory, it
+// refuses only SETRANGE.
 var touchScript = newScript(`
 local ends = redis.call('PEXPIRETIME', KEYS[1])
 if ends == -2 then return 0 end
@@ -83,7 +101,7 @@ redis.call('SETRANGE', KEYS[1], 8, ARGV[2])
 redis.call('PEXPIREAT', KEYS[1], ARGV[1])
 return 1`)
 
-// deleteScript takes the version that must be there.
+// The argument of deleteScript is the version that the record must have.
 var deleteScript = newScript(`
 local version = redis.call('GETRANGE', KEYS[1], 0, 7)
 if version == '' then return 0 end

@@ -12,10 +12,10 @@ import (
 	"github.com/typedsessions/sessions/stores/redisstore"
 )
 
-// What README.md says of sizes comes from here: go test -run BytesPerSession -v
+// The sizes in README.md are from this test: go test -run BytesPerSession -v
 func TestBytesPerSession(t *testing.T) {
 	client := connectTo(t, testserver.Redis(t).Addr)
-	// Without what connections take.
+	// used returns the allocated memory without that of connections.
 	used := func() int64 {
 		t.Helper()
 		stats, err := client.Do(t.Context(), client.B().Arbitrary("MEMORY", "STATS").Build()).AsMap()
@@ -58,7 +58,7 @@ func TestBytesPerSession(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	fill(0, true) // connections and scripts
+	fill(0, true) // opens connections and loads the scripts
 	for _, size := range []int{100, 500, 2000} {
 		var per [2]int64
 		for i, owned := range []bool{false, true} {
@@ -69,7 +69,7 @@ func TestBytesPerSession(t *testing.T) {
 		}
 		t.Logf("%4d bytes of data: %4d bytes of Redis's memory per session, %4d with an owner", size, per[0], per[1])
 		if per[0] < int64(size) || per[0] > int64(size+size/4+300) {
-			t.Errorf("%d bytes of data take %d", size, per[0])
+			t.Errorf("a session with %d bytes of data takes %d bytes", size, per[0])
 		}
 	}
 }

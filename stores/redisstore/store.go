@@ -1,4 +1,5 @@
-// Package redisstore keeps sessions in Redis 7, in Valkey or in a Redis Cluster.
+// Package redisstore stores sessions in Redis 7 or later, Valkey, or a Redis
+// Cluster.
 package redisstore
 
 import (
@@ -12,54 +13,64 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// Options are what users change; the zero value is fine.
+// Options configure a [Store]. The zero value is valid.
 type Options struct {
-	// Prefix begins the names of all keys; empty means "session". Applications
-	// that share a database need one each, none the beginning of another. In a
-	// Redis Cluster a prefix with braces would put all sessions on one node.
+	// Prefix is the beginning of the names of all keys. The default is
+	// "session". Each application that shares a database needs its own prefix,
+	// and no prefix may be the beginning of another. In a Redis Cluster, a prefix
+	// with braces puts all sessions on one node.
 	Prefix string
 
-	// LocalCache lets Load answer from the memory of this process for this long
-	// after it asked Redis (client-side caching, CLIENT TRACKING). Redis takes
-	// back what changes, so that other processes' changes are seen after one
-	// more trip of the network; LocalCache is the bound if the connection breaks
-	// without notice: so long a session that another process ended may go on
-	// here. What was done through this Store it sees at once, and a Load after an
-	// ErrConflict or ErrNotFound asks Redis. Zero or less means no cache, and so
-	// does a client with AlwaysRESP2 or DisableCache.
+	// LocalCache is how long Load may return a record from the memory of this
+	// process after it asked Redis (client-side caching, CLIENT TRACKING). Zero
+	// or less disables the cache, as does a client with AlwaysRESP2 or
+	// DisableCache.
+	//
+	// Redis invalidates the records that change, so that a change by another
+	// process is seen one network latency later. If the connection breaks
+	// without notice, it is seen after LocalCache at the latest; until then
+	// a session that another process ended remains valid in this one. Changes
+	// made through this Store are seen at once, and a Load after ErrConflict or
+	// ErrNotFound asks Redis.
 	LocalCache time.Duration
 }
 
-// A Store is a [sessions.OwnerStore] in Redis. It may be used by any number of
-// goroutines, and by any number of processes with the same Prefix.
+// A Store is a [sessions.OwnerStore] in Redis. It is safe for concurrent use by
+// multiple goroutines, and by multiple processes with the same Prefix.
 //
-// Redis's clock decides what is expired, to the millisecond. In a database that
-// evicts (see maxmemory-policy), sessions may end before they expire.
+// Records expire by the clock of Redis, to the millisecond. In a database that
+// evicts keys (see maxmemory-policy), sessions may end before they expire.
 //
-// Operations obey their context, but while a connection is made the client waits
-// for up to its Dialer.Timeout.
+// Operations return when their context is done. The exception is an operation
+// that waits for a new connection, which may take until the client's
+// Dialer.Timeout.
 //
-// An operation takes one round trip. One that sets or changes an owner takes two:
-// the owner's index is written first, so that it never misses what lives. One
-// that moves the expiry of a record with an owner to a later day (UTC) takes up
-// to two more.
+// An operation takes one round trip. An operation that sets or changes an owner
+// takes two, since it first writes the index of the owner; the index thus never
+// misses a live record. An operation that moves the expiry of a record with an
+// owner to a later day (UTC) takes up to two more.
 type Store struct {
 	client rueidis.Client
 	prefix string
 
-	lifetime time.Duration // of what is in the local cache
+	lifetime time.Duration // of entries in the local cache; 0: no cache
 	epochs   []atomic.Uint32
 }
 
 var _ sessions.OwnerStore = (*Store)(nil)
 
-// New returns a Store. The client is the caller's, who closes it in the end. It
-// should be made with DisableRetry, for answers in time while Redis is down:
-// otherwise rueidis repeats a Load until its context ends. It repeats no write
-// of this Store, with one exception that New cannot see: ConnLifetime must be
-// zero, because rueidis repeats whatever was under way, also writes, if Redis is
-// silent when a connection's lifetime ends. SendToReplicas must leave the keys
-// of this Store alone: a replica does not know yet what was just stored.
+// New returns a Store that uses client. The caller remains responsible for
+// closing the client.
+//
+// New cannot check the options of the client:
+//
+//   - DisableRetry should be set. Otherwise rueidis repeats a Load while Redis is
+//     down, until the context is done. It never repeats a write of this Store.
+//   - ConnLifetime must be zero. Otherwise rueidis repeats pending commands,
+//     including writes, if Redis does not answer when the lifetime of
+//     a connection ends.
+//   - SendToReplicas must not select the keys of this Store. A replica may not
+//     yet have a record that was just stored.
 func New(client rueidis.Client, opt Options) *Store {
 	s := &Store{client: client, prefix: opt.Prefix}
 	if s.prefix == "" {
@@ -80,8 +91,8 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 		if rec, err := s.loadCached(ctx, id); err == nil || errors.Is(err, sessions.ErrNotFound) || ctx.Err() != nil {
 			return rec, err
 		}
-		// The one question that loads of the same session share may have ended
-		// with the context of another of them.
+		// Concurrent loads of a session share one request to Redis. It may have
+		// failed because the context of another Load was canceled.
 	}
 	b, err := s.client.Do(undated{ctx}, s.client.B().Get().Key(s.key(id)).Build()).AsBytes()
 	if rueidis.IsRedisNil(err) {
@@ -140,9 +151,9 @@ func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record)
 	return version, nil
 }
 
-// swap replaces the value of id. It returns errUnindexed, and writes nothing, if
-// the index is not known to have what the record needs; last is as updateScript
-// takes it.
+// swap replaces the value of id. If the index of the owner may lack the entry
+// that the record needs, swap writes nothing and returns errUnindexed. The
+// parameter last is the index of the last byte that updateScript reads.
 func (s *Store) swap(ctx context.Context, id sessions.ID, rec sessions.Record, value string, last int) error {
 	n, err := s.run(ctx, updateScript, id, bytesOf(rec.Version), value,
 		decimal(lastMilli(rec.Expires)), decimal(int64(last)), decimal(dayOf(rec.Expires))).AsInt64()
@@ -191,13 +202,14 @@ func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) erro
 	return outcome(n)
 }
 
-// key names the record of an id: its bytes as they are, which take half of what
-// hexadecimal digits would.
+// key returns the key of the record of id. It contains the bytes of the ID, which
+// take half the memory of hexadecimal digits.
 func (s *Store) key(id sessions.ID) string { return s.prefix + ":" + string(id[:]) }
 
-// An undated context ends when the inner one does, but shows no deadline. When it
-// sees one, rueidis may wait for an answer without listening to a cancellation,
-// and close the connection, which other requests share, once the time is over.
+// An undated context hides the deadline of the inner context, but is done when
+// the inner context is. If rueidis sees a deadline, it may not return on
+// a cancellation, and it closes the connection at the deadline, which other
+// requests share.
 type undated struct{ context.Context }
 
 func (undated) Deadline() (time.Time, bool) { return time.Time{}, false }
