@@ -378,7 +378,7 @@ func TestWaitingForAnotherProcessEndsWithTheContextOrTheProcess(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			time.AfterFunc(20*time.Millisecond, cancel)
 			if err := s.Touch(ctx, id, time.Now().Add(2*time.Hour)); !errors.Is(err, context.Canceled) {
-				t.Errorf("Touch: got %v, want the error of a cancelled context", err)
+				t.Errorf("Touch: got %v, want the error of a canceled context", err)
 			}
 		})
 	}

@@ -375,7 +375,7 @@ func TestOperationsEndWithTheirContextWhileMemcachedHangs(t *testing.T) {
 		ctx, cancel = context.WithCancel(t.Context())
 		time.AfterFunc(20*time.Millisecond, cancel)
 		if err := operation(ctx, store, id, version); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: got %v, want the error of a cancelled context", name, err)
+			t.Errorf("%s: got %v, want the error of a canceled context", name, err)
 		}
 	}
 }

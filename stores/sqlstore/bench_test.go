@@ -32,9 +32,9 @@ func newRecord() (sessions.ID, sessions.Record) {
 	return id, rec
 }
 
-// BenchmarkStore runs each operation from 16 goroutines. The servers are those of
-// the tests: on loopback, and durable but for SQLite, whose file is set up as the
-// README says.
+// BenchmarkStore runs each operation in 16 goroutines. The servers are those of
+// the tests, on loopback, with durable settings. The SQLite file has the settings
+// of the README.
 func BenchmarkStore(b *testing.B) {
 	for _, e := range engines {
 		b.Run(e.name, func(b *testing.B) {
@@ -64,7 +64,7 @@ func BenchmarkStore(b *testing.B) {
 			} {
 				b.Run(op.name, func(b *testing.B) {
 					b.ReportAllocs()
-					b.SetParallelism(8) // times 2 cores and more
+					b.SetParallelism(8) // 16 goroutines on 2 cores
 					b.RunParallel(func(pb *testing.PB) {
 						ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 						defer cancel()
@@ -87,8 +87,8 @@ func BenchmarkStore(b *testing.B) {
 	}
 }
 
-// BenchmarkSize reports what a session of 250 bytes and with an owner takes on
-// disk, index and all, after each was created and updated once.
+// BenchmarkSize reports the disk space, including the index, of a session with
+// 250 bytes of data and an owner, after it was created and updated once.
 func BenchmarkSize(b *testing.B) {
 	for _, e := range engines {
 		b.Run(e.name, func(b *testing.B) {
@@ -110,7 +110,7 @@ func BenchmarkSize(b *testing.B) {
 	}
 }
 
-// fill creates some thousand sessions, and then updates each once.
+// fill creates sessions, updates each of them once, and returns their number.
 func fill(b *testing.B, s sessions.Store) int {
 	const clients, each = 8, 2000
 	var wg sync.WaitGroup

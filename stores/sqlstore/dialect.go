@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// A Dialect is the SQL of one kind of server.
+// A Dialect is the SQL dialect of a database server.
 type Dialect int
 
 const (
@@ -37,36 +37,35 @@ func (d Dialect) String() string {
 	return fmt.Sprintf("Dialect(%d)", int(d))
 }
 
-// A dialect is where the servers differ. In its SQL, {table} and {index} stand
-// for the quoted names, and every parameter is a question mark.
+// A dialect holds the differences between the servers. In its SQL, {table} and
+// {index} stand for the quoted names, and every parameter is a question mark.
 type dialect struct {
 	quote    string
 	numbered bool // parameters are $1, $2
-	prepared bool // by the Store, since the driver would do it at each execution
+	prepared bool // the Store prepares statements, since the driver would do it at each execution
 
-	later string // the greater of expires and a parameter
+	later string // an expression for the later of expires and a parameter
 
-	// overExpired ends the INSERT of Create: it replaces a record that is expired
-	// at the time that each of its parameters is, and leaves any other alone.
-	// nows is how many it has. created says from the result whether the record
-	// was stored.
+	// overExpired is the end of the INSERT in Create. It replaces an expired
+	// record and does not change a live one. It has nows parameters, all of them
+	// the current time. created reports whether the record was stored.
 	overExpired string
 	nows        int
 	created     func(sql.Result) (bool, error)
 
-	// sweep deletes what is expired, at the time of its last parameter, between
-	// two places in the table: the first two. ranges are pairs of places, in
-	// the order of the disk, so that between the two of a pair there is little
-	// and all of them cover the table.
+	// sweep deletes the expired records in one range of the table. Its
+	// parameters are the bounds of the range and the current time. ranges yields
+	// small ranges that together cover the table, in the order of the disk.
 	sweep  string
 	ranges func(ctx context.Context, db *sql.DB, n names) iter.Seq2[[2]any, error]
 
-	// check refuses connections that this package cannot work with.
+	// check returns an error if this package cannot work with the connections of
+	// the database.
 	check   func(context.Context, *sql.DB) error
 	migrate func(context.Context, *sql.DB, names) error
 }
 
-// names are the identifiers of one Store.
+// names holds the identifiers of a Store.
 type names struct {
 	table       string // as in Options
 	index       string
@@ -74,8 +73,8 @@ type names struct {
 	quotedIndex string
 }
 
-// maxTable leaves room for the name of the index in the 63 bytes that PostgreSQL
-// gives to a name; it cuts longer ones.
+// maxTable leaves room for the name of the index: PostgreSQL truncates names to
+// 63 bytes.
 const maxTable = 48
 
 func (d dialect) names(table string) (names, error) {
@@ -85,7 +84,7 @@ func (d dialect) names(table string) (names, error) {
 	for i, c := range []byte(table) {
 		letter := c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 		if !letter && (i == 0 || c < '0' || c > '9') {
-			return names{}, fmt.Errorf("table name %q has %q at %d, need letters, digits and underscores, no digit first", table, c, i)
+			return names{}, fmt.Errorf("table name %q has %q at index %d, need ASCII letters, digits and underscores, not beginning with a digit", table, c, i)
 		}
 	}
 	if len(table) > maxTable {
@@ -95,12 +94,12 @@ func (d dialect) names(table string) (names, error) {
 	return names{table, index, d.quote + table + d.quote, d.quote + index + d.quote}, nil
 }
 
-// in returns SQL with these names in their places.
+// in returns sql with {table} and {index} replaced by the names.
 func (n names) in(sql string) string {
 	return strings.NewReplacer("{table}", n.quoted, "{index}", n.quotedIndex).Replace(sql)
 }
 
-// text returns SQL with the parameters as the server takes them.
+// text returns sql with its parameters in the syntax of the server.
 func (d dialect) text(sql string) string {
 	if !d.numbered {
 		return sql
@@ -112,7 +111,8 @@ func (d dialect) text(sql string) string {
 	return strings.Join(parts, "")
 }
 
-// storedOne is the created of engines that count a row that was left alone as none.
+// storedOne implements dialect.created for engines that do not count a row that
+// was left unchanged.
 func storedOne(res sql.Result) (bool, error) {
 	n, err := res.RowsAffected()
 	return n == 1, err

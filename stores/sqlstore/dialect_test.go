@@ -13,11 +13,11 @@ import (
 	"github.com/typedsessions/sessions/stores/sqlstore"
 )
 
-func refused(t *testing.T, driver, dsn string, d sqlstore.Dialect, mend string) {
+func refused(t *testing.T, driver, dsn string, d sqlstore.Dialect, remedy string) {
 	t.Helper()
 	_, err := sqlstore.New(open(t, driver, dsn), d, sqlstore.Options{})
-	if err == nil || !strings.Contains(err.Error(), mend) {
-		t.Errorf("got %v, want an error that says %s", err, mend)
+	if err == nil || !strings.Contains(err.Error(), remedy) {
+		t.Errorf("got %v, want an error that contains %q", err, remedy)
 	}
 }
 
@@ -27,10 +27,10 @@ func TestMySQLDialect(t *testing.T) {
 	t.Run("a connection without clientFoundRows is refused", func(t *testing.T) {
 		refused(t, "mysql", "root@tcp("+e.where+")/app", sqlstore.MySQL, "clientFoundRows=true")
 	})
-	t.Run("a connection that does not commit by itself is refused", func(t *testing.T) {
+	t.Run("a connection without autocommit is refused", func(t *testing.T) {
 		refused(t, "mysql", "root@tcp("+e.where+")/app?clientFoundRows=true&autocommit=0", sqlstore.MySQL, "autocommit")
 	})
-	t.Run("an account with the rights of the README is enough", func(t *testing.T) {
+	t.Run("the privileges in the README are enough", func(t *testing.T) {
 		root := e.open(t, e.where)
 		run(t, root, "CREATE USER app")
 		run(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES ON app.* TO app")
@@ -41,7 +41,7 @@ func TestMySQLDialect(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("a Migrate that has nothing to do needs no right to create and waits for nobody", func(t *testing.T) {
+	t.Run("Migrate of an existing table needs no privilege to create and does not wait for writers", func(t *testing.T) {
 		root := e.open(t, e.where)
 		create(t, e.store(t, root, "there"), sessions.ID{}, nil, time.Hour)
 		run(t, root, "CREATE USER reader")
@@ -102,7 +102,7 @@ func TestPostgreSQLDialect(t *testing.T) {
 	t.Parallel()
 	e := postgreSQL(t)
 	e.store(t, e.open(t, e.where), "")
-	// PgBouncer may need them.
+	// Some settings of PgBouncer need a mode other than the default.
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
 		t.Run("it works in pgx's mode "+mode, func(t *testing.T) {
 			db := open(t, "pgx", e.dsn(e.where)+"&default_query_exec_mode="+mode)
@@ -133,7 +133,7 @@ func TestPostgreSQLDialect(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a Migrate that has nothing to do needs no rights and waits for nobody", func(t *testing.T) {
+	t.Run("Migrate of an existing table needs no privilege to create and does not wait for writers", func(t *testing.T) {
 		db := e.open(t, e.where)
 		run(t, db, "CREATE USER app")
 		run(t, db, "GRANT SELECT, INSERT, UPDATE, DELETE ON sessions TO app")
@@ -174,7 +174,7 @@ func TestSQLiteDialect(t *testing.T) {
 			t.Errorf("got %v, want an error that names the journal mode", err)
 		}
 	})
-	t.Run("Migrate turns the file to write-ahead logging", func(t *testing.T) {
+	t.Run("Migrate switches the file to write-ahead logging", func(t *testing.T) {
 		e := sqLite(t)
 		db := e.open(t, e.where)
 		e.store(t, db, "")
@@ -216,7 +216,7 @@ func TestReadmeShowsTheExamples(t *testing.T) {
 	}
 	parts := strings.Split(strings.Replace(string(examples), "package sqlstore_test", "package main", 1), "\nfunc ")
 	if len(parts) != 6 {
-		t.Fatalf("got %d parts, want what goes before, 2 functions and 3 programs", len(parts))
+		t.Fatalf("got %d parts, want 6: the imports and the type, 2 functions and 3 examples", len(parts))
 	}
 	for _, part := range parts {
 		if name, body, ok := strings.Cut(part, "() {"); ok && strings.HasPrefix(name, "Example") {

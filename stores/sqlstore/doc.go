@@ -1,6 +1,6 @@
-// Package sqlstore keeps sessions in PostgreSQL, MySQL, MariaDB or SQLite,
-// through database/sql. It imports no driver: the application opens the database
-// with the one it likes, for instance github.com/jackc/pgx/v5/stdlib,
+// Package sqlstore stores sessions in PostgreSQL, MySQL, MariaDB or SQLite,
+// through database/sql. It imports no driver. The application opens the database
+// with a driver of its choice, for instance github.com/jackc/pgx/v5/stdlib,
 // github.com/go-sql-driver/mysql or modernc.org/sqlite.
 //
 //	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
@@ -8,16 +8,18 @@
 //	err = store.Migrate(ctx)
 //	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: keys, Store: store})
 //
-// Each operation is one statement, and one round trip; an Update or a Delete
-// that found nothing to write takes a second one to tell why. Whether a session
-// has expired is judged by the clock of the application, so that neither the
-// clock nor the time zone of the server matters. An operation judges by the
-// moment it began: one that waited for a connection or a lock may prolong
-// a session that expired meanwhile. Clocks of applications that share a table
-// must agree: one that is ahead ends sessions early, and its Sweep deletes them.
+// Each operation is one statement and one round trip. An Update or Delete that
+// found no row to write takes another one to tell a conflict from absence.
 //
-// Expired sessions are invisible, and stay in the table until [Store.Sweep] is
-// called: call it from a ticker, about once in ten minutes.
+// Sessions expire by the clock of the application; the clock and the time zone
+// of the server do not matter. An operation uses the time at which it began, so
+// that one that waited for a connection or a lock may prolong a session that
+// expired meanwhile. The clocks of applications that share a table must agree:
+// an application whose clock is fast ends sessions early, and its Sweep deletes
+// them.
 //
-// The README says what the operator of each engine has to set.
+// Operations do not see expired sessions, but the rows stay in the table until
+// [Store.Sweep] deletes them. Call Sweep from a ticker, about every ten minutes.
+//
+// The README lists the settings that each engine needs.
 package sqlstore

@@ -18,30 +18,30 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// An engine is a database that tests share, and how the application opens it.
+// An engine is a database that tests share, and the way to open it.
 type engine struct {
 	dialect sqlstore.Dialect
 	driver  string
 	dsn     func(where string) string
-	where   string             // host:port, or a file
+	where   string             // host:port, or a file name
 	server  *testserver.Server // nil for SQLite
 
-	// commands returns how many commands the server was given, its own question
-	// left out.
+	// commands returns a function that returns the number of commands that the
+	// server has executed, not counting those of commands itself.
 	commands func(t testing.TB, db *sql.DB) func() int
 
 	// idType is the SQL type of an id.
 	idType string
 
-	// size is a query for the bytes that a table takes, with its index.
+	// size is a query for the size of a table and its index, in bytes.
 	size string
 }
 
-// another returns where the engine is in the processes that a test starts, which
-// have no servers of their own.
-func another() (where string, ok bool) { return os.LookupEnv("STORETEST_WHERE") }
+// inChild reports whether a test started this process, and returns the location
+// of the parent's database, which it uses.
+func inChild() (where string, ok bool) { return os.LookupEnv("STORETEST_WHERE") }
 
-// The servers are in a zone that is far from UTC and not by whole hours.
+// The time zone of the servers differs from UTC, and not by whole hours.
 func postgreSQL(t testing.TB) engine {
 	e := engine{
 		dialect: sqlstore.PostgreSQL,
@@ -57,7 +57,7 @@ func postgreSQL(t testing.TB) engine {
 		idType: "bytea",
 		size:   `SELECT pg_total_relation_size('{table}')`,
 	}
-	if _, ok := another(); !ok {
+	if _, ok := inChild(); !ok {
 		e.server = testserver.Postgres(t, "timezone=Asia/Kathmandu", "shared_preload_libraries=pg_stat_statements")
 		e.where = e.server.Addr
 	}
@@ -80,7 +80,7 @@ func mariaDB(t testing.TB) engine {
 		idType: "BINARY(32)",
 		size:   `SELECT SUM(FILE_SIZE) FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME = 'app/{table}'`,
 	}
-	if _, ok := another(); !ok {
+	if _, ok := inChild(); !ok {
 		e.server = testserver.MariaDB(t, "--default-time-zone=+05:45")
 		e.where = e.server.Addr
 		db := open(t, "mysql", "root@tcp("+e.where+")/")
@@ -102,8 +102,8 @@ func sqLite(t testing.TB) engine {
 	}
 }
 
-// open opens the database at this place, which may be that of a proxy, as the
-// README says.
+// open opens the database at where, which may be the address of a proxy, with the
+// settings of the README.
 func (e engine) open(t testing.TB, where string) *sql.DB {
 	t.Helper()
 	db := open(t, e.driver, e.dsn(where))
@@ -127,10 +127,10 @@ func open(t testing.TB, driver, dsn string) *sql.DB {
 
 var tables atomic.Int64
 
-// newTable returns the name of a table that no test has.
+// newTable returns the name of a table that does not exist yet.
 func newTable() string { return fmt.Sprintf("sessions_%d", tables.Add(1)) }
 
-// store opens a Store in a table of this name, which it creates if it is new.
+// store opens a Store in a table, and creates the table if it does not exist.
 func (e engine) store(t testing.TB, db *sql.DB, table string) *sqlstore.Store {
 	t.Helper()
 	s, err := sqlstore.New(db, e.dialect, sqlstore.Options{Table: table})
@@ -143,7 +143,7 @@ func (e engine) store(t testing.TB, db *sql.DB, table string) *sqlstore.Store {
 	return s
 }
 
-// fresh opens an empty Store, over connections of its own.
+// fresh opens an empty Store with its own connections.
 func (e engine) fresh(t testing.TB) sessions.Store {
 	t.Helper()
 	return e.store(t, e.open(t, e.where), newTable())
@@ -156,7 +156,7 @@ func run(t testing.TB, db *sql.DB, text string, args ...any) {
 	}
 }
 
-// get reads one value.
+// get scans one value into dest.
 func get(t testing.TB, db *sql.DB, dest any, text string, args ...any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

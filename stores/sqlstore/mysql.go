@@ -15,10 +15,11 @@ var mySQL = dialect{
 	prepared: true,
 	later:    `GREATEST(expires, ?)`,
 
-	// In MySQL an assignment sees those before it, so that expires comes last; in
-	// some modes of MariaDB it does not. What the server counts does not tell
-	// a row inserted from one left alone, so a live record puts its expiry where
-	// LAST_INSERT_ID comes back with the answer.
+	// In MySQL an assignment sees the results of those before it, so expires must
+	// come last. In some modes of MariaDB it does not, and the order is
+	// irrelevant. The number of affected rows does not tell an inserted row from
+	// one that was left unchanged. So for a live record the statement sets
+	// LAST_INSERT_ID, which the server returns with the result.
 	overExpired: `ON DUPLICATE KEY UPDATE
 	version = IF(expires <= ?, VALUES(version), version),
 	owner_hash = IF(expires <= ?, VALUES(owner_hash), owner_hash),
@@ -37,8 +38,8 @@ var mySQL = dialect{
 	migrate: migrateMySQL,
 }
 
-// The index ends with the primary key, as every one of InnoDB does. There is none
-// on expires, which every use of a session moves.
+// Every index of InnoDB ends with the primary key, so Owned can page by id. There
+// is no index on expires, since every use of a session changes it.
 const mySQLTable = `CREATE TABLE IF NOT EXISTS {table} (
 	id         BINARY(32) NOT NULL PRIMARY KEY,
 	version    BIGINT     NOT NULL,
@@ -50,7 +51,7 @@ const mySQLTable = `CREATE TABLE IF NOT EXISTS {table} (
 ) ENGINE=InnoDB`
 
 func migrateMySQL(ctx context.Context, db *sql.DB, n names) error {
-	// CREATE TABLE asks for the right to create before it looks whether it has to.
+	// CREATE TABLE IF NOT EXISTS needs the privilege even if the table exists.
 	if _, err := db.ExecContext(ctx, n.in(`SELECT 1 FROM {table} LIMIT 0`)); err == nil {
 		return nil
 	}
@@ -58,10 +59,10 @@ func migrateMySQL(ctx context.Context, db *sql.DB, n names) error {
 	return err
 }
 
-// checkMySQL refuses a connection that does not commit what it writes, and one
-// that counts the rows an UPDATE changed, and not those it found: Touch would take
-// a session whose expiry stays for one that is gone. Nothing but an UPDATE shows
-// that, so there is a table for it which only this connection sees.
+// checkMySQL returns an error for a connection without autocommit, and for one on
+// which RowsAffected is the number of changed rows instead of found rows. On the
+// latter, Touch would return ErrNotFound for a session whose expiry does not
+// change. Only an UPDATE shows this, so checkMySQL runs one on a temporary table.
 func checkMySQL(ctx context.Context, db *sql.DB) error {
 	const table = "`sqlstore_check`"
 	conn, err := db.Conn(ctx)
@@ -74,10 +75,10 @@ func checkMySQL(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if !autocommit {
-		return errors.New("the MySQL connection does not commit what it writes, need autocommit: take autocommit=0 out of its DSN, or out of init_connect and autocommit of the server")
+		return errors.New("the MySQL connection has autocommit off, need it on: remove autocommit=0 from the DSN, or from init_connect and autocommit of the server")
 	}
 	if _, err := conn.ExecContext(ctx, "CREATE TEMPORARY TABLE IF NOT EXISTS "+table+" (n INT PRIMARY KEY)"); err != nil {
-		return fmt.Errorf("need the privilege CREATE TEMPORARY TABLES, to see whether clientFoundRows is set: %w", err)
+		return fmt.Errorf("check clientFoundRows with a temporary table, need the privilege CREATE TEMPORARY TABLES: %w", err)
 	}
 	defer func() { _, _ = conn.ExecContext(ctx, "DROP TEMPORARY TABLE "+table) }()
 	if _, err := conn.ExecContext(ctx, "REPLACE INTO "+table+" VALUES (1)"); err != nil {
@@ -92,7 +93,7 @@ func checkMySQL(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if found == 0 {
-		return errors.New("the MySQL connection counts changed rows, need those found: add clientFoundRows=true to its DSN")
+		return errors.New("the MySQL connection counts changed rows, need the number of found rows: add clientFoundRows=true to the DSN")
 	}
 	return nil
 }

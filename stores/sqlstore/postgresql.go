@@ -7,8 +7,8 @@ import (
 	"iter"
 )
 
-// Statements are not prepared here: pgx keeps those it has seen on each
-// connection, and how it does that is set in its URL, as PgBouncer may need.
+// The Store does not prepare statements for PostgreSQL. pgx caches them per
+// connection, and PgBouncer may need another mode, which is set in the URL.
 var postgreSQL = dialect{
 	quote:       `"`,
 	numbered:    true,
@@ -27,14 +27,16 @@ const onConflict = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, e
 	owner_hash = excluded.owner_hash, owner = excluded.owner, data = excluded.data
 	WHERE {table}.expires <= ?`
 
-// There is no index on expires: every use of a session moves it, and PostgreSQL
-// updates a row whose indexed columns stay within its page, without a new entry
-// in any index (a heap-only tuple), if there is room, which the fillfactor
-// leaves. Of 120,000 random updates of 50,000 rows with 800 bytes of data, 99 %
-// found it at 80, 65 % at 90 and 66 % at 100; with such an index none did, they
-// wrote 2.7 times as much log, and there were 0.36 times as many a second.
+// There is no index on expires, since every use of a session changes it. If no
+// indexed column changes and the page has room, PostgreSQL updates a row within
+// its page and writes no index entry (a heap-only tuple). The fillfactor leaves
+// that room. Of 120,000 random updates of 50,000 rows with 800 bytes of data, 99 %
+// were heap-only at fillfactor 80, 65 % at 90 and 66 % at 100. With an index on
+// expires none were, the updates wrote 2.7 times as much log, and there were 0.36
+// times as many per second.
 //
-// What Sweep leaves is vacuumed from a fiftieth of the table on, not a fifth.
+// With autovacuum_vacuum_scale_factor at 0.02, vacuum runs when 1/50 of the rows
+// are dead, for instance after Sweep; the default is 1/5.
 const postgreSQLTable = `CREATE TABLE IF NOT EXISTS {table} (
 	id         bytea  PRIMARY KEY,
 	version    bigint NOT NULL,
@@ -52,15 +54,15 @@ func migratePostgreSQL(ctx context.Context, db *sql.DB, n names) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	// IF NOT EXISTS looks before it creates: of two that run at once, one would
-	// fail on the server's catalogue.
+	// CREATE … IF NOT EXISTS is not atomic. Without the lock, one of two concurrent
+	// calls could fail with a duplicate key in the catalog.
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext($1))`, n.quoted); err != nil {
 		return err
 	}
-	// CREATE INDEX waits for all writers of the table before it finds that there
-	// is nothing to do, and new ones wait for it meanwhile.
-	var there bool
-	if err := tx.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, n.quotedIndex).Scan(&there); err != nil || there {
+	// CREATE INDEX IF NOT EXISTS waits for all writers of the table even if the
+	// index exists, and new writers wait for it meanwhile.
+	var exists bool
+	if err := tx.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, n.quotedIndex).Scan(&exists); err != nil || exists {
 		return err
 	}
 	for _, text := range []string{postgreSQLTable, postgreSQLIndex} {
@@ -71,10 +73,11 @@ func migratePostgreSQL(ctx context.Context, db *sql.DB, n names) error {
 	return tx.Commit()
 }
 
-// sweepPages is how many pages of PostgreSQL a statement of Sweep looks at: 1 MiB.
+// sweepPages is the number of pages that a statement of Sweep reads, 1 MiB.
 const sweepPages = 128
 
-// postgreSQLRanges goes by pages, since the order of ids is not that of the disk.
+// postgreSQLRanges yields ranges of pages. Rows are not stored in the order of
+// their ids.
 func postgreSQLRanges(ctx context.Context, db *sql.DB, n names) iter.Seq2[[2]any, error] {
 	return func(yield func([2]any, error) bool) {
 		var pages int64

@@ -22,9 +22,9 @@ var sqLite = dialect{
 	migrate:     migrateSQLite,
 }
 
-// The table has a rowid: without one, sessions above a quarter of a page take
-// twice the space. There is no index on expires, which every use of a session
-// moves.
+// The table has a rowid. Without it, a session larger than a quarter of a page
+// takes twice the space. There is no index on expires, since every use of
+// a session changes it.
 var sqLiteSchema = []string{
 	`CREATE TABLE IF NOT EXISTS {table} (
 	id         BLOB    NOT NULL PRIMARY KEY,
@@ -37,16 +37,16 @@ var sqLiteSchema = []string{
 	`CREATE INDEX IF NOT EXISTS {index} ON {table} (owner_hash, id) WHERE owner_hash IS NOT NULL`,
 }
 
-// checkBusyTimeout refuses a connection on which a write fails while another
-// writes.
+// checkBusyTimeout returns an error for a connection without a busy timeout. On
+// such a connection, a write fails while another connection writes.
 func checkBusyTimeout(ctx context.Context, db *sql.DB) error {
 	var milliseconds int
 	if err := db.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&milliseconds); err != nil {
 		return err
 	}
 	if milliseconds <= 0 {
-		return errors.New("the SQLite connection does not wait for others that write, need a busy timeout: " +
-			"add _pragma=busy_timeout(5000) to the DSN of modernc.org/sqlite, _busy_timeout=5000 to that of mattn/go-sqlite3")
+		return errors.New("the SQLite connection has no busy timeout, need one to wait for other writers: " +
+			"add _pragma=busy_timeout(5000) to the DSN of modernc.org/sqlite, or _busy_timeout=5000 to that of mattn/go-sqlite3")
 	}
 	return nil
 }
@@ -63,13 +63,13 @@ func migrateSQLite(ctx context.Context, db *sql.DB, n names) error {
 	return nil
 }
 
-// writeAhead turns the file to write-ahead logging, in which readers and a writer
-// do not wait for each other. The file remembers it.
+// writeAhead switches the file to write-ahead logging, in which readers and
+// a writer do not wait for each other. The mode is stored in the file.
 func writeAhead(ctx context.Context, db *sql.DB) error {
 	var mode string
 	var err error
-	// Of several that turn it at once, all but one fail, whatever their busy
-	// timeout: SQLite does not wait where that could be a deadlock.
+	// If several processes switch the mode at once, all but one fail, whatever
+	// the busy timeout: SQLite does not wait if that could be a deadlock.
 	for try := range 100 {
 		if err = db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err == nil {
 			break
@@ -84,7 +84,7 @@ func writeAhead(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if mode != "wal" {
-		return fmt.Errorf("the journal mode of SQLite is %q, need wal: a file on a local disk", mode)
+		return fmt.Errorf("the journal mode of SQLite is %q, need wal: use a file on a local disk", mode)
 	}
 	return nil
 }

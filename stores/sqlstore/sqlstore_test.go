@@ -48,13 +48,13 @@ func testEngine(t *testing.T, e engine) {
 	})
 	t.Run("connections are cut", func(t *testing.T) {
 		storetest.RunCut(t, e.where, func(t testing.TB, addr string) sessions.Store {
-			// The table is made before anything is cut.
+			// Create the table over a connection that is not cut.
 			table := newTable()
 			e.store(t, e.open(t, e.where), table)
 			return e.store(t, e.open(t, addr), table)
 		})
 	})
-	// Last, as nothing else should notice.
+	// Last, since the other tests need the server.
 	t.Run("the server is killed", func(t *testing.T) { storetest.RunCrash(t, e.server, true, e.fresh) })
 }
 
@@ -66,13 +66,13 @@ func testProcesses(t *testing.T, e engine) {
 }
 
 func testMigrations(t *testing.T, e engine) {
-	if where, ok := another(); ok {
+	if where, ok := inChild(); ok {
 		where, table, _ := strings.Cut(where, " ")
-		stores := make([]*sqlstore.Store, 20) // each a chance to meet another process at it
+		stores := make([]*sqlstore.Store, 20) // each may be migrated by two processes at once
 		db := e.open(t, where)
 		for i := range stores {
 			if e.dialect == sqlstore.SQLite {
-				db = e.open(t, fmt.Sprint(where, i)) // a file that is not there yet
+				db = e.open(t, fmt.Sprint(where, i)) // a file that does not exist yet
 			}
 			var err error
 			if stores[i], err = sqlstore.New(db, e.dialect, sqlstore.Options{Table: fmt.Sprintf("%s_%d", table, i)}); err != nil {
@@ -80,7 +80,7 @@ func testMigrations(t *testing.T, e engine) {
 			}
 		}
 		_, _ = os.Stdout.WriteString("ready\n")
-		_, _ = io.Copy(io.Discard, os.Stdin) // until the test says go
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the parent closes it
 		for _, s := range stores {
 			if err := s.Migrate(t.Context()); err != nil {
 				t.Fatal(err)
@@ -133,7 +133,7 @@ var claims = []struct {
 	name  string
 	check func(t *testing.T, e engine)
 }{
-	{"Sweep deletes what is expired and nothing else, under load", testSweep},
+	{"Sweep deletes expired sessions and nothing else, under load", testSweep},
 	{"Sweep obeys its context", func(t *testing.T, e engine) {
 		s := e.store(t, e.open(t, e.where), newTable())
 		ctx, cancel := context.WithCancel(t.Context())
@@ -142,9 +142,9 @@ var claims = []struct {
 			t.Errorf("got %v, want context canceled", err)
 		}
 	}},
-	{"Sweep deletes a part at a time, so that an error leaves the rest only", testSweepInParts},
+	{"Sweep deletes in parts, so that an error does not undo the earlier parts", testSweepInParts},
 	{"an operation that waits for another writer ends with its context", testWait},
-	{"tables of one database are apart, whatever their names", func(t *testing.T, e engine) {
+	{"stores in different tables of a database are separate, whatever the names", func(t *testing.T, e engine) {
 		db := e.open(t, e.where)
 		stores := []*sqlstore.Store{e.store(t, db, ""), e.store(t, db, "Order"), e.store(t, db, "user"), e.store(t, db, "_2"+strings.Repeat("x", 46))}
 		id := sessions.ID{1}
@@ -154,7 +154,7 @@ var claims = []struct {
 		for i, s := range stores {
 			rec, err := s.Load(t.Context(), id)
 			if err != nil || len(rec.Data) != 1 || rec.Data[0] != byte(i) {
-				t.Errorf("got data %v of table %d, %v", rec.Data, i, err)
+				t.Errorf("table %d: got data %v, %v, want %d", i, rec.Data, err, i)
 			}
 		}
 	}},
@@ -166,13 +166,13 @@ var claims = []struct {
 			}
 		}
 	}},
-	{"the table may come after the Store", func(t *testing.T, e engine) {
+	{"the table may be created after the Store", func(t *testing.T, e engine) {
 		s, err := sqlstore.New(e.open(t, e.where), e.dialect, sqlstore.Options{Table: newTable()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Load(t.Context(), sessions.ID{}); err == nil || errors.Is(err, sessions.ErrNotFound) {
-			t.Errorf("without a table: got %v, want an error of the database", err)
+			t.Errorf("without a table: got %v, want an error from the database", err)
 		}
 		for range 2 {
 			if err := s.Migrate(t.Context()); err != nil {
@@ -208,7 +208,7 @@ var claims = []struct {
 			t.Errorf("deleted %d, want %d", deleted, n)
 		}
 	}},
-	{"of many that create over an expired record one does", func(t *testing.T, e engine) {
+	{"of many concurrent Creates over an expired record one succeeds", func(t *testing.T, e engine) {
 		s := e.store(t, e.open(t, e.where), newTable())
 		id := sessions.ID{1}
 		create(t, s, id, []byte("old"), -time.Hour)
@@ -228,14 +228,14 @@ var claims = []struct {
 		for i, err := range errs {
 			won := i == int(rec.Data[0])
 			if won && (err != nil || versions[i] != rec.Version) || !won && !errors.Is(err, sessions.ErrExists) {
-				t.Errorf("Create %d: got version %d, %v; the record is that of %d, version %d", i, versions[i], err, rec.Data[0], rec.Version)
+				t.Errorf("Create %d: got version %d, %v; the record is from Create %d, version %d", i, versions[i], err, rec.Data[0], rec.Version)
 			}
 		}
 	}},
 }
 
-// One statement for all of the table would lock what it deletes to the end, and
-// here delete nothing.
+// A single statement for the whole table would hold its locks until the end. In
+// this test it would fail and delete nothing.
 func testSweepInParts(t *testing.T, e engine) {
 	dsn := e.dsn(e.where)
 	if e.dialect == sqlstore.SQLite {
@@ -248,7 +248,7 @@ func testSweepInParts(t *testing.T, e engine) {
 	for i := range expired {
 		create(t, s, sessions.ID{byte(i >> 8), byte(i)}, data, -time.Second)
 	}
-	// The last one cannot be deleted.
+	// A foreign key makes the deletion of the last row fail.
 	run(t, db, "CREATE TABLE keeps_"+table+" (id "+e.idType+", FOREIGN KEY (id) REFERENCES "+table+" (id))")
 	run(t, db, fmt.Sprintf("INSERT INTO keeps_%s SELECT id FROM %[1]s ORDER BY id DESC LIMIT 1", table))
 	n, err := s.Sweep(t.Context())
@@ -259,7 +259,7 @@ func testSweepInParts(t *testing.T, e engine) {
 	}
 	run(t, db, "DROP TABLE keeps_"+table)
 	if n, err := s.Sweep(t.Context()); err != nil || n != left {
-		t.Errorf("again: got %d deleted, %v, want the other %d", n, err, left)
+		t.Errorf("second Sweep: got %d deleted, %v, want %d", n, err, left)
 	}
 }
 
@@ -294,7 +294,7 @@ func testWait(t *testing.T, e engine) {
 		ctx, cancel = context.WithCancel(t.Context())
 		time.AfterFunc(100*time.Millisecond, cancel)
 		if err := operation(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: got %v, want the error of a cancelled context", name, err)
+			t.Errorf("%s: got %v, want the error of a canceled context", name, err)
 		}
 	}
 }
@@ -309,7 +309,7 @@ func create(t testing.TB, s sessions.Store, id sessions.ID, data []byte, lasts t
 func testSweep(t *testing.T, e engine) {
 	db := e.open(t, e.where)
 	s := e.store(t, db, newTable())
-	const each = 1200 // live and expired; together more than one statement looks at
+	const each = 1200 // live ones, and as many expired; together more than a statement reads
 	data := make([]byte, 1000)
 	for i := range each {
 		create(t, s, sessions.ID{byte(i), byte(i >> 8), 1}, data, -time.Second)
@@ -353,6 +353,6 @@ func testSweep(t *testing.T, e engine) {
 		}
 	}
 	if n, err := s.Sweep(t.Context()); err != nil || n != 0 {
-		t.Errorf("again: got %d, %v, want 0", n, err)
+		t.Errorf("second Sweep: got %d, %v, want 0", n, err)
 	}
 }

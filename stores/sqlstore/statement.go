@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// A statement is the SQL of one operation. Where it is not prepared, the driver
-// does that itself.
+// A statement is the SQL of one operation. If prepared is false, the driver
+// prepares it.
 type statement struct {
 	db       *sql.DB
 	text     string
@@ -15,9 +15,9 @@ type statement struct {
 	stmt     atomic.Pointer[sql.Stmt]
 }
 
-// prepare returns the prepared statement. It is made when first needed, as the
-// table may come later than the Store; database/sql makes it again on each new
-// connection.
+// prepare returns the prepared statement. It prepares it at the first use, since
+// the table may be created after the Store. database/sql prepares it again on
+// each new connection.
 func (s *statement) prepare(ctx context.Context) (*sql.Stmt, error) {
 	if stmt := s.stmt.Load(); stmt != nil {
 		return stmt, nil
@@ -27,7 +27,7 @@ func (s *statement) prepare(ctx context.Context) (*sql.Stmt, error) {
 		return nil, err
 	}
 	if !s.stmt.CompareAndSwap(nil, stmt) {
-		_ = stmt.Close() // another goroutine was faster
+		_ = stmt.Close() // another goroutine prepared it first
 	}
 	return s.stmt.Load(), nil
 }
@@ -43,7 +43,7 @@ func (s *statement) exec(ctx context.Context, args ...any) (sql.Result, error) {
 	return stmt.ExecContext(ctx, args...)
 }
 
-// affected executes the statement and returns how many rows it found.
+// affected executes the statement and returns the number of rows that it found.
 func (s *statement) affected(ctx context.Context, args ...any) (int64, error) {
 	res, err := s.exec(ctx, args...)
 	if err != nil {

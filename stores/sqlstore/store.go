@@ -16,18 +16,19 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// Options are those of [New]. The zero value is ready.
+// Options configure a [Store]. The zero value is valid.
 type Options struct {
-	// Table is the name of the table; zero: "sessions". It has letters of ASCII,
-	// digits and underscores, begins with no digit, and is at most 48 bytes
-	// long. Letters keep their case, and a reserved word is no problem: the name
-	// is always quoted.
+	// Table is the name of the table. The default is "sessions". A name consists
+	// of ASCII letters, digits and underscores, does not begin with a digit, and
+	// has at most 48 bytes. It is always quoted, so it is case-sensitive and may
+	// be a reserved word.
 	Table string
 }
 
-// A Store is a [sessions.OwnerStore] in one table of a database. Any number of
-// goroutines and processes may share it. It has nothing to close: what it
-// prepares on the connections ends with them.
+// A Store is a [sessions.OwnerStore] in one table of a database. It is safe for
+// concurrent use by multiple goroutines, and its table by multiple processes.
+// A Store need not be closed: its prepared statements end with the connections
+// of the database.
 type Store struct {
 	db      *sql.DB
 	dialect dialect
@@ -40,18 +41,18 @@ type Store struct {
 
 var _ sessions.OwnerStore = (*Store)(nil)
 
-// New returns a Store in a table of db; see [Store.Migrate] for the table. The
-// dialect is that of the server behind db.
+// New returns a Store in a table of db, which [Store.Migrate] creates. The
+// dialect must be that of the database server.
 //
-// New asks a server other than PostgreSQL, for 5 seconds at most, how the
-// connections of db are set up, and refuses those on which operations would
-// fail or give wrong answers: for MySQL those without clientFoundRows or
-// autocommit, for SQLite those without a busy timeout. The text of the error says what to add.
-// The user of MySQL needs the privilege CREATE TEMPORARY TABLES for that.
+// For MySQL and SQLite, New checks the settings of a connection, for at most
+// 5 seconds, and returns an error if operations would fail or give wrong answers
+// with them. MySQL needs clientFoundRows and autocommit, SQLite a busy timeout.
+// The error says what to add. The check needs the privilege CREATE TEMPORARY
+// TABLES on MySQL.
 func New(db *sql.DB, d Dialect, opt Options) (*Store, error) {
 	dialect, ok := dialects[d]
 	if !ok {
-		return nil, fmt.Errorf("sqlstore: Dialect(%d) is not known, need PostgreSQL, MySQL or SQLite", d)
+		return nil, fmt.Errorf("sqlstore: unknown Dialect(%d), need PostgreSQL, MySQL or SQLite", d)
 	}
 	names, err := dialect.names(opt.Table)
 	if err != nil {
@@ -78,15 +79,16 @@ func New(db *sql.DB, d Dialect, opt Options) (*Store, error) {
 	return s, nil
 }
 
-// checkTimeout bounds what New asks of the server.
+// checkTimeout bounds the check of the connection in New.
 const checkTimeout = 5 * time.Second
 
-// Migrate creates what is missing of the table and its index, and leaves alone
-// what is there. Any number of processes may run it at once, also while others
-// use the table. Where nothing is missing it needs no right to create.
+// Migrate creates the table and its index if they do not exist. It does not change
+// an existing table. Multiple processes may call it at the same time, also while
+// others use the table. If the table and the index exist, Migrate needs no
+// privilege to create them.
 //
-// For SQLite it also turns the file to write-ahead logging, and refuses one that
-// cannot be, such as a database in memory.
+// For SQLite it also switches the file to write-ahead logging. It returns an error
+// if that is not possible, as for a database in memory.
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.dialect.migrate(ctx, s.db, s.names); err != nil {
 		return failure(ctx, fmt.Errorf("migrate table %s: %w", s.names.quoted, err))
@@ -174,8 +176,10 @@ func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) erro
 	return nil
 }
 
-// conflictOrAbsence says why a write at a version found nothing. Versions never
-// come back, so what it finds is as good an answer as what the write had seen.
+// conflictOrAbsence returns the error for a conditional write that found no row:
+// ErrConflict if the record exists, else ErrNotFound. The record may have changed
+// since that write, but it cannot have the expected version, since a version is
+// never used again.
 func (s *Store) conflictOrAbsence(ctx context.Context, id sessions.ID) error {
 	var one int
 	err := s.exists.row(ctx, []any{id[:], now()}, &one)
@@ -188,11 +192,11 @@ func (s *Store) conflictOrAbsence(ctx context.Context, id sessions.ID) error {
 	return sessions.ErrConflict
 }
 
-// ownedPage is how many ids Owned reads at a time: 32 kB.
+// ownedPage is the number of ids that Owned reads at a time, 32 kB.
 const ownedPage = 1000
 
 // Owned implements [sessions.OwnerStore]. It holds no connection while it yields,
-// so that the loop may use the Store, also over a pool of one connection.
+// so the body of the loop may use the Store even if db has only one connection.
 func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
 	return func(yield func(sessions.ID, error) bool) {
 		last := []byte{} // before every id
@@ -228,16 +232,16 @@ func (s *Store) ownedAfter(ctx context.Context, owner string, last []byte) ([]se
 			return nil, err
 		}
 		if len(id) != len(sessions.ID{}) {
-			return nil, fmt.Errorf("an id has %d bytes, need %d", len(id), len(sessions.ID{}))
+			return nil, fmt.Errorf("list the ids of an owner: an id has %d bytes, need %d", len(id), len(sessions.ID{}))
 		}
 		page = append(page, sessions.ID(id))
 	}
 	return page, rows.Err()
 }
 
-// An owner is how the table holds Record.Owner: whole, and as a hash to find it
-// by, since an index takes neither long keys nor, in MySQL, bytes without a limit.
-// Both are NULL for a record without an owner.
+// An owner holds the columns for Record.Owner: the owner itself and its hash. The
+// hash is indexed, since an index does not take long keys nor, in MySQL, columns
+// of unlimited size. Both columns are NULL for a record without an owner.
 type owner struct {
 	hash sql.Null[int64]
 	name []byte
@@ -250,14 +254,14 @@ func ownerOf(rec sessions.Record) owner {
 	return owner{sql.Null[int64]{V: ownerHash(rec.Owner), Valid: true}, []byte(rec.Owner)}
 }
 
-// ownerHash is 64 bits of SHA-256. Two owners that share it share no session:
-// the statement compares the whole owner, too.
+// ownerHash returns 64 bits of the SHA-256 of owner. Owners with the same hash do
+// not get each other's sessions, since the statement also compares the owner.
 func ownerHash(owner string) int64 {
 	sum := sha256.Sum256([]byte(owner))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// dataOf returns the data to bind. Drivers bind a nil slice as NULL.
+// dataOf returns rec.Data, never nil, since drivers bind a nil slice as NULL.
 func dataOf(rec sessions.Record) []byte {
 	if rec.Data == nil {
 		return []byte{}
@@ -265,15 +269,16 @@ func dataOf(rec sessions.Record) []byte {
 	return rec.Data
 }
 
-// newVersion is random: a counter in the record would begin again with a Delete
-// and a Create. With 63 bits, one that comes back is a matter of 10^18 writes.
+// newVersion returns a random version. A counter in the record would start again
+// after a Delete and a Create. With 63 bits, a version is repeated only after
+// about 10^18 writes.
 func newVersion() int64 { return 1 + rand.Int64N(math.MaxInt64) }
 
-// now is the moment that expiries are compared with.
+// now returns the time with which expiries are compared, in Unix milliseconds.
 func now() int64 { return time.Now().UnixMilli() }
 
-// failure makes err one of this package. Drivers have errors of their own for
-// a context that ended.
+// failure adds the name of this package to err, and the error of ctx if ctx is
+// done, since some drivers return errors of their own then.
 func failure(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		return fmt.Errorf("sqlstore: %w: %w", ended, err)
