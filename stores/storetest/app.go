@@ -16,7 +16,7 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// An account is the session of the test's application.
+// An account is the session type of the test application.
 type account struct {
 	User string         `msgpack:"user"` // the owner
 	N    int            `msgpack:"n"`
@@ -28,7 +28,8 @@ type account struct {
 
 type session = sessions.Session[account]
 
-// verbs are what a request may do with its session.
+// verbs are the operations that a request can apply to its session. With "ignore",
+// the request does not ask for its session.
 var verbs = map[string]func(s *session, q url.Values){
 	"ignore": nil,
 	"read":   func(*session, url.Values) {},
@@ -52,7 +53,7 @@ var verbs = map[string]func(s *session, q url.Values){
 	"reset":      func(s *session, _ url.Values) { s.Reset() },
 }
 
-// A reply is what the application says of a session after the verb.
+// A reply is the application's description of a session after the verb.
 type reply struct {
 	ID      string
 	Reason  sessions.Reason // why the session was new
@@ -62,21 +63,22 @@ type reply struct {
 	Took   time.Duration `json:"-"`
 }
 
-// An app is an application behind a Manager on a real server. Everything it
-// does it does on request, so that it may run in another process.
+// An app is an application with a Manager on a real HTTP server. It is controlled
+// only by requests, so it may run in another process.
 type app struct {
 	url     string
 	manager *sessions.Manager[account]
-	gates   sync.Map // of slow requests, by their name
+	gates   sync.Map // of slow requests, by name
 }
 
 // A gate stops a request between the load of its session and the verb.
 type gate struct{ loaded, open chan struct{} }
 
-// newApp serves until the test ends, and fails the test if a handler panics.
+// newApp starts an app that serves until the test ends. The test fails if
+// a handler panics.
 func newApp(t testing.TB, store sessions.Store) *app {
 	t.Helper()
-	keys, err := sessions.NewKeyring([]byte("a secret of tests, the same in all processes"))
+	keys, err := sessions.NewKeyring([]byte("a test secret that all processes of a test share"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +163,7 @@ func respond(w http.ResponseWriter, v any, err error) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// panics fails the test when net/http writes that a handler panicked.
+// panics is a log writer that fails the test when net/http logs a panic.
 type panics struct{ testing.TB }
 
 func (t panics) Write(line []byte) (int, error) {
@@ -171,13 +173,13 @@ func (t panics) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// client has room for the parallel requests of the tests.
+// client keeps enough idle connections for the parallel requests of the tests.
 var client = &http.Client{
 	Transport: &http.Transport{MaxIdleConnsPerHost: 200},
 	Timeout:   2 * opTimeout,
 }
 
-// post sends a request and decodes the answer into v, if that is not nil.
+// post sends a request. If v is not nil, it decodes the answer into v.
 func post(target, cookie string, v any) (status int, header http.Header, err error) {
 	req, err := http.NewRequest(http.MethodPost, target, nil)
 	if err != nil {
@@ -199,17 +201,17 @@ func post(target, cookie string, v any) (status int, header http.Header, err err
 	return res.StatusCode, res.Header, nil
 }
 
-// A browser has the cookie of a session. One goroutine uses it at a time.
+// A browser holds the cookie of a session. It is not safe for concurrent use.
 type browser struct {
 	t      testing.TB
-	app    string // the server that it talks to
+	app    string // URL of the app
 	cookie string
 }
 
-// at returns a browser with the same cookie at another server.
+// at returns a browser with the same cookie that sends its requests to app.
 func (b *browser) at(app string) *browser { return &browser{b.t, app, b.cookie} }
 
-// try lets a request do the verb and takes the cookie that comes.
+// try sends a request with the verb and stores the cookie of the response.
 func (b *browser) try(verb string, query ...string) reply {
 	b.t.Helper()
 	q := url.Values{}
@@ -233,7 +235,7 @@ func (b *browser) try(verb string, query ...string) reply {
 	return r
 }
 
-// do is try for a request that must succeed.
+// do is like try, but the test fails if the status is not 200.
 func (b *browser) do(verb string, query ...string) reply {
 	b.t.Helper()
 	r := b.try(verb, query...)
@@ -243,8 +245,8 @@ func (b *browser) do(verb string, query ...string) reply {
 	return r
 }
 
-// slow sends a request that loads the session, calls during, and then does the
-// verb.
+// slow sends a request with the verb, and calls during after the request has
+// loaded its session and before it applies the verb.
 func (b *browser) slow(during func(), verb string, query ...string) reply {
 	b.t.Helper()
 	name := newName()
@@ -256,7 +258,8 @@ func (b *browser) slow(during func(), verb string, query ...string) reply {
 	return <-replies
 }
 
-// gate waits until a slow request has loaded its session, or lets it go on.
+// gate waits until a slow request has loaded its session (step "loaded"), or lets
+// the request continue (step "open").
 func (b *browser) gate(name, step string) {
 	b.t.Helper()
 	if _, _, err := post(b.app+"/gate/"+url.PathEscape(name)+"/"+step, "", nil); err != nil {

@@ -14,11 +14,12 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// operations are those of a Store on one id, for what all of them must do.
+// operations are the operations of a Store on one id, for clauses about all of
+// them.
 var operations = []struct {
 	name string
 	run  func(ctx context.Context, s sessions.Store, id sessions.ID, version uint64) error
-	gone error // of an absent record
+	gone error // the error for an absent record
 }{
 	{"Load", func(ctx context.Context, s sessions.Store, id sessions.ID, _ uint64) error {
 		_, err := s.Load(ctx, id)
@@ -45,9 +46,9 @@ var operations = []struct {
 	}, sessions.ErrNotFound},
 }
 
-// goneAll runs every operation on an id of its own, whose record lay prepares
-// and is absent by now.
-func (s *subject) goneAll(versions []uint64) {
+// allAbsent runs each operation on its own id, whose record must be absent. The
+// versions are those that the records had.
+func (s *subject) allAbsent(versions []uint64) {
 	s.Helper()
 	for i, op := range operations {
 		err := op.run(s.ctx, s.Store, idOf(i), versions[i])
@@ -58,7 +59,7 @@ func (s *subject) goneAll(versions []uint64) {
 		}
 		rec := s.load(idOf(i))
 		if string(rec.Data) != "new" || rec.Owner != "ada" || rec.Version == versions[i] || rec.Version == 0 {
-			s.Errorf("Create: got %q of %q at version %d, want the new record at a version that never was", rec.Data, rec.Owner, rec.Version)
+			s.Errorf("Create: got %q of %q at version %d, want the new record at an unused version", rec.Data, rec.Owner, rec.Version)
 		}
 	}
 }
@@ -72,8 +73,8 @@ func (s *subject) createEach(rec sessions.Record) (versions []uint64) {
 	return versions
 }
 
-// storeClauses are the sentences of the comment of Store. Each gets a store of
-// its own.
+// storeClauses are the clauses of the comment of Store. Each is checked on a new
+// store.
 var storeClauses = []clause{
 	{"Load returns the record that was created", func(s *subject) {
 		rec := recordFor(time.Hour, "data", "ada")
@@ -98,11 +99,11 @@ var storeClauses = []clause{
 		}
 		for i, id := range ids {
 			if rec := s.load(id); string(rec.Data) != fmt.Sprint(i) || rec.Version != versions[i] {
-				s.Fatalf("id %v has the record of another", id)
+				s.Fatalf("id %v has the record of another id", id)
 			}
 		}
 	}},
-	{"what Load returned is changed by nobody", func(s *subject) {
+	{"the store does not change data that Load returned", func(s *subject) {
 		version := s.create(oneID, recordFor(time.Hour, "first", "ada"))
 		first, same := s.load(oneID), s.load(oneID)
 		version = s.update(oneID, version, recordFor(2*time.Hour, "other", "bob"))
@@ -111,28 +112,28 @@ var storeClauses = []clause{
 		s.delete(oneID, version)
 		s.create(oneID, recordFor(time.Hour, "third", ""))
 		if string(first.Data) != "first" || string(same.Data) != "first" || string(second.Data) != "other" {
-			s.Errorf("got %q, %q and %q, want what was loaded: first, first and other", first.Data, same.Data, second.Data)
+			s.Errorf("got %q, %q and %q, want the data as loaded: first, first and other", first.Data, same.Data, second.Data)
 		}
 	}},
-	{"a record that was never there is absent for every operation", func(s *subject) {
-		s.goneAll(make([]uint64, len(operations)))
+	{"a record that never existed is absent for every operation", func(s *subject) {
+		s.allAbsent(make([]uint64, len(operations)))
 	}},
 	{"a deleted record is absent for every operation", func(s *subject) {
 		versions := s.createEach(recordFor(time.Hour, "old", "bob"))
 		for i := range operations {
-			s.delete(idOf(i), versions[i]*uint64(i%2)) // whatever is there, or that version
+			s.delete(idOf(i), versions[i]*uint64(i%2)) // any version, or this one
 		}
-		s.goneAll(versions)
+		s.allAbsent(versions)
 	}},
 	{"an expired record is absent for every operation", func(s *subject) {
 		end := time.Now().Add(100 * time.Millisecond)
 		versions := s.createEach(sessions.Record{Data: []byte("old"), Expires: end, Owner: "bob"})
-		s.pass(end)
-		s.goneAll(versions)
+		s.waitUntil(end)
+		s.allAbsent(versions)
 	}},
 	{"a record that is created with an expiry in the past is absent for every operation", func(s *subject) {
 		for _, end := range []time.Time{time.Now().Add(-time.Millisecond), time.Now().Add(-time.Hour), time.UnixMilli(1), {}} {
-			s.goneAll(s.createEach(sessions.Record{Data: []byte("old"), Expires: end, Owner: "bob"}))
+			s.allAbsent(s.createEach(sessions.Record{Data: []byte("old"), Expires: end, Owner: "bob"}))
 			for i := range operations {
 				s.delete(idOf(i), 0)
 			}
@@ -143,22 +144,22 @@ var storeClauses = []clause{
 		for i := range versions {
 			versions[i] = s.update(idOf(i), versions[i], recordFor(-time.Second, "old", "bob"))
 		}
-		s.goneAll(versions)
+		s.allAbsent(versions)
 	}},
 	{"a record expires in a millisecond", func(s *subject) {
 		s.create(oneID, recordFor(time.Millisecond, "data", "ada"))
-		poll(s.T, "it is still there", func() bool {
+		poll(s.T, "the record still exists", func() bool {
 			_, err := s.Load(s.ctx, oneID)
 			return errors.Is(err, sessions.ErrNotFound)
 		})
 	}},
-	{"a record is there until its expiry and not after", func(s *subject) {
+	{"a record exists until its expiry and not after", func(s *subject) {
 		end := time.Now().Add(300 * time.Millisecond)
 		if end.Nanosecond() < 4e8 {
-			end = end.Add(4e8) // far from a whole second, at which a coarser clock would end it
+			end = end.Add(4e8) // not near a whole second, the expiry with a coarser clock
 		}
 		s.create(oneID, sessions.Record{Data: []byte("data"), Expires: end})
-		poll(s.T, "it is still there", func() bool {
+		poll(s.T, "the record still exists", func() bool {
 			began := time.Now()
 			_, err := s.Load(s.ctx, oneID)
 			switch early, late := time.Until(end), began.Sub(end); {
@@ -170,7 +171,7 @@ var storeClauses = []clause{
 			return err != nil || s.Failed()
 		})
 	}},
-	{"an expiry keeps its milliseconds in any zone", func(s *subject) {
+	{"an expiry keeps its milliseconds in any time zone", func(s *subject) {
 		base := time.Now().Add(time.Hour).Truncate(time.Second)
 		for i, zone := range []*time.Location{time.UTC, time.Local, time.FixedZone("east", 14*60*60), time.FixedZone("west", -11*60*60-30*60)} {
 			for _, part := range []time.Duration{0, time.Millisecond, 123456789, 999 * time.Millisecond, 999999999} {
@@ -188,7 +189,7 @@ var storeClauses = []clause{
 			}
 		}
 	}},
-	{"an expiry may be a hundred years away", func(s *subject) {
+	{"an expiry may be in a hundred years", func(s *subject) {
 		for i, years := range []int{1, 13, 30, 100} {
 			rec := sessions.Record{Data: []byte("data"), Expires: time.Now().AddDate(years, 0, 0), Owner: "ada"}
 			id := idOf(i)
@@ -224,7 +225,7 @@ var storeClauses = []clause{
 			}
 		}
 	}},
-	{"Create does not keep the array of the data", func(s *subject) {
+	{"Create does not retain the array of the data", func(s *subject) {
 		rec := recordFor(time.Hour, "data", "")
 		version := s.create(oneID, rec)
 		copy(rec.Data, "XXXX")
@@ -240,7 +241,7 @@ var storeClauses = []clause{
 		s.holds(oneID, s.create(oneID, rec), rec)
 	}},
 
-	{"Update replaces all of the record", func(s *subject) {
+	{"Update replaces the whole record", func(s *subject) {
 		version := s.create(oneID, recordFor(time.Hour, "data", "ada"))
 		for _, rec := range []sessions.Record{recordFor(2*time.Hour, "more data", "bob"), recordFor(time.Minute, "", "")} {
 			version = s.update(oneID, version, rec)
@@ -255,15 +256,15 @@ var storeClauses = []clause{
 			s.holds(oneID, version, rec)
 		}
 	}},
-	{"Update may bring the expiry nearer", func(s *subject) {
+	{"Update may move the expiry to an earlier time", func(s *subject) {
 		version := s.create(oneID, recordFor(time.Hour, "data", ""))
 		end := time.Now().Add(100 * time.Millisecond)
 		s.update(oneID, version, sessions.Record{Data: []byte("data"), Expires: end})
-		s.pass(end)
+		s.waitUntil(end)
 		s.absent(oneID)
 	}},
-	{"Update moves the expiry away", func(s *subject) {
-		id, end := s.within(func(id sessions.ID, end time.Time) error {
+	{"Update may move the expiry to a later time", func(s *subject) {
+		id, end := s.beforeExpiry(func(id sessions.ID, end time.Time) error {
 			rec := recordFor(time.Hour, "data", "ada")
 			var err error
 			if rec.Version, err = s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"}); err == nil {
@@ -271,7 +272,7 @@ var storeClauses = []clause{
 			}
 			return err
 		})
-		s.pass(end)
+		s.waitUntil(end)
 		s.load(id)
 	}},
 	{"Update of another version is ErrConflict and writes nothing", func(s *subject) {
@@ -297,14 +298,14 @@ var storeClauses = []clause{
 			s.absent(oneID)
 		}
 	}},
-	{"Update does not keep the array of the data", func(s *subject) {
+	{"Update does not retain the array of the data", func(s *subject) {
 		rec := recordFor(time.Hour, "data", "")
 		version := s.update(oneID, s.create(oneID, rec), rec)
 		copy(rec.Data, "XXXX")
 		s.holds(oneID, version, sessions.Record{Data: []byte("data"), Expires: rec.Expires})
 	}},
 
-	{"Touch moves the expiry and leaves everything else, also the version", func(s *subject) {
+	{"Touch moves the expiry and changes nothing else, including the version", func(s *subject) {
 		rec := recordFor(time.Minute, "data", "ada")
 		version := s.create(oneID, rec)
 		for range 3 {
@@ -314,14 +315,14 @@ var storeClauses = []clause{
 		}
 	}},
 	{"a touched record outlives its first expiry", func(s *subject) {
-		id, end := s.within(func(id sessions.ID, end time.Time) error {
+		id, end := s.beforeExpiry(func(id sessions.ID, end time.Time) error {
 			_, err := s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"})
 			if err == nil {
 				err = s.Touch(s.ctx, id, time.Now().Add(time.Hour))
 			}
 			return err
 		})
-		s.pass(end)
+		s.waitUntil(end)
 		s.load(id)
 	}},
 	{"Touch to an expiry that is not later changes nothing and is no error", func(s *subject) {
@@ -332,14 +333,14 @@ var storeClauses = []clause{
 			s.holds(oneID, version, rec)
 		}
 	}},
-	{"an Update or Delete of the version from before a Touch succeeds", func(s *subject) {
+	{"an Update or Delete of the version before a Touch succeeds", func(s *subject) {
 		version := s.create(oneID, recordFor(time.Minute, "data", ""))
 		s.touch(oneID, time.Now().Add(time.Hour))
 		version = s.update(oneID, version, recordFor(time.Minute, "new", ""))
 		s.touch(oneID, time.Now().Add(time.Hour))
 		s.delete(oneID, version)
 	}},
-	{"Touch of a deleted or expired id revives nothing", func(s *subject) {
+	{"Touch does not revive a deleted or expired record", func(s *subject) {
 		version := s.create(oneID, recordFor(time.Hour, "data", "ada"))
 		s.delete(oneID, version)
 		s.create(otherID, recordFor(-time.Second, "data", "ada"))
@@ -351,7 +352,7 @@ var storeClauses = []clause{
 		}
 	}},
 
-	{"Delete of version 0 removes whatever is there and nothing else", func(s *subject) {
+	{"Delete of version 0 removes any version of the record and no other record", func(s *subject) {
 		version := s.create(oneID, recordFor(time.Hour, "data", ""))
 		s.update(oneID, version, recordFor(time.Hour, "new", ""))
 		rec := recordFor(time.Hour, "other", "")
@@ -359,7 +360,7 @@ var storeClauses = []clause{
 		s.delete(oneID, 0)
 		s.absent(oneID)
 		s.holds(otherID, keep, rec)
-		s.delete(oneID, 0) // no error where nothing is
+		s.delete(oneID, 0) // an absent record is no error
 	}},
 	{"Delete of a version removes that version only", func(s *subject) {
 		rec := recordFor(time.Hour, "data", "ada")
@@ -371,15 +372,15 @@ var storeClauses = []clause{
 		}
 		s.delete(oneID, second)
 		s.absent(oneID)
-		s.fails("Delete again", s.Delete(s.ctx, oneID, second), sessions.ErrNotFound)
-		s.fails("Delete of what never was", s.Delete(s.ctx, otherID, 1), sessions.ErrNotFound)
+		s.fails("second Delete", s.Delete(s.ctx, oneID, second), sessions.ErrNotFound)
+		s.fails("Delete of a record that never existed", s.Delete(s.ctx, otherID, 1), sessions.ErrNotFound)
 	}},
 
-	{"versions change at every write and never come back under the id", func(s *subject) {
+	{"versions change at every write and are not used again under the id", func(s *subject) {
 		seen := map[uint64]string{0: "none"}
 		note := func(what string, version uint64) {
 			if before, ok := seen[version]; ok {
-				s.Errorf("%s: version %d came back, which was that of %s", what, version, before)
+				s.Errorf("%s: got version %d again, which was that of %s", what, version, before)
 			}
 			seen[version] = what
 		}
@@ -397,19 +398,19 @@ var storeClauses = []clause{
 			note(fmt.Sprintf("a Create after the Delete of version 0, %d", i), s.create(oneID, recordFor(-time.Second, "same", "")))
 		}
 	}},
-	{"versions never come back after an expiry", func(s *subject) {
+	{"versions are not used again after an expiry", func(s *subject) {
 		seen := map[uint64]bool{0: true}
 		for range 3 {
 			end := time.Now().Add(30 * time.Millisecond)
 			version := s.create(oneID, sessions.Record{Data: []byte("same"), Expires: end})
 			if seen[version] {
-				s.Errorf("version %d came back", version)
+				s.Errorf("got version %d again", version)
 			}
 			seen[version] = true
-			s.pass(end)
+			s.waitUntil(end)
 		}
 	}},
-	{"who loaded a record that was deleted and created again cannot change the new one", func(s *subject) {
+	{"Update and Delete with the version of a deleted record fail on a record created later", func(s *subject) {
 		for i, end := range []func(id sessions.ID, version uint64) uint64{
 			func(id sessions.ID, version uint64) uint64 { s.delete(id, 0); return version },
 			func(id sessions.ID, version uint64) uint64 { s.delete(id, version); return version },
@@ -430,7 +431,7 @@ var storeClauses = []clause{
 		}
 	}},
 
-	{"data of any bytes comes back", func(s *subject) {
+	{"data may contain any bytes", func(s *subject) {
 		all := make([]byte, 256)
 		for i := range all {
 			all[i] = byte(i)
@@ -448,7 +449,7 @@ var storeClauses = []clause{
 		s.holds(oneID, version, rec)
 		s.holds(oneID, s.update(oneID, version, rec), rec)
 	}},
-	{"data of any length up to 1 MiB comes back", func(s *subject) {
+	{"data may have any length up to 1 MiB", func(s *subject) {
 		data := make([]byte, 1<<20)
 		for i := range data {
 			data[i] = byte(i * i >> 7)
@@ -466,7 +467,7 @@ var storeClauses = []clause{
 			s.delete(id, version)
 		}
 	}},
-	{"owners of any bytes come back", func(s *subject) {
+	{"owners may contain any bytes", func(s *subject) {
 		for i, owner := range oddOwners {
 			rec := recordFor(time.Hour, "data", owner)
 			version := s.create(idOf(i), rec)
@@ -475,43 +476,43 @@ var storeClauses = []clause{
 		}
 	}},
 
-	{"operations obey a context that is cancelled", func(s *subject) {
+	{"operations return the error of a canceled context", func(s *subject) {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		s.obeys(ctx, context.Canceled)
 	}},
-	{"operations obey a context whose time is over", func(s *subject) {
+	{"operations return the error of a context whose deadline has passed", func(s *subject) {
 		ctx, cancel := context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
 		defer cancel()
 		s.obeys(ctx, context.DeadlineExceeded)
 	}},
 
-	{"of parallel Creates of an id one wins", func(s *subject) {
-		s.oneWins(sessions.ErrExists, func(id sessions.ID, _ uint64, i int) error {
+	{"one of several parallel Creates of an id succeeds", func(s *subject) {
+		s.oneSucceeds(sessions.ErrExists, func(id sessions.ID, _ uint64, i int) error {
 			_, err := s.Create(s.ctx, id, recordFor(time.Hour, fmt.Sprint(i), "bob"))
 			return err
 		}, func(id sessions.ID) uint64 { return 0 })
 	}},
-	{"of parallel Creates over an expired record one wins", func(s *subject) {
-		s.oneWins(sessions.ErrExists, func(id sessions.ID, _ uint64, i int) error {
+	{"one of several parallel Creates over an expired record succeeds", func(s *subject) {
+		s.oneSucceeds(sessions.ErrExists, func(id sessions.ID, _ uint64, i int) error {
 			_, err := s.Create(s.ctx, id, recordFor(time.Hour, fmt.Sprint(i), "bob"))
 			return err
 		}, func(id sessions.ID) uint64 { return s.create(id, recordFor(-time.Second, "old", "ada")) })
 	}},
-	{"of parallel Updates of a version one wins", func(s *subject) {
-		s.oneWins(sessions.ErrConflict, func(id sessions.ID, version uint64, i int) error {
+	{"one of several parallel Updates of a version succeeds", func(s *subject) {
+		s.oneSucceeds(sessions.ErrConflict, func(id sessions.ID, version uint64, i int) error {
 			rec := recordFor(time.Hour, fmt.Sprint(i), "bob")
 			rec.Version = version
 			_, err := s.Update(s.ctx, id, rec)
 			return err
 		}, func(id sessions.ID) uint64 { return s.create(id, recordFor(time.Hour, "", "ada")) })
 	}},
-	{"of parallel Deletes of a version one wins", func(s *subject) {
-		s.oneWins(sessions.ErrNotFound, func(id sessions.ID, version uint64, _ int) error {
+	{"one of several parallel Deletes of a version succeeds", func(s *subject) {
+		s.oneSucceeds(sessions.ErrNotFound, func(id sessions.ID, version uint64, _ int) error {
 			return s.Delete(s.ctx, id, version)
 		}, func(id sessions.ID) uint64 { return s.create(id, recordFor(time.Hour, "", "ada")) })
 	}},
-	{"compare-and-set of parallel goroutines counts right", func(s *subject) {
+	{"parallel increments by Load and Update are all counted", func(s *subject) {
 		const goroutines, each = 16, 5
 		s.create(oneID, sessions.Record{Data: []byte{0}, Expires: time.Now().Add(time.Hour), Owner: "ada"})
 		parallel(goroutines, func(int) {
@@ -576,8 +577,8 @@ var storeClauses = []clause{
 	}},
 }
 
-// obeys runs every operation, on a record and on none, under a context that has
-// ended, and sees that nothing was written.
+// obeys runs every operation with a context that is done, on an existing and on
+// an absent record, and checks its error and that it wrote nothing.
 func (s *subject) obeys(ctx context.Context, want error) {
 	s.Helper()
 	rec := recordFor(time.Hour, "data", "bob")
@@ -590,9 +591,9 @@ func (s *subject) obeys(ctx context.Context, want error) {
 	s.absent(otherID)
 }
 
-// oneWins runs try in parallel, round after round, and wants one to succeed and
-// the others to fail with loss.
-func (s *subject) oneWins(loss error, try func(id sessions.ID, version uint64, i int) error, prepare func(id sessions.ID) uint64) {
+// oneSucceeds calls try in parallel, in several rounds. In each round one call must
+// succeed and the others must return loss.
+func (s *subject) oneSucceeds(loss error, try func(id sessions.ID, version uint64, i int) error, prepare func(id sessions.ID) uint64) {
 	s.Helper()
 	const rounds, goroutines = 20, 16
 	for round := range rounds {
@@ -603,11 +604,11 @@ func (s *subject) oneWins(loss error, try func(id sessions.ID, version uint64, i
 			if err := try(id, version, i); err == nil {
 				won.Add(1)
 			} else {
-				s.fails("what lost", err, loss)
+				s.fails("another call", err, loss)
 			}
 		})
 		if won.Load() != 1 {
-			s.Fatalf("%d of %d won, want 1", won.Load(), goroutines)
+			s.Fatalf("%d of %d calls succeeded, want 1", won.Load(), goroutines)
 		}
 	}
 }

@@ -6,31 +6,31 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// RunCost checks how many commands of the store's server a request costs:
-// without a cookie or with a forged one 0, one that reads its session 1, one
-// that leaves it unchanged 1, a change 2, one to load and one to store. What
-// other verbs cost is in the log.
+// RunCost checks the number of commands that a request sends to the server of the
+// store: 0 without a cookie or with a forged one, 1 if it reads its session or
+// leaves it unchanged, and 2 if it changes it, one to load and one to store. It
+// logs the numbers of other requests.
 //
-// commands returns how many commands the server has executed so far for this
-// store, as the server counts them; its own questions to the server must not
-// count.
+// The function commands returns the number of commands for this store that the
+// server has executed so far, as counted by the server. Commands that are sent by
+// the function itself must not be included.
 func RunCost(t *testing.T, open func(t testing.TB) sessions.Store, commands func() int) {
 	app := newApp(t, open(t))
 	b := &browser{t: t, app: app.url}
 	b.do("login", "value", "ada")
 	stranger := &browser{t: t, app: app.url}
-	for range 3 { // connections, prepared statements, loaded scripts
+	for range 3 { // open connections, prepare statements, load scripts
 		for _, verb := range []string{"read", "add", "flash", "regenerate", "prolong"} {
 			b.do(verb, "value", "x")
 		}
 		b.at(app.url).do("read")
 	}
-	// The last but one character: the last has bits that must be zero.
+	// Change the last but one character, since some bits of the last must be zero.
 	forged := []byte(b.cookie)
 	forged[len(forged)-2] ^= 'A' ^ 'B'
 	for _, tt := range []struct {
 		request string
-		want    int // -1: as it is
+		want    int // -1: only logged
 		do      func()
 	}{
 		{"without a cookie", 0, func() { stranger.do("read") }},

@@ -10,22 +10,27 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A Server is the server of a store. Kill ends it as a crash does and returns
-// when it has ended; Restart starts it again, at the same address and with what
-// it kept on disk, and returns when it answers.
+// A Server is the server of a store.
 type Server interface {
+	// Kill ends the server as a crash does. It returns when the server has ended.
 	Kill()
+
+	// Restart starts the server again, at the same address and with its data on
+	// disk. It returns when the server answers.
 	Restart()
 }
 
-// RunCrash checks what an application does when the store's server is killed
-// under load and started again: requests are answered by Config.ErrorHandler
-// while it is away, in bounded time and without a panic, and sessions go on
-// afterwards with the same store. If the server is durable (it has written to
-// disk what it acknowledged) no acknowledged write may be lost; else sessions
-// may be gone, or as they were earlier, but nothing may be made up.
+// RunCrash kills the server of a store under load, starts it again, and checks the
+// application. While the server is down, Config.ErrorHandler must answer requests,
+// in bounded time and without a panic. After the restart, sessions must continue
+// with the same Store.
 //
-// open returns an empty store of that server, and closes it by t.Cleanup.
+// If durable is true, the server writes to disk before it acknowledges, and no
+// acknowledged write may be lost. Otherwise a session may be lost or have an
+// earlier state, but no state that it never had.
+//
+// The function open returns an empty store of that server and registers its
+// cleanup with t.Cleanup.
 func RunCrash(t *testing.T, server Server, durable bool, open func(t testing.TB) sessions.Store) {
 	app := newApp(t, open(t))
 	visitors := make([]*visitor, 8)
@@ -70,7 +75,7 @@ func RunCrash(t *testing.T, server Server, durable bool, open func(t testing.TB)
 	for range 2 {
 		each("requests are not answered", answered, 20)
 		server.Kill()
-		each("requests are not refused while the server is away", refused, 2)
+		each("requests are not refused while the server is down", refused, 2)
 		server.Restart()
 		each("requests are not answered after the restart", answered, 20)
 	}
@@ -78,7 +83,7 @@ func RunCrash(t *testing.T, server Server, durable bool, open func(t testing.TB)
 	for _, v := range visitors {
 		all, lost = all+v.answered.Load(), lost+v.refused.Load()
 	}
-	t.Logf("%d requests were answered, %d refused; sessions that began afresh: %d", all, lost, fresh(visitors))
+	t.Logf("%d requests were answered, %d refused; sessions that started again: %d", all, lost, fresh(visitors))
 }
 
 func fresh(visitors []*visitor) (n int64) {
@@ -88,20 +93,21 @@ func fresh(visitors []*visitor) (n int64) {
 	return n
 }
 
-// A visitor counts in a session and knows what it must hold.
+// A visitor increments a counter in a session and knows its possible values.
 type visitor struct {
 	browser
 	durable bool
 
-	low, high                int // what N is: acknowledged, and with what may have been done
+	low, high                int // bounds of N: acknowledged changes, and all that may have been made
 	answered, refused, fresh atomic.Int64
 }
 
-// requestTimeout is what a request may take whose store is away: a load and
-// a commit of 5 s each, and some more on a machine that is busy.
+// requestTimeout bounds a request while the server is down: 5 s for the load, 5 s
+// for the commit, and a margin for a busy machine.
 const requestTimeout = 15 * time.Second
 
-// add is one request: N grows by one, or perhaps if it is refused.
+// add sends a request that increments N. If the request is refused, N may have
+// been incremented.
 func (v *visitor) add() {
 	before := v.cookie
 	r := v.try("add")
@@ -124,14 +130,14 @@ func (v *visitor) add() {
 			v.fresh.Add(1)
 		}
 		if before != "" && v.durable {
-			v.t.Errorf("a session of %d acknowledged changes is gone (%s)", v.low, r.Reason)
+			v.t.Errorf("a session with %d acknowledged changes is lost (%s)", v.low, r.Reason)
 		}
 		v.low, v.high = 0, 0
 	}
 	v.high++
 	n := r.Account.N
 	if v.durable && n <= v.low || n > v.high {
-		v.t.Errorf("got N=%d, want %d to %d: acknowledged changes, and those of unknown outcome", n, v.low+1, v.high)
+		v.t.Errorf("got N=%d, want at least the acknowledged changes, %d, and at most %d", n, v.low+1, v.high)
 	}
 	v.low, v.high = n, n
 }

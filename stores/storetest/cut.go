@@ -9,48 +9,50 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// RunCut checks what a store does when its connections break: before the server
-// at addr got a request, after it carried it out, and amid its answer. An
-// operation that returns an error which is none of the contract's may have been
-// carried out, then or later; everything else must be what some order of the
-// operations explains. It also checks that operations obey their context when
-// nothing comes through any more, and that the store recovers by itself.
+// RunCut checks a store while its connections break: before the server at addr
+// receives a request, after it has executed the request, and in the middle of its
+// answer. An operation with an error that the contract does not define may have
+// been carried out, or may be carried out later. With this exception, histories
+// must be linearizable. RunCut also checks that operations return when their
+// context is done while no bytes get through, and that the store recovers by
+// itself.
 //
-// open returns an empty store whose client reaches the server under the address
-// that it is given, and closes it by t.Cleanup. It is called for each subtest.
+// The function open returns an empty store whose client connects to the given
+// address, and registers its cleanup with t.Cleanup. It is called for each
+// subtest.
 func RunCut(t *testing.T, addr string, open func(t testing.TB, addr string) sessions.Store) {
-	t.Run("histories with cut connections can be explained", func(t *testing.T) {
+	t.Run("histories with cut connections are linearizable", func(t *testing.T) {
 		p := newProxy(t, addr)
 		checkCuts(newSubject(t, open(t, p.addr)), p)
 	})
 	for _, end := range []struct {
 		name string
 		err  error
-	}{{"time is over", context.DeadlineExceeded}, {"caller cancels", context.Canceled}} {
-		t.Run("operations end when nothing comes through and their "+end.name, func(t *testing.T) {
+	}{{"deadline passes", context.DeadlineExceeded}, {"caller cancels", context.Canceled}} {
+		t.Run("operations return when no bytes get through and their "+end.name, func(t *testing.T) {
 			p := newProxy(t, addr)
 			checkHold(newSubject(t, open(t, p.addr)), p, end.err)
 		})
 	}
 }
 
-// cutSlack is by how much an operation may outlast its context: for closing
-// a connection, and for a machine that is busy.
+// cutSlack is how long an operation may run after its context is done. It allows
+// for closing a connection and for a busy machine.
 const cutSlack = 2 * time.Second
 
 func checkCuts(s *subject, p *proxy) {
 	s.absent(oneID) // the connection works
 	l := load{clients: 8, ids: 3, calls: 30, timeout: 2 * time.Second, cut: true}
-	const rounds = 12 // of 240 calls
+	const rounds = 12 // 240 calls each
 	known, unknown := 0, 0
 	for round := range rounds {
 		p.cutting.Store(true)
-		h := l.take(s.T, s.Store, round*l.ids)
+		h := l.record(s.T, s.Store, round*l.ids)
 		p.cutting.Store(false)
 		s.recovers()
-		h.explain(s.T)
+		h.check(s.T)
 		if h.overtime > cutSlack {
-			s.Errorf("an operation ended %v after its context", h.overtime)
+			s.Errorf("an operation returned %v after its context was done", h.overtime)
 		}
 		known, unknown = known+h.known, unknown+h.unknown
 		if s.Failed() {
@@ -58,11 +60,11 @@ func checkCuts(s *subject, p *proxy) {
 		}
 	}
 	cuts := [3]int64{p.cuts[0].Load(), p.cuts[1].Load(), p.cuts[2].Load()}
-	s.Logf("%d calls, %d of them of unknown outcome; connections cut: %d before the request, %d before the answer, %d amid it",
+	s.Logf("%d calls, %d of them with an unknown outcome; connections cut: %d before the request, %d before the answer, %d in the answer",
 		known+unknown, unknown, cuts[0], cuts[1], cuts[2])
-	// Or the histories would show nothing.
+	// Without both kinds of outcome and all kinds of cut, the histories prove little.
 	if known < unknown || unknown < 10 || min(cuts[0], cuts[1], cuts[2]) == 0 {
-		s.Errorf("got %d answers and %d calls of unknown outcome, with cuts %v; want most answered and some of each cut", known, unknown, cuts)
+		s.Errorf("got %d answers and %d calls with an unknown outcome, with cuts %v; want mostly answers and some cuts of each kind", known, unknown, cuts)
 	}
 }
 
@@ -118,7 +120,7 @@ func checkHold(s *subject, p *proxy, want error) {
 		case err := <-ended:
 			s.fails(op.name, err, want)
 		case <-time.After(300*time.Millisecond + cutSlack):
-			s.Errorf("%s still runs %v after its context ended", op.name, cutSlack)
+			s.Errorf("%s still runs %v after its context was done", op.name, cutSlack)
 		}
 		cancel()
 		p.release()

@@ -11,16 +11,16 @@ import (
 	"github.com/typedsessions/sessions/stores/storetest"
 )
 
-// A mapStore is the shortest Store that keeps every promise: a lock makes each
-// operation atomic. It never removes what has expired, as a store for use must.
+// A mapStore is a minimal Store. A mutex makes each operation atomic. Unlike
+// a store for production, it never removes expired records.
 type mapStore struct {
 	mu      sync.Mutex
 	records map[sessions.ID]sessions.Record
-	version uint64 // the last that any record got, so that none comes back
+	version uint64 // of the last write to any record, so that no version is used twice
 }
 
-// lock returns the record of id, and what every operation returns if there is
-// none, or if it was given up.
+// lock locks m and returns the record of id. The error is ErrNotFound if there is
+// no live record, or the error of ctx.
 func (m *mapStore) lock(ctx context.Context, id sessions.ID) (rec sessions.Record, unlock func(), err error) {
 	m.mu.Lock()
 	rec, ok := m.records[id]
@@ -33,7 +33,7 @@ func (m *mapStore) lock(ctx context.Context, id sessions.ID) (rec sessions.Recor
 	return rec, m.mu.Unlock, err
 }
 
-func (m *mapStore) put(id sessions.ID, rec sessions.Record) uint64 {
+func (m *mapStore) putLocked(id sessions.ID, rec sessions.Record) uint64 {
 	m.version++
 	m.records[id] = sessions.Record{
 		Data: bytes.Clone(rec.Data), Version: m.version, Expires: rec.Expires.Truncate(time.Millisecond), Owner: rec.Owner}
@@ -53,7 +53,7 @@ func (m *mapStore) Create(ctx context.Context, id sessions.ID, rec sessions.Reco
 	case nil:
 		return 0, sessions.ErrExists
 	case sessions.ErrNotFound:
-		return m.put(id, rec), nil
+		return m.putLocked(id, rec), nil
 	}
 	return 0, err
 }
@@ -67,7 +67,7 @@ func (m *mapStore) Update(ctx context.Context, id sessions.ID, rec sessions.Reco
 	if err != nil {
 		return 0, err
 	}
-	return m.put(id, rec), nil
+	return m.putLocked(id, rec), nil
 }
 
 func (m *mapStore) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
@@ -94,7 +94,7 @@ func (m *mapStore) Delete(ctx context.Context, id sessions.ID, version uint64) e
 	return err
 }
 
-// A whole store, and the test that holds it to the promises of sessions.Store.
+// This example is a complete store with its test.
 func ExampleRun() {
 	TestMapStore := func(t *testing.T) {
 		storetest.Run(t, func(testing.TB) sessions.Store {

@@ -8,10 +8,11 @@ import (
 	"github.com/typedsessions/sessions/stores/storetest"
 )
 
-// newStore stands for the constructor of your store.
+// newStore is a placeholder for the constructor of your store.
 func newStore(addr, prefix string) sessions.Store { return new(sessions.MemoryStore) }
 
-// The tests of a store that has a server. Each is a test function of its own.
+// This example has the tests of a store with a server. Each is a test function in
+// your package.
 func Example() {
 	const addr = "127.0.0.1:6379"
 	fresh := func(testing.TB) sessions.Store { return newStore(addr, rand.Text()) }
@@ -20,7 +21,7 @@ func Example() {
 
 	TestCutConnections := func(t *testing.T) {
 		storetest.RunCut(t, addr, func(_ testing.TB, addr string) sessions.Store {
-			return newStore(addr, rand.Text()) // addr is the proxy's now
+			return newStore(addr, rand.Text()) // this addr is that of the proxy
 		})
 	}
 

@@ -17,38 +17,38 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A call is one operation on one id as its caller saw it.
+// A call is a call of an operation on one id.
 type call struct {
 	op    string
 	id    int
-	given sessions.Record // Create's and Update's, Touch's Expires; Delete's and Update's Version
+	given sessions.Record // the record for Create and Update; Expires for Touch; Version for Delete
 }
 
-// An answer is what the caller got.
+// An answer is the result of a call.
 type answer struct {
-	got     sessions.Record // Load's; the Version of Create and Update
+	got     sessions.Record // the record from Load; the Version from Create and Update
 	err     error
-	unknown bool // the call may have been carried out, or may be later
+	unknown bool // the call may have been carried out, or may be carried out later
 }
 
-// A slot is what a store has under one id.
+// A slot is the state of a store for one id.
 type slot struct {
 	present bool
-	version uint64 // 0: written by a call of unknown outcome, and not seen since
-	data    string // another one for every write
+	version uint64 // 0: the unknown version of a write with an unknown outcome
+	data    string // different for every write
 	expires int64
 	owner   string
 }
 
-// follows returns the slot after the call, and whether the answer is right for
-// the slot before it.
+// follows reports whether the answer to the call is correct in state s, and returns
+// the state after the call.
 //
-// A call of unknown outcome has no end in the history, so that there is always
-// an order in which it comes last and does no harm: that it was never carried
-// out needs no branch of its own.
+// A call with an unknown outcome has no end in the history, so it can always be
+// ordered last, where it has no effect. This covers the case that it was never
+// carried out.
 func (s slot) follows(c call, a answer) (bool, slot) {
 	written := slot{present: true, version: a.got.Version, data: string(c.given.Data), expires: c.given.Expires.UnixMilli(), owner: c.given.Owner}
-	// Nobody can have named a version that nobody has seen.
+	// No client can have passed a version that no client has seen.
 	same := s.present && s.version != 0 && s.version == c.given.Version
 	var want error
 	next := s
@@ -60,7 +60,7 @@ func (s slot) follows(c call, a answer) (bool, slot) {
 		}
 		next = slot{present: true, version: a.got.Version, data: string(a.got.Data), expires: a.got.Expires.UnixMilli(), owner: a.got.Owner}
 		if s.version == 0 {
-			s.version = next.version // seen now
+			s.version = next.version // the unknown version is known now
 		}
 		return a.err == nil && next == s, next
 	case "Create":
@@ -124,24 +124,24 @@ var model = porcupine.Model{
 	},
 }
 
-// A load says how clients use a store while a history is taken.
+// A load describes how clients use a store while a history is recorded.
 type load struct {
-	clients, ids, calls int           // calls of each client
-	timeout             time.Duration // of each call
-	cut                 bool          // calls may fail
+	clients, ids, calls int           // calls per client
+	timeout             time.Duration // per call
+	cut                 bool          // connections are cut, so that calls may fail
 }
 
-// A history is what clients did and got.
+// A history is a record of the calls of all clients and their answers.
 type history struct {
 	calls    []porcupine.Operation
-	known    int // calls whose outcome is known
+	known    int // number of calls with a known outcome
 	unknown  int
-	overtime time.Duration // by how much a call outlasted its timeout, at most
+	overtime time.Duration // the longest time that a call took beyond its timeout
 }
 
-// take lets clients call a fresh store's operations at random. base numbers the
-// ids, which nobody has used.
-func (l load) take(t testing.TB, store sessions.Store, base int) *history {
+// record calls random operations of a store in several clients and returns their
+// history. The ids, numbered from base, must not have been used before.
+func (l load) record(t testing.TB, store sessions.Store, base int) *history {
 	t.Helper()
 	h := new(history)
 	var mu sync.Mutex
@@ -149,9 +149,9 @@ func (l load) take(t testing.TB, store sessions.Store, base int) *history {
 	end := time.Now().Add(time.Hour).Truncate(time.Minute)
 	parallel(l.clients, func(client int) {
 		random := rand.New(rand.NewPCG(rand.Uint64(), uint64(client)))
-		seen := make([][2]uint64, l.ids) // the versions of each that this client saw last
+		seen := make([][2]uint64, l.ids) // the last two versions of each id that this client saw
 		for n := range l.calls {
-			c := call{op: operationAt(random), id: base + random.IntN(l.ids)}
+			c := call{op: randomOperation(random), id: base + random.IntN(l.ids)}
 			seen := &seen[c.id-base]
 			c.given = sessions.Record{
 				Data:    fmt.Appendf(nil, "%d of %d", n, client),
@@ -161,7 +161,7 @@ func (l load) take(t testing.TB, store sessions.Store, base int) *history {
 			if c.op == "Update" || c.op == "Delete" && random.IntN(3) > 0 {
 				c.given.Version = seen[min(1, random.IntN(4))]
 			}
-			runtime.Gosched() // or a fast store sees one client after the other
+			runtime.Gosched() // without it, the clients of a fast store run one after the other
 			ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 			began := clock.Add(1)
 			start := time.Now()
@@ -180,7 +180,7 @@ func (l load) take(t testing.TB, store sessions.Store, base int) *history {
 			if a.unknown {
 				h.unknown++
 				if !l.cut {
-					t.Errorf("%s: got %v, want nil or one of the contract's errors", c.op, a.err)
+					t.Errorf("%s: got %v, want nil, ErrNotFound, ErrExists or ErrConflict", c.op, a.err)
 				}
 			} else {
 				h.known++
@@ -194,7 +194,7 @@ func (l load) take(t testing.TB, store sessions.Store, base int) *history {
 	return h
 }
 
-func operationAt(random *rand.Rand) string {
+func randomOperation(random *rand.Rand) string {
 	switch n := random.IntN(16); {
 	case n < 5:
 		return "Load"
@@ -226,50 +226,50 @@ func (c call) run(ctx context.Context, store sessions.Store) (a answer) {
 	return a
 }
 
-// checkTimeout bounds the search for an order of one history.
+// checkTimeout bounds the check of one history.
 const checkTimeout = 30 * time.Second
 
-// explain fails the test if no order of the calls explains their answers, or if
-// a version came back.
-func (h *history) explain(t testing.TB) {
+// check fails the test if the history is not linearizable, or if a version was used
+// twice for an id.
+func (h *history) check(t testing.TB) {
 	t.Helper()
-	type place struct {
+	type key struct {
 		id      int
 		version uint64
 	}
-	written := map[place]bool{}
+	written := map[key]bool{}
 	for _, o := range h.calls {
 		c, a := o.Input.(call), o.Output.(answer)
 		if a.err != nil || c.op != "Create" && c.op != "Update" {
 			continue
 		}
-		if a.got.Version == 0 || written[place{c.id, a.got.Version}] {
-			t.Errorf("%s: version %d of an id was given twice, or is 0", c.op, a.got.Version)
+		if a.got.Version == 0 || written[key{c.id, a.got.Version}] {
+			t.Errorf("%s: got version %d, which is 0 or was used before", c.op, a.got.Version)
 		}
-		written[place{c.id, a.got.Version}] = true
+		written[key{c.id, a.got.Version}] = true
 	}
 	result, info := porcupine.CheckOperationsVerbose(model, h.calls, checkTimeout)
 	switch result {
 	case porcupine.Ok:
 	case porcupine.Unknown:
-		t.Errorf("no order of %d calls, %d of them of unknown outcome, was found within %v", len(h.calls), h.unknown, checkTimeout)
+		t.Errorf("could not check a history of %d calls, %d of them with an unknown outcome, within %v", len(h.calls), h.unknown, checkTimeout)
 	default:
-		t.Errorf("no order of %d calls, one at a time, explains their answers; %s", len(h.calls), picture(info))
+		t.Errorf("a history of %d calls is not linearizable: no order of the calls gives these answers; %s", len(h.calls), picture(info))
 	}
 }
 
-// checkHistories takes random histories and has them explained.
+// checkHistories records random histories and checks that they are linearizable.
 func checkHistories(s *subject) {
 	l := load{clients: 8, ids: 3, calls: 40, timeout: opTimeout}
-	const rounds = 16 // of 320 calls
+	const rounds = 16 // 320 calls each
 	calls := 0
 	for round := range rounds {
-		h := l.take(s.T, s.Store, round*l.ids)
-		h.explain(s.T)
+		h := l.record(s.T, s.Store, round*l.ids)
+		h.check(s.T)
 		calls += len(h.calls)
 		if s.Failed() {
 			return
 		}
 	}
-	s.Logf("%d calls of %d clients in %d histories, all explained", calls, l.clients, rounds)
+	s.Logf("%d calls of %d clients in %d histories, all linearizable", calls, l.clients, rounds)
 }

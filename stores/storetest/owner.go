@@ -3,7 +3,6 @@ package storetest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -12,8 +11,8 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// oddOwners are all different, though a collation, a pattern, a C string or
-// a shortened index would find some of them equal.
+// oddOwners are all different, but some of them are equal to a collation,
+// a pattern, a C string or a truncated index.
 var oddOwners = []string{
 	"a", "ad", "ada", "adaa", "ADA", "Ada", " ada", "ada ", "ada  ", "ada\t", "ada\n", "ada\x00", "ada@example.com", "Ada Lovelace",
 	"0", "00", "1", "1e0", "null", "NULL", "true",
@@ -37,7 +36,8 @@ func (s *subject) owned(owner string) map[sessions.ID]bool {
 	return ids
 }
 
-// lists fails unless Owned yields those ids, and besides only such as are gone.
+// lists fails the test unless Owned yields the ids in want. It may also yield ids
+// that no longer exist.
 func (s *subject) lists(owner string, want ...sessions.ID) {
 	s.Helper()
 	got := s.owned(owner)
@@ -51,14 +51,14 @@ func (s *subject) lists(owner string, want ...sessions.ID) {
 			continue
 		}
 		if rec, err := s.Load(s.ctx, id); err == nil {
-			s.Errorf("Owned(%.40q) yields %v, which is of %.40q", owner, id, rec.Owner)
+			s.Errorf("Owned(%.40q) yields %v, which belongs to %.40q", owner, id, rec.Owner)
 		}
 	}
 }
 
-// ownerClauses are the sentences of the comment of OwnerStore.
+// ownerClauses are the clauses of the comment of OwnerStore.
 var ownerClauses = []clause{
-	{"Owned yields every id of the owner and of nobody else", func(s *subject) {
+	{"Owned yields every id of the owner and no others", func(s *subject) {
 		s.create(idOf(0), recordFor(time.Hour, "", "ada"))
 		s.create(idOf(1), recordFor(time.Hour, "", "bob"))
 		s.create(idOf(2), recordFor(time.Hour, "", "ada"))
@@ -67,7 +67,7 @@ var ownerClauses = []clause{
 		s.lists("bob", idOf(1))
 		s.lists("carl")
 	}},
-	{"Owned yields none where there is none", func(s *subject) {
+	{"Owned yields nothing for an owner without sessions", func(s *subject) {
 		s.lists("ada")
 		s.create(oneID, recordFor(time.Hour, "", "ada"))
 		for _, nobody := range []string{"carl", "ad", "adaa", "ADA", "ada ", " ada", "%", "*", "ad_"} {
@@ -76,14 +76,14 @@ var ownerClauses = []clause{
 			}
 		}
 	}},
-	{"owners of any bytes are told apart", func(s *subject) {
+	{"owners that differ in any byte are different", func(s *subject) {
 		for i, owner := range oddOwners {
 			s.create(idOf(i), recordFor(time.Hour, "data", owner))
 		}
 		for i, owner := range oddOwners {
 			got := s.owned(owner)
 			if !got[idOf(i)] {
-				s.Errorf("Owned(%.40q) does not yield the id that it has", owner)
+				s.Errorf("Owned(%.40q) does not yield its id", owner)
 			}
 			delete(got, idOf(i))
 			for j, other := range oddOwners {
@@ -92,12 +92,12 @@ var ownerClauses = []clause{
 				}
 			}
 		}
-		// And they stay apart where they are no longer.
+		// Deleting the session of one owner must not affect the others.
 		for i := range oddOwners {
 			s.delete(idOf(i), 0)
 			for j := i + 1; j < len(oddOwners); j += 7 {
 				if !s.owned(oddOwners[j])[idOf(j)] {
-					s.Errorf("Owned(%.40q) lost its id to the Delete of one of %.40q", oddOwners[j], oddOwners[i])
+					s.Errorf("Owned(%.40q) does not yield its id after a Delete for %.40q", oddOwners[j], oddOwners[i])
 				}
 			}
 		}
@@ -110,7 +110,7 @@ var ownerClauses = []clause{
 			s.Errorf(`Owned(""): got %d ids, want none`, n)
 		}
 	}},
-	{"an Update, a Touch and a refused operation leave an id to its owner", func(s *subject) {
+	{"an Update, a Touch and a refused operation do not change the owner of an id", func(s *subject) {
 		rec := recordFor(time.Hour, "", "ada")
 		first := s.create(oneID, rec)
 		version := s.update(oneID, first, rec)
@@ -132,7 +132,7 @@ var ownerClauses = []clause{
 		s.update(oneID, version, rec)
 		s.lists("ada", oneID)
 	}},
-	{"an Update of an absent id is in nobody's index", func(s *subject) {
+	{"an Update of an absent id does not add it to an index", func(s *subject) {
 		rec := recordFor(time.Hour, "", "ada")
 		rec.Version = 1
 		_, err := s.Update(s.ctx, oneID, rec)
@@ -174,29 +174,29 @@ var ownerClauses = []clause{
 			s.delete(id, 0)
 		}
 	}},
-	{"an id that expired and was created again is in the index of its new owner only", func(s *subject) {
+	{"an id that expired and was created again is listed for its new owner only", func(s *subject) {
 		end := time.Now().Add(50 * time.Millisecond)
 		s.create(oneID, sessions.Record{Expires: end, Owner: "ada"})
 		s.create(otherID, sessions.Record{Expires: end, Owner: "ada"})
-		s.pass(end)
+		s.waitUntil(end)
 		s.create(oneID, recordFor(time.Hour, "", "bob"))
 		s.create(otherID, recordFor(time.Hour, "", "ada"))
 		s.lists("ada", otherID)
 		s.lists("bob", oneID)
 	}},
-	{"Owned yields an id that was touched beyond its first expiry", func(s *subject) {
-		id, end := s.within(func(id sessions.ID, end time.Time) error {
+	{"Owned yields an id whose expiry was moved by Touch", func(s *subject) {
+		id, end := s.beforeExpiry(func(id sessions.ID, end time.Time) error {
 			_, err := s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"})
 			if err == nil {
 				err = s.Touch(s.ctx, id, time.Now().Add(time.Hour))
 			}
 			return err
 		})
-		s.pass(end)
+		s.waitUntil(end)
 		s.lists("ada", id)
 	}},
-	{"Owned yields an id that an Update kept beyond its first expiry", func(s *subject) {
-		id, end := s.within(func(id sessions.ID, end time.Time) error {
+	{"Owned yields an id whose expiry was moved by Update", func(s *subject) {
+		id, end := s.beforeExpiry(func(id sessions.ID, end time.Time) error {
 			rec := recordFor(time.Hour, "", "ada")
 			var err error
 			if rec.Version, err = s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"}); err == nil {
@@ -204,23 +204,23 @@ var ownerClauses = []clause{
 			}
 			return err
 		})
-		s.pass(end)
+		s.waitUntil(end)
 		s.lists("ada", id)
 	}},
-	{"Owned yields ids that live as long as any", func(s *subject) {
-		// One that ends must not take the index of the others with it.
+	{"Owned yields the live ids of an owner when another one has expired", func(s *subject) {
+		// The index of an owner must not expire with one of its sessions.
 		end := time.Now().Add(50 * time.Millisecond)
 		s.create(idOf(0), sessions.Record{Expires: time.Now().AddDate(100, 0, 0), Owner: "ada"})
 		s.create(idOf(1), recordFor(time.Hour, "", "ada"))
 		s.create(idOf(2), sessions.Record{Expires: end, Owner: "ada"})
 		s.create(idOf(3), sessions.Record{Expires: end, Owner: "bob"})
 		s.create(idOf(4), recordFor(time.Hour, "", "bob"))
-		s.pass(end)
+		s.waitUntil(end)
 		s.lists("ada", idOf(0), idOf(1))
 		s.lists("bob", idOf(4))
 	}},
-	{"Owned yields thousands", func(s *subject) {
-		const n = 1500 // more than a page of any engine
+	{"Owned yields more than a thousand ids", func(s *subject) {
+		const n = 1500 // more than a page of any store
 		want := make(map[sessions.ID]bool, n)
 		for i := range n {
 			want[idOf(i)] = true
@@ -237,7 +237,7 @@ var ownerClauses = []clause{
 		got := s.owned("ada")
 		for id := range got {
 			if !want[id] {
-				s.Errorf("got %v, which is of nobody or of bob", id)
+				s.Errorf("got %v, which does not belong to ada", id)
 			}
 		}
 		if len(got) != n {
@@ -245,7 +245,7 @@ var ownerClauses = []clause{
 		}
 		s.lists("bob", idOf(n))
 	}},
-	{"Owned may be left early, and begun again, and its ids changed meanwhile", func(s *subject) {
+	{"a loop over Owned may break, start again, and change the ids that it yields", func(s *subject) {
 		const n = 300
 		for i := range n {
 			s.create(idOf(i), recordFor(time.Hour, "", "ada"))
@@ -260,7 +260,7 @@ var ownerClauses = []clause{
 				if _, err := s.Load(s.ctx, id); errors.Is(err, sessions.ErrNotFound) {
 					continue // deleted, but still in the index
 				}
-				s.delete(id, 0) // no lock is held while it yields
+				s.delete(id, 0) // Owned must not hold a lock while it yields
 				if left--; left == 0 {
 					break
 				}
@@ -273,17 +273,17 @@ var ownerClauses = []clause{
 			}
 		}
 		if live != n-30 {
-			s.Errorf("got %d ids that live, want the %d that were not deleted", live, n-30)
+			s.Errorf("got %d live ids, want the %d that were not deleted", live, n-30)
 		}
 	}},
-	{"Owned obeys its context", func(s *subject) {
+	{"Owned yields the error of a context that is done", func(s *subject) {
 		s.create(oneID, recordFor(time.Hour, "", "ada"))
-		cancelled, cancel := context.WithCancel(context.Background())
+		canceled, cancel := context.WithCancel(context.Background())
 		cancel()
 		late, cancel := context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
 		defer cancel()
 		for _, owner := range []string{"ada", "nobody"} {
-			for ctx, want := range map[context.Context]error{cancelled: context.Canceled, late: context.DeadlineExceeded} {
+			for ctx, want := range map[context.Context]error{canceled: context.Canceled, late: context.DeadlineExceeded} {
 				var errs []error
 				for _, err := range s.owners().Owned(ctx, owner) {
 					errs = append(errs, err)
@@ -294,7 +294,7 @@ var ownerClauses = []clause{
 			}
 		}
 	}},
-	{"Owned that is cancelled on the way ends with that error, or has yielded all", func(s *subject) {
+	{"Owned yields the error if it is canceled before it has yielded all ids", func(s *subject) {
 		const n = 1000
 		for i := range n {
 			s.create(idOf(i), recordFor(time.Hour, "", "ada"))
@@ -313,13 +313,13 @@ var ownerClauses = []clause{
 			cancel()
 		}
 		if failed == nil && len(ids) != n {
-			s.Errorf("got %d ids of %d and no error", len(ids), n)
+			s.Errorf("got %d of %d ids and no error", len(ids), n)
 		}
 		if failed != nil {
 			s.fails("Owned", failed, context.Canceled)
 		}
 	}},
-	{"Owned misses nothing that lives while others come, move and go", func(s *subject) {
+	{"Owned yields every live id while other ids are created, moved and deleted", func(s *subject) {
 		const lasting = 100
 		for i := range lasting {
 			s.create(idOf(i), recordFor(time.Hour, "", "ada"))
@@ -363,10 +363,10 @@ var ownerClauses = []clause{
 		close(stop)
 		writers.Wait()
 		if missing > 0 {
-			s.Errorf("ids that were there all the time were missing %d times", missing)
+			s.Errorf("Owned missed ids that existed all the time, %d times", missing)
 		}
 	}},
-	{"Owned yields every id that parallel Updates moved to the owner", func(s *subject) {
+	{"Owned yields an id for the owner that it has after parallel Updates", func(s *subject) {
 		owners := []string{"ada", "bob", "carl", ""}
 		for round := range 20 {
 			id := idOf(round)
@@ -386,7 +386,7 @@ var ownerClauses = []clause{
 			now := s.load(id).Owner
 			for _, owner := range owners[:3] {
 				if listed := s.owned(owner)[id]; listed != (owner == now) {
-					s.Errorf("%v is of %q, listed for %q is %t", fmt.Sprint(round), now, owner, listed)
+					s.Errorf("id %d belongs to %q, but listed for %q is %t", round, now, owner, listed)
 				}
 			}
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// picture writes a history to a page for the browser and says where.
+// picture writes a history to an HTML page and returns a text that names the file.
 func picture(info porcupine.LinearizationInfo) string {
 	f, err := os.CreateTemp("", "storetest-history-*.html")
 	if err != nil {

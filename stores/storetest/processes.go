@@ -12,19 +12,23 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// whereVariable tells a process that RunProcesses started which store to open.
+// whereVariable names the environment variable that is set to where in the
+// processes that RunProcesses starts.
 const whereVariable = "STORETEST_WHERE"
 
-// RunProcesses checks what sessions promise when two processes serve them from
-// one store. It runs the test's binary twice, for the calling test alone, and
-// sends requests to both; those processes return from the test when that is
-// done.
+// RunProcesses checks the promises of sessions when two processes serve them from
+// one store. It starts the test binary twice, with only the calling test, and sends
+// requests to both processes. In these processes, RunProcesses returns when the
+// requests are done.
 //
-// open returns the store that where names (an address and a prefix, a folder),
-// the same in every process. It is called in this process and in both others.
-// What the test does before RunProcesses is done there too; a test that starts
-// a server may look at the environment variable STORETEST_WHERE first: it is set
-// to where in the processes that RunProcesses started, and only there.
+// The function open returns the store that where names, for instance an address
+// and a prefix, or a folder. It is called in this process and in both others, and
+// must return the same store in all of them.
+//
+// The other processes also execute the code of the test before the call of
+// RunProcesses. A test that starts a server should do so only if the environment
+// variable STORETEST_WHERE is not set. RunProcesses sets it to where in the
+// processes that it starts.
 func RunProcesses(t *testing.T, where string, open func(t testing.TB, where string) sessions.Store) {
 	if where, ok := os.LookupEnv(whereVariable); ok {
 		serveParent(newApp(t, open(t, where)))
@@ -39,17 +43,18 @@ func RunProcesses(t *testing.T, where string, open func(t testing.TB, where stri
 	}
 }
 
-// urlPrefix begins the line by which a process says where it serves.
+// urlPrefix is the beginning of the line by which a process tells its parent the
+// URL of its app.
 const urlPrefix = "storetest serves at "
 
-// serveParent serves until the parent closes the standard input, or ends.
+// serveParent serves until the parent closes the standard input or exits.
 func serveParent(a *app) {
 	_, _ = os.Stdout.WriteString("\n" + urlPrefix + a.url + "\n")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// startProcess runs this test in another process until the test ends, and
-// returns where that serves.
+// startProcess runs this test in another process until the test ends. It returns
+// the URL of the app in that process.
 func startProcess(t *testing.T, where string) string {
 	t.Helper()
 	var pattern []string
@@ -84,7 +89,7 @@ func startProcess(t *testing.T, where string) string {
 		rest <- output.String()
 	}()
 	t.Cleanup(func() {
-		_ = stdin.Close() // the process ends
+		_ = stdin.Close() // ends the process
 		output := <-rest
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the other process: %v\n%s", err, output)
@@ -92,7 +97,7 @@ func startProcess(t *testing.T, where string) string {
 	})
 	url, ok := <-urls
 	if !ok {
-		t.Fatal("the other process ended before it served")
+		t.Fatal("the other process exited before it served")
 	}
 	return url
 }

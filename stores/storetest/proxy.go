@@ -8,32 +8,31 @@ import (
 	"testing"
 )
 
-// A proxy stands before a server and cuts connections, or holds up what goes
-// through them.
+// A proxy forwards connections to a server. It can cut them, or hold up all bytes.
 type proxy struct {
-	addr   string // where it listens
+	addr   string // the address at which it listens
 	server string
 
 	cutting atomic.Bool
-	cuts    [3]atomic.Int64 // by cut
+	cuts    [3]atomic.Int64 // number of cuts of each kind
 
 	mu    sync.Mutex
-	held  chan struct{} // closed when a hold-up ends; nil: there is none
-	waits chan struct{} // told when something is held up
+	held  chan struct{} // closed by release; nil if no bytes are held up
+	waits chan struct{} // receives a value when bytes are held up
 }
 
-// A cut is where a connection ends.
+// A cut is the point at which a connection is closed.
 type cut int
 
 const (
-	beforeRequest cut = iota // the server never sees it
-	beforeAnswer             // the server has carried it out
-	amidAnswer
+	beforeRequest cut = iota // the server does not receive the request
+	beforeAnswer             // the server has executed the request
+	inAnswer
 	noCut
 )
 
-// cutOneIn is how many chunks of a client's bytes go through to one that
-// is cut: few enough that a connection can be set up, which takes up to a dozen.
+// cutOneIn is the number of chunks from a client of which one is cut, on average.
+// It is large enough to set up a connection, which takes up to a dozen chunks.
 const cutOneIn = 25
 
 func newProxy(t testing.TB, server string) *proxy {
@@ -67,7 +66,7 @@ func newProxy(t testing.TB, server string) *proxy {
 	return p
 }
 
-// hold holds up all bytes from now on, until release.
+// hold holds up all bytes until release is called.
 func (p *proxy) hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,8 +86,8 @@ func (p *proxy) release() {
 	}
 }
 
-// pass waits while bytes are held up.
-func (p *proxy) pass() {
+// wait returns when no bytes are held up.
+func (p *proxy) wait() {
 	p.mu.Lock()
 	held := p.held
 	p.mu.Unlock()
@@ -102,7 +101,8 @@ func (p *proxy) pass() {
 	<-held
 }
 
-func (p *proxy) draw() cut {
+// randomCut returns the cut for a request, and counts it.
+func (p *proxy) randomCut() cut {
 	if !p.cutting.Load() || rand.IntN(cutOneIn) > 0 {
 		return noCut
 	}
@@ -111,23 +111,23 @@ func (p *proxy) draw() cut {
 	return c
 }
 
-// serve carries the bytes of one connection until an end closes it, or a cut.
+// serve forwards a connection until it is cut or one side closes it.
 func (p *proxy) serve(client net.Conn) {
 	defer client.Close()
-	p.pass()
+	p.wait()
 	server, err := net.Dial("tcp", p.server)
 	if err != nil {
 		return
 	}
 	defer server.Close()
-	var due atomic.Int64 // the cut of the next answer
+	var due atomic.Int64 // the cut for the next answer
 	due.Store(int64(noCut))
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer client.Close()
 		defer server.Close()
-		p.carry(server, client, func(b []byte) (n int, end bool) {
-			switch c := p.draw(); c {
+		p.forward(server, client, func(b []byte) (n int, end bool) {
+			switch c := p.randomCut(); c {
 			case beforeRequest:
 				return 0, true
 			default:
@@ -141,11 +141,11 @@ func (p *proxy) serve(client net.Conn) {
 	both.Go(func() {
 		defer client.Close()
 		defer server.Close()
-		p.carry(client, server, func(b []byte) (n int, end bool) {
+		p.forward(client, server, func(b []byte) (n int, end bool) {
 			switch cut(due.Load()) {
 			case beforeAnswer:
 				return 0, true
-			case amidAnswer:
+			case inAnswer:
 				return len(b) / 2, true
 			}
 			return len(b), false
@@ -154,20 +154,21 @@ func (p *proxy) serve(client net.Conn) {
 	both.Wait()
 }
 
-// carry copies from one to the other what through lets through.
-func (p *proxy) carry(to, from net.Conn, through func(b []byte) (n int, end bool)) {
+// forward copies bytes between two connections. For each chunk it calls limit,
+// which returns how many bytes of it to copy, and whether to stop after them.
+func (p *proxy) forward(to, from net.Conn, limit func(b []byte) (n int, end bool)) {
 	b := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(b)
 		if n > 0 {
-			p.pass()
-			m, end := through(b[:n])
+			p.wait()
+			m, end := limit(b[:n])
 			if _, err := to.Write(b[:m]); err != nil || end {
 				return
 			}
 		}
 		if err != nil {
-			return // io.EOF, or the other direction has closed both
+			return // io.EOF, or the other direction has closed both connections
 		}
 	}
 }

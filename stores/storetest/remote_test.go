@@ -14,8 +14,8 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A question is what a remoteStore asks its server.
-type question struct {
+// A request is what a remoteStore sends to its server.
+type request struct {
 	Op      string
 	ID      sessions.ID
 	Data    []byte
@@ -33,11 +33,11 @@ type response struct {
 	Err     string
 }
 
-// A server serves a MemoryStore over TCP, one question for each connection.
+// A server serves a MemoryStore over TCP, with one request per connection.
 type server struct {
-	t         testing.TB
-	addr      string
-	forgetful bool // it loses everything when it is killed
+	t        testing.TB
+	addr     string
+	volatile bool // it loses all data when it is killed
 
 	store    atomic.Pointer[sessions.MemoryStore]
 	listener net.Listener
@@ -47,9 +47,9 @@ type server struct {
 }
 
 func newServer(t testing.TB) *server {
-	s := &server{t: t, addr: "127.0.0.1:0", forgetful: true}
+	s := &server{t: t, addr: "127.0.0.1:0", volatile: true}
 	s.Restart()
-	s.forgetful = false
+	s.volatile = false
 	t.Cleanup(s.Kill)
 	return s
 }
@@ -66,7 +66,7 @@ func (s *server) Restart() {
 		s.t.Fatal(err)
 	}
 	s.listener, s.addr = l, l.Addr().String()
-	if s.forgetful {
+	if s.volatile {
 		s.store.Store(new(sessions.MemoryStore))
 	}
 	s.running.Go(func() {
@@ -79,7 +79,7 @@ func (s *server) Restart() {
 			s.running.Go(func() {
 				defer s.conns.Delete(c)
 				defer c.Close()
-				var q question
+				var q request
 				if gob.NewDecoder(c).Decode(&q) == nil {
 					s.commands.Add(1)
 					_ = gob.NewEncoder(c).Encode(s.respond(q))
@@ -89,7 +89,7 @@ func (s *server) Restart() {
 	})
 }
 
-func (s *server) respond(q question) (r response) {
+func (s *server) respond(q request) (r response) {
 	ctx, store := context.Background(), s.store.Load()
 	rec := sessions.Record{Data: q.Data, Version: q.Version, Expires: q.Expires, Owner: q.Owner}
 	var err error
@@ -116,7 +116,7 @@ func (s *server) respond(q question) (r response) {
 	return r
 }
 
-// A remoteStore asks a server, and may have a fault.
+// A remoteStore is the client of a server, and may have a fault.
 type remoteStore struct {
 	addr  string
 	fault fault
@@ -130,7 +130,7 @@ func init() {
 	}
 }
 
-func (s *remoteStore) ask(ctx context.Context, q question) (response, error) {
+func (s *remoteStore) ask(ctx context.Context, q request) (response, error) {
 	r, err := s.askOnce(ctx, q)
 	if err == nil || errors.Is(err, errAnswers[r.Err]) {
 		return r, err
@@ -158,12 +158,12 @@ func (s *remoteStore) ask(ctx context.Context, q question) (response, error) {
 	return r, err
 }
 
-func (s *remoteStore) askOnce(ctx context.Context, q question) (r response, err error) {
+func (s *remoteStore) askOnce(ctx context.Context, q request) (r response, err error) {
 	defer func() {
 		if err != nil && ctx.Err() != nil {
 			err = errors.Join(ctx.Err(), err)
 		}
-		if s.fault == "the error of the context does not shine through" && err != nil {
+		if s.fault == "errors.Is does not find the error of the context" && err != nil {
 			err = errors.New(err.Error())
 		}
 	}()
@@ -191,38 +191,38 @@ func (s *remoteStore) askOnce(ctx context.Context, q question) (r response, err 
 
 func (s *remoteStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
 	if s.fault == "Load asks twice" {
-		_, _ = s.ask(ctx, question{Op: "Load", ID: id})
+		_, _ = s.ask(ctx, request{Op: "Load", ID: id})
 	}
-	r, err := s.ask(ctx, question{Op: "Load", ID: id})
+	r, err := s.ask(ctx, request{Op: "Load", ID: id})
 	return sessions.Record{Data: r.Data, Version: r.Version, Expires: r.Expires, Owner: r.Owner}, err
 }
 
 func (s *remoteStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
-	r, err := s.ask(ctx, question{"Create", id, rec.Data, 0, rec.Expires, rec.Owner})
+	r, err := s.ask(ctx, request{"Create", id, rec.Data, 0, rec.Expires, rec.Owner})
 	return r.Version, err
 }
 
 func (s *remoteStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	if s.fault == "Update asks twice" {
-		_, _ = s.ask(ctx, question{Op: "Load", ID: id})
+		_, _ = s.ask(ctx, request{Op: "Load", ID: id})
 	}
-	r, err := s.ask(ctx, question{"Update", id, rec.Data, rec.Version, rec.Expires, rec.Owner})
+	r, err := s.ask(ctx, request{"Update", id, rec.Data, rec.Version, rec.Expires, rec.Owner})
 	return r.Version, err
 }
 
 func (s *remoteStore) Touch(ctx context.Context, id sessions.ID, end time.Time) error {
-	_, err := s.ask(ctx, question{Op: "Touch", ID: id, Expires: end})
+	_, err := s.ask(ctx, request{Op: "Touch", ID: id, Expires: end})
 	return err
 }
 
 func (s *remoteStore) Delete(ctx context.Context, id sessions.ID, version uint64) error {
-	_, err := s.ask(ctx, question{Op: "Delete", ID: id, Version: version})
+	_, err := s.ask(ctx, request{Op: "Delete", ID: id, Version: version})
 	return err
 }
 
 func (s *remoteStore) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
 	return func(yield func(sessions.ID, error) bool) {
-		r, err := s.ask(ctx, question{Op: "Owned", Owner: owner})
+		r, err := s.ask(ctx, request{Op: "Owned", Owner: owner})
 		for _, id := range r.IDs {
 			if !yield(id, nil) {
 				return

@@ -1,6 +1,6 @@
-// Package storetest holds a [sessions.Store] to its promises. It is for the
-// tests of whoever writes a store for another engine; no shipped code imports
-// it. Write the store by the comments of Store and OwnerStore, and then:
+// Package storetest implements support for testing implementations of
+// [sessions.Store]. A store for another engine implements the methods as
+// documented by Store and OwnerStore, and has this test:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, func(t testing.TB) sessions.Store {
@@ -8,26 +8,29 @@
 //		})
 //	}
 //
-// [Run] is what every store must pass: a subtest for each sentence of the
-// contract, random sequences compared with a map (and shortened when they
-// differ), random parallel histories that must be linearizable, and what
-// sessions promise when requests overlap. Where a store has a server:
+// Every store must pass [Run]. It has a subtest for each sentence of the contract,
+// compares random sequences of operations with a map, checks that random parallel
+// histories are linearizable, and checks the promises of sessions when requests
+// overlap. The other functions are for stores with a server:
 //
-//   - [RunCut] breaks its connections at random, by a proxy, and stops all bytes;
-//   - [RunProcesses] serves sessions from two processes at once;
-//   - [RunCrash] kills the server under load and starts it again;
-//   - [RunCost] counts the commands that a request costs.
+//   - [RunCut] breaks connections at random with a proxy, and holds up all bytes.
+//   - [RunProcesses] serves sessions from two processes at once.
+//   - [RunCrash] kills the server under load and starts it again.
+//   - [RunCost] counts the commands of a request.
 //
-// They talk to the store and to real HTTP servers only, wait for what must come
-// by polling, and need no order of tests. A history that cannot be explained is
-// written to a page in the folder for temporary files, which the failure names.
+// The tests use only the store and real HTTP servers, poll instead of sleeping,
+// and are independent of each other. A failure names the clause that is violated.
+// A history that is not linearizable is written to a page in the folder for
+// temporary files, and the failure names the file.
 //
-// A failure names the clause. These are the mistakes that are made most often:
-// an expired record that one operation still finds, a version that begins again
-// when a record is deleted and created, a check and a write that are two
-// statements, a driver that repeats a write after its connection broke,
-// a collation that finds "ada" and "ADA " equal, and a time that is kept in
-// seconds.
+// The most common mistakes in a store are:
+//
+//   - one operation still finds an expired record
+//   - versions start again when a record is deleted and created
+//   - the check and the write of an operation are two statements
+//   - the driver repeats a write after its connection broke
+//   - a collation finds "ada" and "ADA " equal
+//   - times are stored in seconds
 package storetest
 
 import (
@@ -43,22 +46,25 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// Run checks a store that somebody has just written: a subtest for each clause
-// of the comments of [sessions.Store], and of [sessions.OwnerStore] if the store
-// is one, random histories that must be linearizable, and what sessions of
-// a Manager promise when requests run in parallel.
+// Run checks that a store implements its contract. It has a subtest for each
+// clause in the comments of [sessions.Store], and of [sessions.OwnerStore] if the
+// store implements it. It also checks random sequences and parallel histories of
+// operations, and the promises of a Manager's sessions when requests run in
+// parallel.
 //
-// open returns an empty store, which shares no record with those it returned
-// before: one under its own prefix, table or folder. It is called once for each
-// subtest and once before all, never twice at a time, and closes what it opened
-// by t.Cleanup. The clock of
-// the store's server must agree with that of the test to [clockSkew].
+// The function open returns an empty store that shares no records with those it
+// returned before, for instance with a prefix, table or folder of its own, and
+// registers its cleanup with t.Cleanup. It is called once for each subtest and once
+// more, never concurrently.
+//
+// The clock of the store's server must not differ from that of the test by more
+// than 50 ms.
 func Run(t *testing.T, open func(t testing.TB) sessions.Store) {
 	hangs := false
 	run := func(name string, check func(s *subject)) {
 		t.Run(name, func(t *testing.T) {
 			if hangs {
-				t.Fatal("not run: the store did not end an earlier subtest in its time")
+				t.Fatal("not run: the store did not finish an earlier subtest in time")
 			}
 			s := newSubject(t, open(t))
 			defer func() { hangs = s.ctx.Err() != nil }()
@@ -74,7 +80,7 @@ func Run(t *testing.T, open func(t testing.TB) sessions.Store) {
 		}
 	}
 	run("any sequence of operations does what a map would do", checkSequences)
-	run("any parallel operations can be explained by some order of them", checkHistories)
+	run("parallel operations are linearizable", checkHistories)
 	for _, c := range sessionClauses {
 		run("sessions: "+c.name, func(s *subject) {
 			app := newApp(s.T, s.Store)
@@ -83,28 +89,29 @@ func Run(t *testing.T, open func(t testing.TB) sessions.Store) {
 	}
 }
 
-// A clause is a sentence that a store keeps, and how to see that.
+// A clause is a sentence of the contract, with its check.
 type clause struct {
 	name  string
 	check func(s *subject)
 }
 
-// clockSkew is how far the clock of a store's server may be from the test's.
+// clockSkew bounds the difference between the clocks of the test and of the
+// store's server. The comment of Run states the value.
 const clockSkew = 50 * time.Millisecond
 
-// opTimeout bounds an operation of which the test expects an answer, and twice
-// that bounds all of a subtest: a store that hangs fails it.
+// opTimeout bounds an operation that must succeed. Twice opTimeout bounds
+// a subtest, so that it fails if the store hangs.
 const opTimeout = 30 * time.Second
 
-// patience bounds the wait for what must come true.
+// patience bounds the wait for a condition.
 const patience = 30 * time.Second
 
-// A subject is a store under test. Its methods fail the test where the store
-// does not do what it must.
+// A subject is a store under test. Its methods fail the test if the store does not
+// behave as expected.
 type subject struct {
 	*testing.T
 	sessions.Store
-	ctx context.Context // of the operations
+	ctx context.Context // for operations
 }
 
 func newSubject(t *testing.T, store sessions.Store) *subject {
@@ -117,12 +124,12 @@ func newSubject(t *testing.T, store sessions.Store) *subject {
 	return &subject{T: t, Store: store, ctx: ctx}
 }
 
-// idOf returns the n-th id of a test: a hash, as real ones are.
+// idOf returns the n-th id of a test. It is a hash, as a real id is.
 func idOf(n int) sessions.ID { return sha256.Sum256(fmt.Append(nil, n)) }
 
 var oneID, otherID = idOf(-1), idOf(-2)
 
-// recordFor returns a record that lasts for d.
+// recordFor returns a record that expires after d.
 func recordFor(d time.Duration, data, owner string) sessions.Record {
 	return sessions.Record{Data: []byte(data), Expires: time.Now().Add(d), Owner: owner}
 }
@@ -169,12 +176,12 @@ func (s *subject) load(id sessions.ID) sessions.Record {
 	return rec
 }
 
-// holds fails unless the record of id is want, at that version.
+// holds fails the test unless the record of id is want with the given version.
 func (s *subject) holds(id sessions.ID, version uint64, want sessions.Record) {
 	s.Helper()
 	got := s.load(id)
 	if !bytes.Equal(got.Data, want.Data) {
-		s.Errorf("got %d bytes of data, want the %d that were stored: %s", len(got.Data), len(want.Data), difference(got.Data, want.Data))
+		s.Errorf("got %d bytes of data, want the %d bytes that were stored: %s", len(got.Data), len(want.Data), difference(got.Data, want.Data))
 	}
 	if got.Version != version {
 		s.Errorf("got version %d, want %d", got.Version, version)
@@ -193,15 +200,15 @@ func difference(got, want []byte) string {
 			return fmt.Sprintf("byte %d is %#x instead of %#x", i, got[i], want[i])
 		}
 	}
-	return "one is the beginning of the other"
+	return "one is a prefix of the other"
 }
 
 func (s *subject) absent(id sessions.ID) {
 	s.Helper()
 	rec, err := s.Load(s.ctx, id)
-	s.fails("Load of what must be absent", err, sessions.ErrNotFound)
+	s.fails("Load of an absent record", err, sessions.ErrNotFound)
 	if err == nil {
-		s.Errorf("it has %d bytes at version %d, which expire at %v", len(rec.Data), rec.Version, rec.Expires)
+		s.Errorf("got a record of %d bytes, version %d, which expires at %v", len(rec.Data), rec.Version, rec.Expires)
 	}
 }
 
@@ -212,9 +219,10 @@ func (s *subject) fails(what string, got, want error) {
 	}
 }
 
-// within calls f with an end that is near, and again with one that is further
-// away if f was not through by then: machines are slow at times.
-func (s *subject) within(f func(id sessions.ID, end time.Time) error) (sessions.ID, time.Time) {
+// beforeExpiry calls f with an id and an expiry in the near future. If f does not
+// return before that time, beforeExpiry calls it again with another id and a later
+// expiry, since the machine may be slow.
+func (s *subject) beforeExpiry(f func(id sessions.ID, end time.Time) error) (sessions.ID, time.Time) {
 	s.Helper()
 	for n, d := 0, 200*time.Millisecond; ; n, d = n+1, 2*d {
 		id, end := idOf(1000+n), time.Now().Add(d)
@@ -228,13 +236,13 @@ func (s *subject) within(f func(id sessions.ID, end time.Time) error) (sessions.
 	}
 }
 
-// pass returns when records that expired until the end are absent, judged by
-// a record of the same store that nobody else uses.
-func (s *subject) pass(end time.Time) {
+// waitUntil returns when records that expire at end are absent. To find out, it
+// polls another record of the same store that expires a millisecond later.
+func (s *subject) waitUntil(end time.Time) {
 	s.Helper()
 	id := sha256.Sum256(fmt.Append(nil, "witness", end.UnixNano()))
 	s.create(id, sessions.Record{Expires: end.Add(time.Millisecond)})
-	poll(s.T, "a record is there beyond its expiry", func() bool {
+	poll(s.T, "a record still exists after its expiry", func() bool {
 		_, err := s.Load(s.ctx, id)
 		if err != nil {
 			s.fails("Load", err, sessions.ErrNotFound)
@@ -242,12 +250,12 @@ func (s *subject) pass(end time.Time) {
 		return err != nil
 	})
 	if early := time.Until(end); early > clockSkew {
-		s.Errorf("a record went %v before its expiry", early)
+		s.Errorf("a record was absent %v before its expiry", early)
 	}
 }
 
-// poll calls f until it is true, and fails the test with the text if that does
-// not come.
+// poll calls f until it returns true. After patience it fails the test with the
+// given text.
 func poll(t testing.TB, otherwise string, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -259,7 +267,7 @@ func poll(t testing.TB, otherwise string, f func() bool) {
 	}
 }
 
-// parallel runs f in n goroutines that begin together, and waits for them.
+// parallel calls f in n goroutines that start together, and waits for them.
 func parallel(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})

@@ -12,24 +12,24 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// checkSequences runs random sequences of operations on the store and on a map,
-// compares the answers, and shortens a sequence that tells them apart.
+// checkSequences runs random sequences of operations on the store and on a map and
+// compares the answers. If they differ, rapid minimizes the sequence.
 func checkSequences(s *subject) {
 	n := 0
 	rapid.Check(s.T, func(t *rapid.T) {
-		n++ // the ids and owners of each sequence are its own
+		n++ // gives each sequence its own ids and owners
 		q := &sequence{T: t, s: s, number: n, stored: map[int]sessions.Record{}, used: map[int][]uint64{}}
 		q.run()
 	})
 }
 
-// A sequence is a number of operations, one after the other.
+// A sequence runs operations one after the other.
 type sequence struct {
 	*rapid.T
 	s      *subject
 	number int
-	stored map[int]sessions.Record // what there must be
-	used   map[int][]uint64        // the versions of each id so far
+	stored map[int]sessions.Record // the records that the store must have
+	used   map[int][]uint64        // the versions that each id has had
 }
 
 func (q *sequence) run() {
@@ -59,14 +59,13 @@ func (q *sequence) drawRecord(t *rapid.T) sessions.Record {
 	return rec
 }
 
-// drawEnd returns an end long ago or far away, never one that comes while the
-// test runs.
+// drawEnd returns an expiry that does not pass while the test runs.
 func (q *sequence) drawEnd(t *rapid.T) time.Time {
 	return time.Now().Add(time.Duration(rapid.SampledFrom([]int{1, 2, 48, -1}).Draw(t, "hours")) * time.Hour)
 }
 
-// drawVersion returns the right version, an earlier one, none, or one that
-// never was.
+// drawVersion returns the current version, an earlier one, 0, or one that was
+// never used.
 func (q *sequence) drawVersion(t *rapid.T, id int) uint64 {
 	versions := []uint64{q.stored[id].Version, q.stored[id].Version, 0, 1<<63 - 1}
 	if used := q.used[id]; len(used) > 0 {
@@ -82,10 +81,10 @@ func (q *sequence) wants(what string, got, want error) {
 	}
 }
 
-// wrote notes what a write must have left.
+// wrote updates the map after a write.
 func (q *sequence) wrote(id int, rec sessions.Record, version uint64) {
 	if version == 0 || slices.Contains(q.used[id], version) {
-		q.Fatalf("got version %d, which is 0 or came back", version)
+		q.Fatalf("got version %d, which is 0 or was used before", version)
 	}
 	q.used[id] = append(q.used[id], version)
 	rec.Version = version
@@ -181,7 +180,7 @@ func (q *sequence) owned(t *rapid.T) {
 	}
 	for id, rec := range q.stored {
 		if want := owner != "" && rec.Owner == owner; got[q.id(id)] != want {
-			q.Fatalf("Owned(%q): yields id %d of %q: %t", owner, id, rec.Owner, !want)
+			q.Fatalf("Owned(%q): yields id %d of %q is %t, want %t", owner, id, rec.Owner, !want, want)
 		}
 	}
 }

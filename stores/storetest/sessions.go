@@ -14,8 +14,8 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A visit is a subject with sessions in it: the same application at two
-// addresses, which may be one, or two processes.
+// A visit is a subject with two apps that use its store. They may be the same app,
+// or run in two processes.
 type visit struct {
 	*subject
 	apps [2]string
@@ -34,7 +34,7 @@ func (v *visit) signIn(user string) (*browser, string) {
 	return b, r.ID
 }
 
-// live returns those of the public ids that the store has a record of.
+// live returns the public ids that have a record in the store.
 func (v *visit) live(ids ...string) (live []string) {
 	v.Helper()
 	ids = slices.Sorted(slices.Values(ids))
@@ -53,7 +53,7 @@ func (v *visit) live(ids ...string) (live []string) {
 	return live
 }
 
-// ask sends the second application a request about sessions.
+// ask sends the second app a request for an operation of its Manager.
 func (v *visit) ask(what, value string, answer any, except ...string) {
 	v.Helper()
 	q := url.Values{"value": {value}, "except": except}
@@ -62,17 +62,16 @@ func (v *visit) ask(what, value string, answer any, except ...string) {
 	}
 }
 
-// hasOwners says whether there is an index to ask.
+// hasOwners reports whether the store has an index of owners.
 func (v *visit) hasOwners() bool {
 	_, ok := v.Store.(sessions.OwnerStore)
 	return ok
 }
 
-// newName returns a name that nothing has yet, also not in a store that tests
-// share.
+// newName returns a random name, which is unique even in a store that tests share.
 func newName() string { return "user " + rand.Text() }
 
-// A sessionClause is a promise of a Manager that needs the store's help.
+// A sessionClause is a promise of a Manager that depends on the store.
 type sessionClause struct {
 	name  string
 	check func(v *visit)
@@ -93,10 +92,10 @@ var sessionClauses = []sessionClause{
 			if n == all && refused == 0 {
 				return
 			}
-			// On a machine that is busy, one that lost to all the others may have
-			// been refused when its 5 s were over. All must succeed once.
+			// On a busy machine, a request that always lost may have been refused
+			// after 5 s. In one of three tries, all requests must succeed.
 			if n > all || n < all-refused || tries == 1 {
-				v.Errorf("got N=%d, and %d requests were refused, want exactly %d and none", n, refused, all)
+				v.Errorf("got N=%d and %d refused requests, want N=%d and none", n, refused, all)
 				return
 			}
 		}
@@ -107,7 +106,7 @@ var sessionClauses = []sessionClause{
 		for i := range 17 {
 			changes = append(changes, [2]string{"cart", strconv.Itoa(i)})
 		}
-		// All have loaded the session before any goes on.
+		// No request continues before all have loaded the session.
 		var loaded sync.WaitGroup
 		loaded.Add(len(changes))
 		open := make(chan struct{})
@@ -119,7 +118,7 @@ var sessionClauses = []sessionClause{
 			v.Errorf("got %+v, want all of the %d changes", a, len(changes))
 		}
 	}},
-	{"a session that was ended stays ended, whatever a slow request does", func(v *visit) {
+	{"an ended session stays ended, whatever a slow request does", func(v *visit) {
 		ends := map[string]func(other *browser, user, id string){
 			"Destroy": func(other *browser, _, _ string) { other.do("destroy") },
 			"Reset":   func(other *browser, _, _ string) { other.do("reset") },
@@ -136,7 +135,7 @@ var sessionClauses = []sessionClause{
 				old, other := b.at(v.apps[0]), b.at(v.apps[1])
 				r := b.slow(func() { finish(other, user, id) }, verb, "value", user)
 				if live := v.live(id, r.ID); len(live) > 0 {
-					v.Errorf("%s: %d records are live after a slow request with the verb %s, want none", end, len(live), verb)
+					v.Errorf("%s: %d live records after a slow request with the verb %s, want none", end, len(live), verb)
 				}
 				if b.cookie != old.cookie {
 					v.Errorf("%s: a slow request with the verb %s got a cookie", end, verb)
@@ -171,14 +170,14 @@ var sessionClauses = []sessionClause{
 			}
 		}
 	}},
-	{"two RegenerateIDs at once leave one live session", func(v *visit) {
+	{"two concurrent RegenerateIDs leave one live session", func(v *visit) {
 		for range 10 {
 			first, id := v.signIn(newName())
 			second := first.at(v.apps[1])
 			old := first.cookie
 			var a, b reply
 			released := make(chan struct{})
-			// Both have loaded the session before either goes on.
+			// The second request has loaded the session when the first one starts.
 			b = second.slow(func() {
 				go func() {
 					defer close(released)
@@ -197,11 +196,11 @@ var sessionClauses = []sessionClause{
 				}
 			}
 			if moved != 1 {
-				v.Errorf("%d requests got a cookie, want the one that won", moved)
+				v.Errorf("%d requests got a cookie, want one", moved)
 			}
 		}
 	}},
-	{"a login beside a logout leaves no live old session, and at most one", func(v *visit) {
+	{"a login concurrent with a logout leaves at most one live session, a new one", func(v *visit) {
 		for range 10 {
 			b, id := v.signIn(newName())
 			out := b.at(v.apps[1])
@@ -218,7 +217,7 @@ var sessionClauses = []sessionClause{
 			}
 		}
 	}},
-	{"the sessions of an owner are listed, and revoked but for one", func(v *visit) {
+	{"the sessions of an owner are listed, and revoked except for one", func(v *visit) {
 		if !v.hasOwners() {
 			return
 		}
@@ -233,7 +232,7 @@ var sessionClauses = []sessionClause{
 		if r := browsers[5].do("login", "value", other); r.ID == want[5] {
 			v.Error("a login kept the id")
 		}
-		browsers, want = browsers[:5], want[:5] // the sixth is somebody else's now
+		browsers, want = browsers[:5], want[:5] // the sixth belongs to the other owner now
 		for _, b := range browsers {
 			b.do("add")
 		}
@@ -255,7 +254,7 @@ var sessionClauses = []sessionClause{
 			}
 		}
 		if stranger.do("read").Reason != sessions.ReasonNone {
-			v.Error("the session of another owner is gone")
+			v.Error("the session of another owner was revoked")
 		}
 	}},
 	{"RevokeOwner ends all sessions of an owner under load", func(v *visit) {
@@ -283,7 +282,7 @@ var sessionClauses = []sessionClause{
 						return
 					}
 				}
-				v.Error("a session is never revoked")
+				v.Error("a session was not revoked")
 			})
 		}
 		for range n {
@@ -295,7 +294,7 @@ var sessionClauses = []sessionClause{
 		}
 		running.Wait()
 		if live := v.live(ids...); len(live) > 0 {
-			v.Errorf("%d of %d sessions are live again", len(live), n)
+			v.Errorf("%d of %d sessions are live again after the load", len(live), n)
 		}
 	}},
 }

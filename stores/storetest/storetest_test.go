@@ -16,7 +16,7 @@ func TestMemoryStore(t *testing.T) {
 	storetest.Run(t, func(testing.TB) sessions.Store { return new(sessions.MemoryStore) })
 }
 
-// With a bound that is never reached, everything must be as without.
+// A bound that is never reached must not change anything.
 func TestMemoryStoreWithRoom(t *testing.T) {
 	storetest.Run(t, func(testing.TB) sessions.Store { return &sessions.MemoryStore{Max: 100_000} })
 }
@@ -24,27 +24,25 @@ func TestMemoryStoreWithRoom(t *testing.T) {
 // An unownedStore has no index of owners.
 type unownedStore struct{ sessions.Store }
 
-func TestAStoreWithoutOwnersIsFine(t *testing.T) {
+func TestAStoreWithoutOwnersPasses(t *testing.T) {
 	storetest.Run(t, func(testing.TB) sessions.Store { return unownedStore{newPlainStore("")} })
 }
 
-// faultVariable tells a process that a test started which fault to have.
+// faultVariable names the environment variable with the fault of the store in
+// a process that a test started.
 const faultVariable = "STORETEST_FAULT"
 
-// TestRun runs the suite on a store with the fault that is asked for, or on one
-// without.
+// TestRun runs the suite on a store with the fault in faultVariable, if any.
 func TestRun(t *testing.T) {
 	f := fault(os.Getenv(faultVariable))
 	storetest.Run(t, func(testing.TB) sessions.Store { return newPlainStore(f) })
 }
 
-// The others run on a server in this process.
-
 func TestCut(t *testing.T) {
 	f := fault(os.Getenv(faultVariable))
 	s := newServer(t)
 	storetest.RunCut(t, s.addr, func(_ testing.TB, addr string) sessions.Store {
-		s.store.Store(new(sessions.MemoryStore)) // an empty one
+		s.store.Store(new(sessions.MemoryStore)) // each subtest needs an empty store
 		return &remoteStore{addr, f}
 	})
 }
@@ -56,7 +54,7 @@ func TestProcesses(t *testing.T) {
 		where = newServer(t).addr
 	}
 	storetest.RunProcesses(t, where, func(_ testing.TB, where string) sessions.Store {
-		if f == "every process has its own" {
+		if f == "every process has its own store" {
 			return new(sessions.MemoryStore)
 		}
 		return &remoteStore{where, f}
@@ -68,7 +66,7 @@ func TestCrash(t *testing.T) {
 	for _, durable := range []bool{true, false} {
 		t.Run(fmt.Sprintf("durable=%t", durable), func(t *testing.T) {
 			s := newServer(t)
-			s.forgetful = !durable || f == "the server forgets"
+			s.volatile = !durable || f == "the server loses its data"
 			storetest.RunCrash(t, s, durable, func(testing.TB) sessions.Store { return &remoteStore{s.addr, f} })
 		})
 	}
@@ -97,15 +95,15 @@ func TestEveryFaultIsFound(t *testing.T) {
 		fault fault
 		test  []string
 	}{
-		{"an operation of unknown outcome is repeated", []string{"TestCut", "histories with cut connections can be explained"}},
-		{"a cut is reported as a conflict", []string{"TestCut", "histories with cut connections can be explained"}},
-		{"a cut is reported as absence", []string{"TestCut", "histories with cut connections can be explained"}},
-		{"a cut Update is reported as done", []string{"TestCut", "histories with cut connections can be explained"}},
-		{"the context is ignored", []string{"TestCut", "operations end when nothing comes through and their time is over"}},
-		{"the error of the context does not shine through", []string{"TestCut", "operations end when nothing comes through and their caller cancels"}},
-		{"every process has its own", []string{"TestProcesses", "two processes: 100 parallel Updates all count"}},
-		{"every process has its own", []string{"TestProcesses", "two processes: the sessions of an owner are listed, and revoked but for one"}},
-		{"the server forgets", []string{"TestCrash", "durable=true"}},
+		{"an operation of unknown outcome is repeated", []string{"TestCut", "histories with cut connections are linearizable"}},
+		{"a cut is reported as a conflict", []string{"TestCut", "histories with cut connections are linearizable"}},
+		{"a cut is reported as absence", []string{"TestCut", "histories with cut connections are linearizable"}},
+		{"a cut Update is reported as done", []string{"TestCut", "histories with cut connections are linearizable"}},
+		{"the context is ignored", []string{"TestCut", "operations return when no bytes get through and their deadline passes"}},
+		{"errors.Is does not find the error of the context", []string{"TestCut", "operations return when no bytes get through and their caller cancels"}},
+		{"every process has its own store", []string{"TestProcesses", "two processes: 100 parallel Updates all count"}},
+		{"every process has its own store", []string{"TestProcesses", "two processes: the sessions of an owner are listed, and revoked except for one"}},
+		{"the server loses its data", []string{"TestCrash", "durable=true"}},
 		{"it panics when there is no connection", []string{"TestCrash", "durable=false"}},
 		{"Load asks twice", []string{"TestCost"}},
 		{"Update asks twice", []string{"TestCost"}},
@@ -117,8 +115,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 	}
 }
 
-// mustFail runs a test of this binary in another process, with the fault, and
-// wants it to fail.
+// mustFail runs a test in another process, with the fault. The test must fail.
 func mustFail(t *testing.T, f fault, test ...string) {
 	t.Helper()
 	var pattern []string
@@ -131,7 +128,7 @@ func mustFail(t *testing.T, f fault, test ...string) {
 	if err == nil {
 		t.Errorf("%q passes with the fault", test)
 	} else if !strings.Contains(string(out), "--- FAIL: "+strings.ReplaceAll(strings.Join(test, "/"), " ", "_")) {
-		t.Errorf("%q did not fail but end: %v\n%s", test, err, out)
+		t.Errorf("%q did not report a failure: %v\n%s", test, err, out)
 	}
 }
 
