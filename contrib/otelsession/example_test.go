@@ -19,7 +19,7 @@ type visitor struct {
 }
 
 func Example() {
-	// Whatever exporter you use; this one prints.
+	// Use any exporter; this one prints.
 	exporter, err := stdoutmetric.New(stdoutmetric.WithPrettyPrint())
 	if err != nil {
 		log.Fatal(err)
@@ -40,7 +40,7 @@ func Example() {
 		Keys:    keys,
 		Store:   inst.Store(&sessions.MemoryStore{}),
 		OnEvent: inst.OnEvent,
-		Cookie:  sessions.Cookie{Insecure: true}, // plain http, on this machine only
+		Cookie:  sessions.Cookie{Insecure: true}, // for plain http on this machine only
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -1,5 +1,6 @@
-// Package otelsession measures sessions with OpenTelemetry: what happens to them,
-// how long their store takes, and what of it belongs to a request's span.
+// Package otelsession provides OpenTelemetry metrics and span events for package
+// sessions. It counts the events of sessions and measures the operations of their
+// store.
 //
 //	inst, err := otelsession.New(nil)
 //	mgr, err := sessions.New(sessions.Config[AppSession]{
@@ -8,22 +9,23 @@
 //		OnEvent: inst.OnEvent,
 //	})
 //
-// The instruments are
+// The instruments, with their kind, unit and attributes, are:
 //
-//	session.events          counter     {event}  what happened: session.event.kind, session.event.reason, error.type
-//	session.store.duration  histogram   s        session.store.operation, error.type
+//	session.events          counter    {event}  session.event.kind, session.event.reason, error.type
+//	session.store.duration  histogram  s        session.store.operation, error.type
 //
-// and an event of a session is also one of the span in the request's context,
-// under the name session and its kind, such as session.refused.
+// Each event of a session is also added to the span in the context of the
+// request. The name of the span event is "session." and the kind, for instance
+// session.refused.
 //
-// Conflicts are the updates and deletes whose error.type is conflict: each is
-// one round that a commit went through because a parallel request was faster.
-// The error.type of an operation is also set where the error is an ordinary
-// answer, as not_found is of a load.
+// A conflict is an update or delete whose error.type is conflict. Each conflict
+// makes a commit try again, because a parallel request changed the session. The
+// error.type is also set for errors that are normal answers of a store, such as
+// not_found for a load.
 //
-// No attribute holds an id, an owner, a text of an error or anything else that
-// is about a person, and each has a fixed set of values. The log of
-// Config.Logger has the public ids.
+// No attribute contains an id, an owner, the text of an error or other personal
+// data, and each attribute has a fixed set of values. The log of Config.Logger
+// contains the public ids of sessions.
 package otelsession
 
 import (
@@ -42,17 +44,18 @@ import (
 // scope is the name of the meter.
 const scope = "github.com/typedsessions/sessions/contrib/otelsession"
 
-// An Instrumentation has the instruments. [New] makes it. It is safe for
-// concurrent use, also by several Managers, whose measurements then add up.
+// An Instrumentation holds the instruments. Create it with [New]. It is safe for
+// concurrent use by multiple goroutines. Several Managers may share one; their
+// measurements are then added.
 type Instrumentation struct {
 	events   metric.Int64Counter
 	duration metric.Float64Histogram
 	outcomes map[outcome][]metric.RecordOption
 }
 
-// New makes the instruments with a provider, or with the global one if it is
-// nil. The error is the provider's. Spans come with the contexts of requests,
-// and need no provider here.
+// New creates the instruments with provider, or with the global provider if it is
+// nil. It returns the error of the provider. Span events need no provider, since
+// the spans are in the contexts of requests.
 func New(provider metric.MeterProvider) (*Instrumentation, error) {
 	if provider == nil {
 		provider = otel.GetMeterProvider()
@@ -74,8 +77,9 @@ func New(provider metric.MeterProvider) (*Instrumentation, error) {
 	return &Instrumentation{events: events, duration: duration, outcomes: allOutcomes()}, nil
 }
 
-// OnEvent is for Config.OnEvent. It counts the event, and adds it to the span in
-// ctx if that is recorded. Where you listen yourself, call it from there.
+// OnEvent counts the event and adds it to the span in ctx if the span is
+// recording. Assign it to Config.OnEvent, or call it from your own OnEvent
+// function.
 func (i *Instrumentation) OnEvent(ctx context.Context, e sessions.Event) {
 	kind := snake(string(e.Kind))
 	attrs := make([]attribute.KeyValue, 1, 3)
@@ -92,11 +96,12 @@ func (i *Instrumentation) OnEvent(ctx context.Context, e sessions.Event) {
 	}
 }
 
-// snake spells a kind or a reason as values of attributes are spelled.
+// snake returns a kind or reason in the spelling of attribute values.
 func snake(s string) string { return strings.ReplaceAll(s, " ", "_") }
 
-// An errorClass is an error that is told apart from others. The texts of errors
-// are not: they have no bound, and a driver may put anything into them.
+// An errorClass is an error with its own value of error.type. The text of an error
+// is not used as a value, since the number of texts is unlimited and a driver may
+// put any data into them.
 type errorClass struct {
 	name string
 	err  error
@@ -112,10 +117,11 @@ var errorClasses = []errorClass{
 	{"canceled", context.Canceled},
 }
 
-// otherError is what OpenTelemetry's conventions call an error without a class.
+// otherError is the value of error.type for errors without a class, by the
+// semantic conventions of OpenTelemetry.
 const otherError = "_OTHER"
 
-// errorType is the value of error.type, "" for none.
+// errorType returns the value of error.type, or "" if err is nil.
 func errorType(err error) string {
 	if err == nil {
 		return ""

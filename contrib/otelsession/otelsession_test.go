@@ -32,7 +32,7 @@ type AppSession struct {
 	N    int    `msgpack:"n"`
 }
 
-// A site is a Manager that is measured.
+// A site is a Manager with an Instrumentation.
 type site struct {
 	t      testing.TB
 	mgr    *sessions.Manager[AppSession]
@@ -70,7 +70,7 @@ func newManager(t testing.TB, store sessions.Store, onEvent func(context.Context
 	return mgr
 }
 
-// serve serves one request within a span, and returns the response.
+// serve handles one request in a span and returns the response.
 func (s *site) serve(handler http.HandlerFunc, cookies ...*http.Cookie) *http.Response {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	for _, c := range cookies {
@@ -83,7 +83,7 @@ func (s *site) serve(handler http.HandlerFunc, cookies ...*http.Cookie) *http.Re
 	return w.Result()
 }
 
-// signIn makes a session of ada.
+// signIn creates a session of ada.
 func (s *site) signIn() *http.Cookie {
 	s.t.Helper()
 	cookies := s.serve(func(_ http.ResponseWriter, r *http.Request) {
@@ -98,7 +98,7 @@ func (s *site) signIn() *http.Cookie {
 func edit(_ http.ResponseWriter, r *http.Request) { sessions.Get[AppSession](r.Context()).Data.N++ }
 func read(_ http.ResponseWriter, r *http.Request) { sessions.Get[AppSession](r.Context()) }
 
-// metrics collects all instruments, by name.
+// metrics returns the metrics of all instruments by name.
 func (s *site) metrics() map[string]metricdata.Metrics {
 	s.t.Helper()
 	var all metricdata.ResourceMetrics
@@ -114,7 +114,8 @@ func (s *site) metrics() map[string]metricdata.Metrics {
 	return byName
 }
 
-// counts are those of an instrument by its attributes, as in "kind=started reason=no_cookie".
+// counts returns the counts of an instrument by its attributes, which are spelled
+// as in "session.event.kind=started session.event.reason=no_cookie".
 func (s *site) counts(name string) map[string]int {
 	s.t.Helper()
 	counts := map[string]int{}
@@ -143,7 +144,7 @@ func spell(attrs []attribute.KeyValue) string {
 func (s *site) wantCount(name, attributes string, want int) {
 	s.t.Helper()
 	if counts := s.counts(name); counts[attributes] != want {
-		s.t.Errorf("%s: got %d of %q, want %d, in %v", name, counts[attributes], attributes, want, counts)
+		s.t.Errorf("%s: got count %d for %q, want %d; all counts: %v", name, counts[attributes], attributes, want, counts)
 	}
 }
 
@@ -194,9 +195,9 @@ func TestEveryOperationIsMeasured(t *testing.T) {
 	s.serve(func(_ http.ResponseWriter, r *http.Request) {
 		sessions.Get[AppSession](r.Context()).Destroy()
 	}, cookie)
-	s.serve(read, cookie) // finds nothing
+	s.serve(read, cookie) // the session does not exist any more
 	for _, err := range s.mgr.Sessions(context.Background(), "ada") {
-		t.Errorf("got a session, or %v, want none", err)
+		t.Errorf("got a session or error %v, want neither", err)
 	}
 	for attributes, want := range map[string]int{
 		"session.store.operation=create":                    1,
@@ -223,13 +224,13 @@ func TestDurationIsTheStoresAlone(t *testing.T) {
 		}
 		m := s.metrics()["session.store.duration"]
 		if m.Unit != "s" {
-			t.Errorf("got the unit %q, want seconds", m.Unit)
+			t.Errorf("got unit %q, want s", m.Unit)
 		}
 		sums := map[string]float64{}
 		for _, p := range m.Data.(metricdata.Histogram[float64]).DataPoints {
 			sums[spell(p.Attributes.ToSlice())] = p.Sum
 		}
-		if got := sums["session.store.operation=load"]; got != 2 { // one of the request, one of the listing
+		if got := sums["session.store.operation=load"]; got != 2 { // one load by the request, one by the listing
 			t.Errorf("load: got %vs, want 2s", got)
 		}
 		if got := sums["session.store.operation=owned"]; got != 2 {
@@ -244,7 +245,7 @@ func TestConflictsAreVisible(t *testing.T) {
 	cookie := s.signIn()
 	s.serve(func(w http.ResponseWriter, r *http.Request) {
 		sessions.Get[AppSession](r.Context()).Update(func(a *AppSession) { a.N++ })
-		s.serve(edit, cookie) // is faster
+		s.serve(edit, cookie) // commits first
 	}, cookie)
 	s.wantCount("session.store.duration", "error.type=conflict session.store.operation=update", 1)
 	s.wantCount("session.store.duration", "session.store.operation=update", 2)
@@ -276,7 +277,7 @@ func TestRequestWithoutASpanIsMeasured(t *testing.T) {
 	s.wantCount("session.events", "session.event.kind=started session.event.reason=no_cookie", 1)
 }
 
-// What is exported names nobody: no id, no owner, nothing that an error says.
+// The exported data must not contain an id, an owner or the text of an error.
 func TestNothingPersonalIsExported(t *testing.T) {
 	store := &hookStore{MemoryStore: new(sessions.MemoryStore)}
 	s := newSite(t, store)
@@ -316,13 +317,13 @@ func TestStoreIsAnOwnerStoreIfTheInnerOneIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, ok := inst.Store(new(sessions.MemoryStore)).(sessions.OwnerStore); !ok {
-		t.Error("an OwnerStore is none any more")
+		t.Error("the measured store of an OwnerStore is not an OwnerStore")
 	}
 	if _, ok := inst.Store(struct{ sessions.Store }{new(sessions.MemoryStore)}).(sessions.OwnerStore); ok {
-		t.Error("a plain Store claims to be an OwnerStore")
+		t.Error("the measured store of a plain Store is an OwnerStore")
 	}
 	if inst.Store(nil) != nil {
-		t.Error("no store, for sessions in the cookie, is a store")
+		t.Error("Store(nil) is not nil")
 	}
 }
 
@@ -349,7 +350,7 @@ func TestNilMeansTheGlobalProvider(t *testing.T) {
 	s.wantCount("session.events", "session.event.kind=merged", 1)
 }
 
-// A hookStore fails, or waits, where a test says so.
+// A hookStore calls functions of a test before its operations.
 type hookStore struct {
 	*sessions.MemoryStore
 	beforeLoad  func() error
@@ -372,7 +373,8 @@ func (h *hookStore) Owned(ctx context.Context, owner string) iter.Seq2[sessions.
 	return h.MemoryStore.Owned(ctx, owner)
 }
 
-// BenchmarkRequest reads and writes a session in memory, measured and not.
+// BenchmarkRequest reads and writes a session in memory, with and without
+// measuring.
 func BenchmarkRequest(b *testing.B) {
 	noop, err := otelsession.New(noopmetric.NewMeterProvider())
 	if err != nil {
@@ -391,7 +393,7 @@ func BenchmarkRequest(b *testing.B) {
 			mgr  *sessions.Manager[AppSession]
 		}{
 			{"bare", newManager(b, new(sessions.MemoryStore), nil)},
-			{"wrapped by nothing", newManager(b, struct{ sessions.OwnerStore }{new(sessions.MemoryStore)}, nil)},
+			{"wrapped", newManager(b, struct{ sessions.OwnerStore }{new(sessions.MemoryStore)}, nil)},
 			{"without an SDK", newManager(b, noop.Store(new(sessions.MemoryStore)), noop.OnEvent)},
 			{"measured", newManager(b, sdk.Store(new(sessions.MemoryStore)), sdk.OnEvent)},
 		} {

@@ -11,18 +11,18 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// durations are the bounds of the histogram's buckets, in seconds. The upper ones
-// are those of OpenTelemetry's conventions for databases; the lower ones tell
-// a cache from a local server. A Manager gives up after 5 seconds.
+// durations are the bounds of the histogram's buckets, in seconds. The upper
+// bounds are those of OpenTelemetry's conventions for databases. The lower bounds
+// separate a cache from a local server. A Manager gives up after 5 seconds.
 var durations = []float64{0.00001, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10}
 
-// Store returns a store that is inner, measured. It is a [sessions.OwnerStore] if
-// inner is one. What inner has besides, such as a way to close it, is still
-// inner's. Errors pass through unchanged, and nothing is repeated. Of nil, which
-// a Config takes for sessions in the cookie, it returns nil.
+// Store returns a store that measures the operations of inner. It implements
+// [sessions.OwnerStore] if inner does, but no other methods of inner. It returns
+// the errors of inner unchanged and never repeats an operation. Store returns nil
+// if inner is nil, as in a Config for sessions in the cookie.
 //
-// A Manager gives every store but a bare [sessions.MemoryStore] a timer for each
-// request, so that measuring that one costs a little more than the measuring.
+// For every store other than a bare [sessions.MemoryStore], a Manager starts
+// a timer per request. Measuring a MemoryStore adds the cost of this timer.
 func (i *Instrumentation) Store(inner sessions.Store) sessions.Store {
 	if inner == nil {
 		return nil
@@ -79,7 +79,8 @@ type ownerStore struct {
 	owners sessions.OwnerStore
 }
 
-// Owned measures the whole listing, without what the caller does between the ids.
+// Owned measures the whole listing, without the time that the caller spends
+// between the ids.
 func (s ownerStore) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
 	return func(yield func(sessions.ID, error) bool) {
 		var spent time.Duration
@@ -98,10 +99,11 @@ func (s ownerStore) Owned(ctx context.Context, owner string) iter.Seq2[sessions.
 	}
 }
 
-// An outcome is how an operation of the store ended; errorType is "" if well.
+// An outcome is an operation with the class of its error, "" if it succeeded.
 type outcome struct{ operation, errorType string }
 
-// allOutcomes has the attributes of each, made once: every request records one.
+// allOutcomes returns the attributes of all outcomes. They are made only once,
+// since every request records an outcome.
 func allOutcomes() map[outcome][]metric.RecordOption {
 	errorTypes := []string{"", otherError}
 	for _, c := range errorClasses {
