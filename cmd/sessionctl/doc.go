@@ -1,4 +1,4 @@
-// Sessionctl makes keys for package sessions and explains its cookies.
+// Sessionctl creates keys for package sessions and explains its cookies.
 //
 // Usage:
 //
@@ -9,55 +9,60 @@
 //	sessionctl version                        print the version
 //
 // The secrets are read from the environment variable SESSION_KEYS:
-// comma-separated base64, the newest first, as sessions.ParseKeyring takes them.
+// comma-separated base64, newest first, as for sessions.ParseKeyring.
 //
 // # keygen
 //
-// prints 32 random bytes in base64: a SESSION_KEYS for a new application.
+// The keygen command prints 32 random bytes in base64. They are a SESSION_KEYS
+// for a new application.
 //
 // # inspect
 //
-// says what a cookie holds: how it was made and by which key of the ring, when
-// the session began, was last used and ends, its public id, its messages and its
-// data as JSON, bytes in base64. Of a cookie that is refused it says why: it was
-// changed, cut short or spelled anew, its key is not in the ring, it was made for
-// a cookie of another name, it has expired, or what is in it cannot be read.
+// The inspect command prints the content of a cookie: its mode, its key in the
+// ring, when the session began, was last used and expires, its public id, its
+// flash messages, and its data as JSON, with bytes in base64. For a cookie that
+// is refused it prints the reason: the cookie was changed, truncated or
+// re-encoded, its key is not in the ring, it was made for another cookie name,
+// it has expired, or its data cannot be read.
 //
-// The cookie comes as an argument or, better since others cannot see it in the
-// list of processes, on the standard input, also as the argument "-": its value,
-// name=value, a Cookie or Set-Cookie header, the headers of a whole request, what
-// curl -v prints, or a curl command line, as browsers copy it. Of several cookies
-// those are explained whose value has our format.
+// Pass the cookie on the standard input, also with the argument "-", or as an
+// argument. An argument is visible to other users in the list of processes. The
+// input can be the value of the cookie, name=value, a Cookie or Set-Cookie
+// header, the headers of a whole request, the output of curl -v, or a curl
+// command line as copied from a browser. If it has several cookies, inspect
+// explains those whose values have the format of this library.
 //
-//	-name NAME  the name of the application's cookie, Config.Cookie.Name; it is
-//	            part of the keys. Without it the name that comes with the value
-//	            counts, and of a value alone each of the default names:
+//	-name NAME  the name of the application's cookie, Config.Cookie.Name. The
+//	            keys depend on it. By default inspect uses the name in the
+//	            input. For a value without a name it tries the default names:
 //	            __Host-session, __Secure-session, session
 //
-// A good cookie may be refused by the application all the same: inspect knows
-// neither its Store nor its IdleTimeout, upgrades and rules for data.
-// No secret is ever printed, nor the secret id in a cookie. The rest of
-// a session is printed as it is: mind whose it is.
+// The application may still refuse a cookie that inspect finds good, since
+// inspect does not know the Store, the IdleTimeout, the upgrades and the
+// validation rules. It never prints a secret, nor the secret id in a cookie. It
+// prints the other content of a session as it is, which may be personal data.
 //
 // # rotate
 //
-// prints SESSION_KEYS with a new secret in front, which signs from then on. The
-// others stay, so that nobody is signed out, but for those above 16, which is
-// the most that a ring has. The ids of all keys, which are no secrets, go to the
-// standard error. It is the only command besides keygen that prints secrets.
+// The rotate command prints SESSION_KEYS with a new secret in front, which then
+// signs. The other secrets stay, so that no user is signed out. A ring has at
+// most 16 secrets; rotate drops the oldest beyond that. It prints the ids of all
+// keys, which are not secret, to the standard error. Only rotate and keygen
+// print secrets.
 //
-//	-behind  put the new secret behind the others: it is accepted, and signs
-//	         nothing yet
-//	-keep N  keep at most N secrets, the new one included, and drop the oldest
+//	-behind  put the new secret behind the others: it is accepted but does not
+//	         sign yet
+//	-keep N  keep at most N secrets, including the new one, and drop the oldest
 //
-// Where several processes share sessions, one that has not yet got the new
-// secret would refuse what another has signed with it. There, rotate -behind and
-// roll that out everywhere; then move the last secret to the front and roll that
-// out; and drop the oldest once the longest lifetime of a session has passed.
+// If several processes share sessions, a process without the new secret would
+// refuse cookies that another has signed with it. In this case, rotate in three
+// steps. Run rotate -behind and deploy the result to all processes. Then move
+// the last secret to the front and deploy that. Drop the oldest secret when the
+// longest lifetime of a session has passed.
 //
 // # Exit status
 //
-//	0  done; of inspect: every cookie is good
-//	1  a cookie is refused, or there is none in the input
+//	0  success; for inspect: every cookie is good
+//	1  a cookie is refused, or the input has no cookie
 //	2  wrong usage, SESSION_KEYS missing or wrong, input that cannot be read
 package main

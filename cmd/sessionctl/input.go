@@ -6,27 +6,28 @@ import (
 	"strings"
 )
 
-// A cookie is what a browser sends of one. Its name is "" if only the value is
-// known.
+// A cookie is a name and a value, as in a Cookie header. The name is "" if only
+// the value is known.
 type cookie struct{ name, value string }
 
-// curl begins a curl command line, also behind a prompt, a path or "time".
+// curl matches the beginning of a curl command line, which may have a prompt,
+// a path or "time" before it.
 var curl = regexp.MustCompile(`^[^'"=]*?(?:^|[\s/\\])(curl(?:\.exe)?\s)`)
 
-// cookiesIn finds the cookies in what people have at hand: a value, name=value,
-// headers with others around them, what curl -v prints, or a curl command line.
+// cookiesIn returns the cookies in a text: a value, name=value, headers, the output
+// of curl -v, or a curl command line.
 func cookiesIn(text string) ([]cookie, error) {
 	text = strings.TrimSpace(strings.TrimPrefix(text, "\ufeff"))
 	var cookies []cookie
 	headers := false
 	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimLeft(line, "<>* \t"), ":") // curl -v marks them
+		name, value, ok := strings.Cut(strings.TrimLeft(line, "<>* \t"), ":") // curl -v puts < or > before a header
 		switch {
 		case ok && strings.EqualFold(name, "Cookie"):
 			cookies = append(cookies, pairs(value)...)
 			headers = true
 		case ok && strings.EqualFold(name, "Set-Cookie"):
-			value, _, _ = strings.Cut(value, ";") // attributes follow
+			value, _, _ = strings.Cut(value, ";") // without the attributes
 			cookies = append(cookies, pairs(value)...)
 			headers = true
 		}
@@ -36,7 +37,7 @@ func cookiesIn(text string) ([]cookie, error) {
 	}
 	if at := curl.FindStringSubmatchIndex(text); at != nil {
 		text = text[at[2]:]
-		if strings.Contains(text, `^"`) { // copied for Windows' cmd, whose escape is ^
+		if strings.Contains(text, `^"`) { // for cmd.exe of Windows, whose escape character is ^
 			text = strings.NewReplacer("^\r\n", " ", "^\n", " ", "^^", "^", "^", "").Replace(text)
 		}
 		words, err := shellWords(text)
@@ -49,9 +50,10 @@ func cookiesIn(text string) ([]cookie, error) {
 	return pairs(text), nil
 }
 
-// pairs splits the value of a Cookie header (RFC 6265, section 5.4), also of one
-// that stands in other text, such as the line of another tool: what would be in
-// front of a name there is in no name, and quotes are only around a whole value.
+// pairs splits the value of a Cookie header (RFC 6265, section 5.4). The header may
+// be part of another text, such as the command line of another tool. So pairs
+// removes text before a name and after a value, by characters that a name does not
+// contain and quotes that do not enclose the whole value.
 func pairs(s string) (cookies []cookie) {
 	for part := range strings.SplitSeq(s, ";") {
 		name, value, ok := strings.Cut(part, "=")
@@ -68,7 +70,8 @@ func pairs(s string) (cookies []cookie) {
 	return cookies
 }
 
-// cookiesOfCurl finds those of -b, --cookie and -H 'Cookie: …'.
+// cookiesOfCurl returns the cookies of the options -b, --cookie and
+// -H 'Cookie: …'.
 func cookiesOfCurl(words []string) (cookies []cookie) {
 	for i, word := range words {
 		next := ""
@@ -81,7 +84,7 @@ func cookiesOfCurl(words []string) (cookies []cookie) {
 		case word == "--header":
 			word = "H"
 		case len(word) >= 2 && word[0] == '-' && word[1] != '-':
-			// Short options stand together, and their value next to them: -sb a=b, -ba=b.
+			// Short options can be combined, also with their value: -sb a=b, -ba=b.
 			at := strings.IndexFunc(word[1:], func(r rune) bool { return !strings.ContainsRune("sSkLfgiIjNqv0123456#", r) })
 			if at < 0 {
 				continue
@@ -103,8 +106,8 @@ func cookiesOfCurl(words []string) (cookies []cookie) {
 	return cookies
 }
 
-// shellWords splits a command line as a shell does, with $'…' as browsers copy
-// it from, and without variables.
+// shellWords splits a command line as a shell does. It supports $'…', which browsers
+// write, but no variables.
 func shellWords(s string) (words []string, err error) {
 	var word strings.Builder
 	begun := false
@@ -123,7 +126,7 @@ func shellWords(s string) (words []string, err error) {
 			if s[i] == '\r' && i+1 < len(s) && s[i+1] == '\n' {
 				i++
 			}
-			if s[i] != '\n' { // which continues the line
+			if s[i] != '\n' { // a backslash before a newline continues the line
 				word.WriteByte(s[i])
 				begun = true
 			}
@@ -142,7 +145,7 @@ func shellWords(s string) (words []string, err error) {
 				word.WriteByte(s[i])
 			}
 			if i == len(s) {
-				return words, errors.New("inspect: a quote of the curl command line is not closed")
+				return words, errors.New("inspect: unclosed quote in the curl command line")
 			}
 			i++
 		default:

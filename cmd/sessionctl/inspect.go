@@ -15,10 +15,11 @@ import (
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
-// defaultNames are those that Config.Cookie chooses from.
+// defaultNames are the default names of Config.Cookie.
 var defaultNames = []string{"__Host-session", "__Secure-session", "session"}
 
-// maxInput bounds what is read: a curl line holds the body of its request.
+// maxInput bounds the input. It is large because a curl command line contains the
+// body of the request.
 const maxInput = 8 << 20
 
 func (c *command) inspect(args []string) (status int, err error) {
@@ -33,7 +34,7 @@ func (c *command) inspect(args []string) (status int, err error) {
 	var cookies []cookie
 	switch {
 	case len(args) > 1 && args[0] == "curl":
-		cookies = cookiesOfCurl(args) // a shell has split it already
+		cookies = cookiesOfCurl(args) // the shell has split the curl command line
 	case len(args) > 0 && !slices.Equal(args, []string{"-"}):
 		cookies, err = cookiesIn(strings.Join(args, " "))
 	default:
@@ -53,12 +54,12 @@ func (c *command) inspect(args []string) (status int, err error) {
 
 // An inspector explains cookies.
 type inspector struct {
-	name  string     // that -name gave
+	name  string     // from -name
 	ring  *keys.Ring // nil: none
-	names []string   // that the keys are derived for in turn
+	names []string   // the cookie names to try, since the keys depend on the name
 }
 
-// all explains those of the cookies that may be ours.
+// all explains the cookies that may be sessions.
 func (x *inspector) all(out io.Writer, cookies []cookie) (status int) {
 	x.names = append([]string{x.name}, defaultNames...)
 	for _, c := range cookies {
@@ -90,8 +91,8 @@ func (x *inspector) all(out io.Writer, cookies []cookie) (status int) {
 	return status
 }
 
-// choose returns a lone cookie, and of several those of -name, or else those
-// whose value begins as ours do.
+// choose returns the cookies to explain: the only one, or those with the name from
+// -name, or those whose values begin like tokens of this library.
 func (x *inspector) choose(cookies []cookie) []cookie {
 	if len(cookies) == 1 {
 		return cookies
@@ -118,7 +119,7 @@ func (x *inspector) choose(cookies []cookie) []cookie {
 func (x *inspector) explain(c cookie) *report {
 	r := &report{cookie: c}
 	if c.value == "" {
-		r.advice = "a response that ends a session removes its cookie in this way"
+		r.advice = "a response that ends a session sets an empty value to remove the cookie"
 		return r.refuse("no session: the value is empty")
 	}
 	if what := misspelling(c.value); what != "" {
@@ -135,7 +136,7 @@ func (x *inspector) explain(c cookie) *report {
 	token, exact := decoded(c.value)
 	format, ok := formatOf(token)
 	if !ok {
-		return r.refuse("no session: the value does not begin as those of this library do")
+		return r.refuse("no session: the value does not begin like a cookie of this library")
 	}
 	r.format = format
 	if len(token) < format.least {
@@ -150,13 +151,13 @@ func (x *inspector) explain(c cookie) *report {
 	}
 	x.judge(r)
 	if !exact {
-		r.respell("not canonical: the last character of the value has bits that stand for no byte")
+		r.respell("not canonical: the unused bits in the last character of the value are not zero")
 	}
 	return r
 }
 
-// verify finds the key and the name that the token was made with, if there are
-// any.
+// verify looks for the key and the cookie name that the token was made with, and
+// reports whether it found them.
 func (x *inspector) verify(r *report, token []byte) bool {
 	ids := x.ring.IDs()
 	for i, id := range ids {
@@ -174,38 +175,38 @@ func (x *inspector) verify(r *report, token []byte) bool {
 	return false
 }
 
-// blame says why a token is not authentic, as far as that can be told.
+// blame reports why a token is not authentic, as far as that can be found out.
 func (x *inspector) blame(r *report, token []byte) *report {
 	var ids []string
 	for _, id := range x.ring.IDs() {
 		ids = append(ids, hex.EncodeToString(id[:]))
 	}
 	if !slices.Contains(ids, r.keyID) {
-		r.advice = "its secret was taken out of " + keysVariable + ", was never in it, or these bytes of the cookie were changed; the ring has " + strings.Join(ids, ", ")
-		return r.refuse("unknown key: it says key %s, which is not in the ring", r.keyID)
+		r.advice = "its secret was removed from " + keysVariable + " or never in it, or the key id in the cookie was changed; the ring has " + strings.Join(ids, ", ")
+		return r.refuse("unknown key: the cookie names key %s, which is not in the ring", r.keyID)
 	}
-	cut := " or cut,"
+	cut := " truncated,"
 	if r.format.first == wire.Signed {
-		cut = "" // or it would show
+		cut = "" // the content of a truncated one is not whole
 		switch err := contentFault(unverified(token).content); {
 		case errors.Is(err, errShort):
-			r.advice = "it was cut, or a byte that holds a length was changed"
-			return r.refuse("cut short: its data end too early")
+			r.advice = "it was truncated, or a byte of a length was changed"
+			return r.refuse("cut short: its data is incomplete")
 		case errors.Is(err, errLong):
-			r.advice = "something was added to it, or a byte that holds a length was changed"
-			return r.refuse("forged: something follows its data")
+			r.advice = "bytes were added to it, or a byte of a length was changed"
+			return r.refuse("forged: there are bytes after its data")
 		}
 	}
 	var tried []string
 	for _, name := range x.expected(r.cookie) {
 		tried = append(tried, strconv.Quote(name))
 	}
-	r.advice = "it was changed, if only by one bit," + cut + " or made for a cookie whose name was not tried (see -name); tried: " + strings.Join(tried, ", ")
-	return r.refuse("forged: key %s is in the ring, but did not make this value", r.keyID)
+	r.advice = "it was changed," + cut + " or made for a cookie name that was not tried (see -name); tried: " + strings.Join(tried, ", ")
+	return r.refuse("forged: key %s is in the ring, but the value was not made with it", r.keyID)
 }
 
-// expected returns the names that a cookie may have been made for, the likely
-// ones first.
+// expected returns the names that a cookie may have been made for, the most likely
+// names first.
 func (x *inspector) expected(c cookie) (names []string) {
 	for _, name := range append([]string{x.name, c.name}, x.names...) {
 		if name != "" && !slices.Contains(names, name) {
@@ -215,7 +216,7 @@ func (x *inspector) expected(c cookie) (names []string) {
 	return names
 }
 
-// contentFault says what is wrong with flashes and data that are not verified.
+// contentFault returns what is wrong with unverified flashes and data, or nil.
 func contentFault(content []byte) error {
 	r := &reader{in: content}
 	r.value(0) // the flashes
@@ -226,7 +227,7 @@ func contentFault(content []byte) error {
 	return err
 }
 
-// judge says what is wrong with an authentic cookie.
+// judge finds the reason why an authentic cookie is refused, if any.
 func (x *inspector) judge(r *report) {
 	s := r.session
 	if r.format.first != wire.SignedID {
@@ -236,7 +237,7 @@ func (x *inspector) judge(r *report) {
 	}
 	switch now := time.Now().Unix(); {
 	case r.cookie.name != "" && r.cookie.name != r.madeFor:
-		r.refuse("another name: it is authentic, but was made for the cookie %q and came as %q", r.madeFor, r.cookie.name)
+		r.refuse("another name: it is authentic, but was made for the cookie %q and was sent as %q", r.madeFor, r.cookie.name)
 	case x.name != "" && x.name != r.madeFor:
 		r.refuse("another name: it is authentic, but was made for the cookie %q, not for %q", r.madeFor, x.name)
 	case s.Expires <= now:

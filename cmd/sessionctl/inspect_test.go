@@ -23,10 +23,10 @@ type AppSession struct {
 	Name   string `msgpack:"name"`
 }
 
-// secret is that of the test's own cookies.
+// secret is the secret of the cookies that the tests create.
 const secret = "TCRrf9UBwEacUY93qOzeccW4AIzPeW+li7zdr1QdGHM="
 
-// newCookie returns a cookie as the library makes it.
+// newCookie returns a cookie that the library made with the secret.
 func newCookie(t *testing.T, secret string, change func(*sessions.Config[AppSession])) *http.Cookie {
 	t.Helper()
 	keys, err := sessions.ParseKeyring(secret)
@@ -63,13 +63,13 @@ func TestGoodCookiesAreExplained(t *testing.T) {
 				}
 			}
 			if got.status != 0 || got.stderr != "" {
-				t.Errorf("got status %d and %q, want 0 and nothing", got.status, got.stderr)
+				t.Errorf("got status %d and stderr %q, want 0 and none", got.status, got.stderr)
 			}
 		})
 	}
 }
 
-func TestWhatIsRefusedIsExplainedEachInItsOwnWay(t *testing.T) {
+func TestEachReasonForARefusalHasItsOwnExplanation(t *testing.T) {
 	const good, flipped, old, name, truncated, expired = "good:", "refused: forged:", "refused: unknown key:", "refused: another name:", "refused: cut short:", "refused: expired:"
 	for _, tt := range modesOfCookies {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestWhatIsRefusedIsExplainedEachInItsOwnWay(t *testing.T) {
 				{old, inspectOne(t, other, c.Value)},
 				{name, inspectOne(t, secret, "app="+c.Value)},
 				{expired, inspectOne(t, secret, gone.Value)},
-				// What is sealed shows nowhere how long it was.
+				// A sealed token does not contain its length.
 				{map[bool]string{true: flipped, false: truncated}[tt.name == "sealed"], inspectOne(t, secret, cut)},
 				{truncated, inspectOne(t, secret, c.Value[:80])},
 			} {
@@ -101,10 +101,10 @@ func TestWhatIsRefusedIsExplainedEachInItsOwnWay(t *testing.T) {
 	}
 }
 
-func TestEveryCutIsCalledOne(t *testing.T) {
+func TestATruncatedValueIsReportedAsCutShort(t *testing.T) {
 	for _, tt := range modesOfCookies {
 		if tt.name == "sealed" {
-			continue // which shows nowhere how long it was
+			continue // a sealed token does not contain its length
 		}
 		c := newCookie(t, secret, tt.change)
 		for n := 2; n < len(c.Value); n++ {
@@ -133,19 +133,19 @@ func TestEveryChangedBitIsRefused(t *testing.T) {
 	}
 }
 
-// inspectOne returns what inspect prints, in this process.
+// inspectOne runs inspect in this process and returns its output.
 func inspectOne(t testing.TB, keys, text string) string {
 	t.Helper()
 	var out, errs bytes.Buffer
 	t.Setenv("SESSION_KEYS", keys)
 	c := command{in: strings.NewReader(text), out: &out, err: &errs}
 	if status := c.run([]string{"inspect"}); (status == done) != strings.Contains("\n"+out.String(), "\ngood: ") {
-		t.Errorf("got status %d of %q, and %q", status, out.String(), errs.String())
+		t.Errorf("got status %d with stdout %q and stderr %q", status, out.String(), errs.String())
 	}
 	return out.String()
 }
 
-func TestEveryVectorIsJudgedRight(t *testing.T) {
+func TestEveryVectorHasTheRightVerdict(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/vectors/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no vectors: %v", err)
@@ -170,7 +170,7 @@ func TestEveryVectorIsJudgedRight(t *testing.T) {
 		}
 		for _, v := range file.Vectors {
 			if strings.Contains(v.Mode, "record") {
-				continue // of which the cookie says nothing
+				continue // a cookie does not contain the record
 			}
 			got := inspectOne(t, strings.Join(v.Secrets, ","), "Cookie: "+v.Cookie+"="+v.Value)
 			ok := strings.HasPrefix(got, "good: ")
@@ -181,13 +181,13 @@ func TestEveryVectorIsJudgedRight(t *testing.T) {
 					t.Errorf("%s: got\n%s", v.Name, got)
 				}
 			case "forged":
-				// inspect takes each format for what it is.
+				// inspect accepts every format, whichever a Manager would expect.
 				if (ok || over) && !strings.Contains(v.Name, " is expected") {
-					t.Errorf("%s: got\n%s\nwant it refused as not authentic", v.Name, got)
+					t.Errorf("%s: got\n%s\nwant a refusal as not authentic", v.Name, got)
 				}
 			default:
 				if !over {
-					t.Errorf("%s: got\n%s\nwant it authentic, and expired by now", v.Name, got)
+					t.Errorf("%s: got\n%s\nwant a refusal as expired", v.Name, got)
 				}
 			}
 		}
@@ -219,7 +219,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	}
 }
 
-func TestShellMaySplitTheCurlLine(t *testing.T) {
+func TestTheShellMaySplitTheCurlLine(t *testing.T) {
 	c := newCookie(t, secret, modesOfCookies[0].change)
 	for _, args := range [][]string{
 		{"curl", "https://example.com/", "-b", "a=b; __Host-session=" + c.Value},
@@ -252,9 +252,9 @@ func TestCookieIsFoundInWhatPeopleCopy(t *testing.T) {
 		{"behind a prompt with names", "ada@host:~$ curl 'https://example.com/?a=1' -b 'a=b; " + pair + "'"},
 		{"with the path of curl", `/usr/bin/curl "https://example.com/?a=1" -H "Cookie: ` + pair + `"`},
 		{"with time", "time curl 'https://example.com/?a=1' -b '" + pair + "'"},
-		{"what curl -v sent", "> GET / HTTP/2\r\n> User-Agent: curl/8.14.1\r\n> Cookie: a=b; " + pair + "\r\n> \r\n* Request completely sent off"},
-		{"what curl -v sent, with its command", "$ curl -v -b jar https://example.com/\n> GET / HTTP/2\n> Cookie: " + pair + "\n"},
-		{"what curl -v got", "< HTTP/2 200\n< Set-Cookie: " + pair + "; Path=/; Secure\n< "},
+		{"the request headers of curl -v", "> GET / HTTP/2\r\n> User-Agent: curl/8.14.1\r\n> Cookie: a=b; " + pair + "\r\n> \r\n* Request completely sent off"},
+		{"the request headers of curl -v, with its command", "$ curl -v -b jar https://example.com/\n> GET / HTTP/2\n> Cookie: " + pair + "\n"},
+		{"the response headers of curl -v", "< HTTP/2 200\n< Set-Cookie: " + pair + "; Path=/; Secure\n< "},
 		{"a header in quotes", `"Cookie: ` + pair + `"`},
 		{"a header in single quotes", "'Cookie: a=b; " + pair + "'"},
 		{"another tool", "wget --header 'Cookie: " + pair + "' https://example.com/"},
@@ -316,7 +316,7 @@ func FuzzInspect(f *testing.F) {
 		}
 		for _, r := range out.String() {
 			if r != '\n' && !unicode.IsPrint(r) {
-				t.Errorf("the output has %q in it, which may do something to a terminal", r)
+				t.Errorf("the output contains %q, which may control a terminal", r)
 			}
 		}
 	})
@@ -334,10 +334,10 @@ func FuzzDataJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := dataJSON(b)
 		if err == nil && !json.Valid(got) {
-			t.Errorf("of %x: got %s, which is no JSON", b, got)
+			t.Errorf("%x: got %s, which is not JSON", b, got)
 		}
 		if len(got) > 4096+64*len(b) {
-			t.Errorf("of %d bytes: got %d", len(b), len(got))
+			t.Errorf("got %d bytes of JSON from %d bytes", len(got), len(b))
 		}
 	})
 }
@@ -351,19 +351,19 @@ func TestDataAsJSON(t *testing.T) {
 		{"keys that are no strings", "\x83\x01\xc0\xc2\xc0\xff\xc0", `{"1":null,"false":null,"-1":null}`},
 		{"a key that is an array", "\x81\x92\x01\xa1a\xc0", `{"[1,\"a\"]":null}`},
 		{"a key that is a map", "\x81\x81\x01\x02\xc0", `{"{\"1\":2}":null}`},
-		{"a map whose key's key is a map", "\x81\x81\x80\x02\xc0", "a key of it has keys that are no plain values, which nothing in Go has"},
-		{"maps as keys of maps, a hundred deep", "\x81\xa1a" + strings.Repeat("\x81", 98) + "\x80" + strings.Repeat("\xc0", 99), "a key of it has keys that are no plain values, which nothing in Go has"},
+		{"a map whose key's key is a map", "\x81\x81\x80\x02\xc0", "a map key contains a key that is an array or a map, which no Go type has"},
+		{"maps as keys of maps, a hundred deep", "\x81\xa1a" + strings.Repeat("\x81", 98) + "\x80" + strings.Repeat("\xc0", 99), "a map key contains a key that is an array or a map, which no Go type has"},
 		{"a time", "\x81\xa1t\xd6\xff\x00\x00\x00\x00", `{"t":"1970-01-01T00:00:00Z"}`},
 		{"an extension", "\x81\xa1e\xd4\x05\x00", `{"e":{"extension":5,"bytes":"AA=="}}`},
-		{"an escape of terminals", "\x81\xa1s\xa4\x1b[2J", "{\"s\":\"\\u001b[2J\"}"},
-		{"a character of two units", "\x81\xa1s\xa4\xf3\xa0\x80\x81", "{\"s\":\"\\udb40\\udc01\"}"},
+		{"a control sequence of a terminal", "\x81\xa1s\xa4\x1b[2J", "{\"s\":\"\\u001b[2J\"}"},
+		{"a character of two UTF-16 units", "\x81\xa1s\xa4\xf3\xa0\x80\x81", "{\"s\":\"\\udb40\\udc01\"}"},
 		{"no map", "\x91\x01", "it is not a map"},
-		{"nothing", "", "it ends too early"},
-		{"half a map", "\x81\xa1a", "it ends too early"},
-		{"more than a map", "\x80\x80", "something follows it"},
-		{"four billion entries", "\xdf\xff\xff\xff\xff", "it ends too early"},
-		{"a byte that msgpack has not", "\x81\xa1a\xc1", "it is no msgpack"},
-		{"too deep", "\x81\xa1a" + strings.Repeat("\x91", 101) + "\x01", "it is nested more than 100 deep"},
+		{"no bytes", "", "it is incomplete"},
+		{"half a map", "\x81\xa1a", "it is incomplete"},
+		{"a byte after the map", "\x80\x80", "there are bytes after it"},
+		{"four billion entries", "\xdf\xff\xff\xff\xff", "it is incomplete"},
+		{"the byte that MessagePack never uses", "\x81\xa1a\xc1", "it is not MessagePack"},
+		{"too deep", "\x81\xa1a" + strings.Repeat("\x91", 101) + "\x01", "it is nested more than 100 levels deep"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := dataJSON([]byte(tt.data))

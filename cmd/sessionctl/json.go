@@ -16,17 +16,17 @@ import (
 )
 
 var (
-	errShort = errors.New("it ends too early")
-	errLong  = errors.New("something follows it")
-	errKey   = errors.New("a key of it has keys that are no plain values, which nothing in Go has")
+	errShort = errors.New("it is incomplete")
+	errLong  = errors.New("there are bytes after it")
+	errKey   = errors.New("a map key contains a key that is an array or a map, which no Go type has")
 )
 
-// maxDepth is that of data which the library skips.
+// maxDepth is the nesting depth up to which the library skips data.
 const maxDepth = 100
 
-// dataJSON returns a msgpack map as JSON, its fields in their order, and
-// without a type: bytes are base64, times RFC 3339, keys strings. It allocates
-// by the bytes that are there, not by what they announce.
+// dataJSON returns a MessagePack map as JSON, with its fields in their order. Bytes
+// are base64, times RFC 3339, and keys strings. It allocates in proportion to the
+// length of b, whatever lengths b claims.
 func dataJSON(b []byte) ([]byte, error) {
 	if len(b) == 0 {
 		return nil, errShort
@@ -49,14 +49,15 @@ func wholeJSON(b []byte) ([]byte, error) {
 	return r.out, nil
 }
 
-// A reader turns msgpack into JSON.
+// A reader converts MessagePack to JSON.
 type reader struct {
 	in, out []byte
 	inKey   bool
 	err     error
 }
 
-// take returns the next n bytes, zeros once there are too few.
+// take returns the next n bytes. If there are fewer, it sets r.err and returns up
+// to 8 zero bytes.
 func (r *reader) take(n uint64) []byte {
 	if r.err == nil && n > uint64(len(r.in)) {
 		r.err = errShort
@@ -78,7 +79,7 @@ func (r *reader) number(n int) uint64 {
 
 func (r *reader) value(depth int) {
 	if depth > maxDepth {
-		r.err = fmt.Errorf("it is nested more than %d deep", maxDepth)
+		r.err = fmt.Errorf("it is nested more than %d levels deep", maxDepth)
 	}
 	c := byte(r.number(1))
 	if r.err != nil {
@@ -122,7 +123,7 @@ func (r *reader) value(depth int) {
 	case c == 0xde, c == 0xdf:
 		r.mapping(r.number(2<<(c-0xde)), depth)
 	default:
-		r.err = errors.New("it is no msgpack")
+		r.err = errors.New("it is not MessagePack")
 	}
 }
 
@@ -150,9 +151,9 @@ func (r *reader) mapping(n uint64, depth int) {
 	r.out = append(r.out, '}')
 }
 
-// key writes a key, which is a string in JSON. Strings in strings double their
-// escapes at every level: 300 bytes of maps as keys of maps would fill all
-// memory, so that a key inside of a key is a plain value.
+// key writes a key, which is a string in JSON. Each level of strings in strings
+// doubles the escapes, so that 300 bytes of maps as keys of maps would fill the
+// memory. A key in a key must therefore be a plain value.
 func (r *reader) key(depth int) {
 	start, outermost := len(r.out), !r.inKey
 	r.inKey = true
@@ -200,7 +201,7 @@ func (r *reader) extension(n uint64) {
 	r.out = append(r.out, '}')
 }
 
-// instant reads a timestamp of msgpack.
+// instant decodes the timestamp extension of MessagePack.
 func instant(b []byte) (time.Time, bool) {
 	switch len(b) {
 	case 4:
@@ -214,8 +215,8 @@ func instant(b []byte) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// appendString appends a JSON string that does nothing to a terminal: whatever
-// is not printed is escaped.
+// appendString appends s as a JSON string. It escapes all characters that are not
+// printable, since they could control the terminal.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for _, c := range s {
@@ -236,7 +237,8 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// indented spreads JSON over lines, the second and later ones behind a margin.
+// indented returns JSON in several lines. All lines except the first begin with
+// margin.
 func indented(b []byte, margin string) string {
 	var out bytes.Buffer
 	if err := json.Indent(&out, b, margin, "  "); err != nil {

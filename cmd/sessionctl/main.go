@@ -33,7 +33,7 @@ func main() {
 	os.Exit(c.run(os.Args[1:]))
 }
 
-// A command is one call of sessionctl.
+// A command is one invocation of sessionctl.
 type command struct {
 	in       io.Reader
 	out, err io.Writer
@@ -41,7 +41,7 @@ type command struct {
 
 func (c *command) run(args []string) int {
 	if len(args) == 0 {
-		return c.wrong(errors.New("a command is missing"))
+		return c.wrong(errors.New("no command, need keygen, inspect, rotate, help or version"))
 	}
 	name, args := args[0], args[1:]
 	status, err := done, error(nil)
@@ -57,7 +57,8 @@ func (c *command) run(args []string) int {
 	case "version", "-version", "--version":
 		c.version()
 	default:
-		err = errors.New("the first argument is none of keygen, inspect, rotate, help and version") // it may be a cookie: not shown
+		// The argument may be a cookie, so the error does not show it.
+		err = errors.New("unknown command, need keygen, inspect, rotate, help or version")
 	}
 	if errors.Is(err, flag.ErrHelp) {
 		c.help()
@@ -70,7 +71,7 @@ func (c *command) run(args []string) int {
 }
 
 func (c *command) wrong(err error) int {
-	_, _ = fmt.Fprintf(c.err, "sessionctl: %v\nsessionctl help says how to use it\n", err)
+	_, _ = fmt.Fprintf(c.err, "sessionctl: %v\nRun 'sessionctl help' for usage.\n", err)
 	return wrong
 }
 
@@ -93,7 +94,7 @@ func (c *command) version() {
 	_, _ = fmt.Fprintf(c.out, "sessionctl %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// parse reads flags, of which set defines some, and returns the other arguments.
+// parse parses the flags that set defines, and returns the other arguments.
 func parse(name string, args []string, set func(*flag.FlagSet)) ([]string, error) {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -104,7 +105,7 @@ func parse(name string, args []string, set func(*flag.FlagSet)) ([]string, error
 	return flags.Args(), nil
 }
 
-// none refuses arguments.
+// none returns err, or an error if there are arguments.
 func none(name string, args []string, err error) error {
 	if err == nil && len(args) > 0 {
 		err = fmt.Errorf("%s: takes no arguments, got %d", name, len(args))
@@ -112,11 +113,11 @@ func none(name string, args []string, err error) error {
 	return err
 }
 
-// secrets returns SESSION_KEYS and the ring made of it.
+// secrets returns the value of SESSION_KEYS and its ring.
 func secrets() (string, *keys.Ring, error) {
 	s := os.Getenv(keysVariable)
 	if strings.TrimSpace(s) == "" {
-		return "", nil, fmt.Errorf("%s is not set; it holds the application's secrets, and sessionctl keygen makes one", keysVariable)
+		return "", nil, fmt.Errorf("%s is not set, need the secrets of the application; sessionctl keygen prints a new one", keysVariable)
 	}
 	ring, err := ringOf(s)
 	if err != nil {
@@ -144,7 +145,7 @@ func (c *command) keygen(args []string) error {
 	return err
 }
 
-// maxSecrets is the most that a Keyring takes.
+// maxSecrets is the largest number of secrets in a Keyring.
 const maxSecrets = 16
 
 func (c *command) rotate(args []string) error {
@@ -159,7 +160,7 @@ func (c *command) rotate(args []string) error {
 	}
 	least := 1
 	if behind {
-		least = 2 // the one that signs, and the new one
+		least = 2 // the secret that signs, and the new one
 	}
 	if keep < least || keep > maxSecrets {
 		return fmt.Errorf("rotate: -keep %d, need %d to %d", keep, least, maxSecrets)
@@ -180,7 +181,7 @@ func (c *command) rotate(args []string) error {
 	}
 	next, signs := append([]string{fresh}, list[:kept]...), "signs from now on"
 	if behind {
-		next, signs = append(list[:kept:kept], fresh), "is accepted, and signs nothing yet"
+		next, signs = append(list[:kept:kept], fresh), "is accepted but does not sign yet"
 	}
 	if _, err := fmt.Fprintln(c.out, strings.Join(next, ",")); err != nil {
 		return err
@@ -189,7 +190,7 @@ func (c *command) rotate(args []string) error {
 	for i, id := range ring.IDs() {
 		what := "kept: key %x\n"
 		if i >= kept {
-			what = "dropped: key %x, what it made is refused from now on\n"
+			what = "dropped: key %x, its cookies are refused from now on\n"
 		}
 		_, _ = fmt.Fprintf(c.err, what, id)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-var update = flag.Bool("update", false, "write the outputs in testdata anew")
+var update = flag.Bool("update", false, "update the outputs in testdata")
 
 // program is the built command.
 var program string
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// An output is what a call of the command leaves.
+// An output is the result of running the command.
 type output struct {
 	stdout, stderr string
 	status         int
@@ -62,10 +62,10 @@ func call(t *testing.T, keys, stdin string, args ...string) output {
 	return output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// passing is how far from now a time is.
+// passing matches the distance of a time from now, which changes with each run.
 var passing = regexp.MustCompile(`\((in )?\d+ \w+( ago)?\)`)
 
-// sections splits a file at its lines "-- name --".
+// sections splits a file at the lines "-- name --".
 func sections(text string) map[string]string {
 	parts := map[string]string{}
 	name := ""
@@ -110,7 +110,7 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
-// lines returns what a call printed, one element a line.
+// lines splits an output into lines.
 func lines(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") }
 
 func TestKeygenPrintsWhatAKeyringTakes(t *testing.T) {
@@ -119,7 +119,7 @@ func TestKeygenPrintsWhatAKeyringTakes(t *testing.T) {
 		t.Errorf("got status %d, %d lines and %q, want one line", a.status, len(lines(a.stdout)), a.stderr)
 	}
 	if _, err := sessions.ParseKeyring(a.stdout + "," + b.stdout); err != nil {
-		t.Errorf("two calls make no ring: %v", err)
+		t.Errorf("two secrets are not a valid ring: %v", err)
 	}
 }
 
@@ -131,15 +131,15 @@ func TestRotateKeepsEverybodySignedIn(t *testing.T) {
 		got := call(t, strings.Join(ring, " , "), "", "rotate")
 		next := strings.Split(lines(got.stdout)[0], ",")
 		if got.status != 0 || len(next) != len(ring)+1 || !slices.Equal(next[1:], ring) {
-			t.Fatalf("rotate: got status %d and %d secrets, want the %d there were behind a new one", got.status, len(next), len(ring))
+			t.Fatalf("rotate: got status %d and %d secrets, want a new one before the %d old ones", got.status, len(next), len(ring))
 		}
 		ring = next
 	}
 	if strings.Contains(call(t, strings.Join(ring, ","), "", "rotate").stderr, first) {
-		t.Error("rotate shows a secret on its standard error")
+		t.Error("rotate prints a secret to the standard error")
 	}
 	if got := call(t, strings.Join(ring, ","), c, "inspect"); got.status != 0 || !strings.Contains(got.stdout, "4 of 4, which is not the newest") {
-		t.Errorf("a cookie of the first key: got status %d and\n%s", got.status, got.stdout)
+		t.Errorf("a cookie signed with the first key: got status %d and\n%s", got.status, got.stdout)
 	}
 }
 
@@ -154,10 +154,10 @@ func TestRotateDropsTheOldest(t *testing.T) {
 		args    []string
 		kept    int
 		dropped int
-		fresh   int // where the new one stands
+		fresh   int // index of the new secret
 	}{
-		{"above what a ring has", nil, 15, 1, 0},
-		{"above what is asked for", []string{"-keep", "3"}, 2, 14, 0},
+		{"beyond 16", nil, 15, 1, 0},
+		{"beyond -keep", []string{"-keep", "3"}, 2, 14, 0},
 		{"all", []string{"-keep", "1"}, 0, 16, 0},
 		{"behind the others", []string{"-behind"}, 15, 1, 15},
 		{"behind the one that signs", []string{"-behind", "-keep=2"}, 1, 15, 1},
@@ -169,10 +169,10 @@ func TestRotateDropsTheOldest(t *testing.T) {
 				t.Fatalf("got status %d and %d secrets, want 0 and %d", got.status, len(next), tt.kept+1)
 			}
 			if slices.Contains(ring, next[tt.fresh]) || !slices.Equal(slices.Delete(slices.Clone(next), tt.fresh, tt.fresh+1), ring[:tt.kept]) {
-				t.Error("the secrets are not the newest of before, with the new one in its place")
+				t.Error("want the newest of the old secrets, and the new one at its index")
 			}
 			if n := strings.Count(got.stderr, "dropped: key "); n != tt.dropped {
-				t.Errorf("it says of %d keys that they are dropped, want %d:\n%s", n, tt.dropped, got.stderr)
+				t.Errorf("it reports %d dropped keys, want %d:\n%s", n, tt.dropped, got.stderr)
 			}
 			if _, err := sessions.ParseKeyring(got.stdout); err != nil {
 				t.Error(err)
@@ -197,7 +197,7 @@ func TestEveryFlagAndStatusIsInTheHelp(t *testing.T) {
 	}
 }
 
-// TestBuildIsReproducible builds the command in two places.
+// TestBuildIsReproducible builds the command in two directories.
 func TestBuildIsReproducible(t *testing.T) {
 	var built [2][]byte
 	for i := range built {
@@ -222,7 +222,8 @@ func TestBuildIsReproducible(t *testing.T) {
 	}
 }
 
-// copyFiles copies what matches in the root module, without tests, to dir.
+// copyFiles copies the files of the root module that match pattern, without tests,
+// to dir.
 func copyFiles(t *testing.T, dir, pattern string) {
 	t.Helper()
 	const root = "../.."

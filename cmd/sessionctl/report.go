@@ -10,18 +10,18 @@ import (
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
-// A report is what there is to say of a cookie. What is not known of it is zero.
+// A report describes a cookie. Fields that are not known are zero.
 type report struct {
 	cookie  cookie
-	fault   string // why it is refused
+	fault   string // why it is refused; "" if it is good
 	advice  string
-	madeFor string // the cookie's name
+	madeFor string // the name that the cookie was made for
 	format  format
 	keyID   string
-	older   bool // than the newest key
+	older   bool // the key is not the newest
 	session *session
 	json    []byte
-	damage  error // why its data cannot be read
+	damage  error // why the data cannot be read
 }
 
 func (r *report) refuse(format string, args ...any) *report {
@@ -29,16 +29,17 @@ func (r *report) refuse(format string, args ...any) *report {
 	return r
 }
 
-// respell makes the report on the right spelling of a value that of the value.
+// respell turns the report on the canonical form of a value into the report on the
+// value itself, which is refused for fault.
 func (r *report) respell(fault string) {
-	r.advice = "in the right spelling it would be good: something on its way has spelled it anew"
+	r.advice = "in its canonical form it would be good: something has re-encoded it on its way"
 	if r.fault != "" {
-		r.advice = "and in the right spelling it would be refused too: " + r.fault
+		r.advice = "in its canonical form it would also be refused: " + r.fault
 	}
 	r.fault = fault
 }
 
-// print writes the verdict, and then what is known.
+// print writes the verdict, and then the content as far as it is known.
 func (r *report) print(out io.Writer) {
 	if r.fault == "" {
 		_, _ = fmt.Fprintln(out, "good: authentic, and not expired")
@@ -59,13 +60,13 @@ func (r *report) print(out io.Writer) {
 	s := r.session
 	if s == nil {
 		if r.keyID != "" {
-			line("it says", modes[r.format.first]+", key "+r.keyID)
+			line("unverified", modes[r.format.first]+", key "+r.keyID)
 		}
 		return
 	}
 	line("mode", modes[r.format.first]+explanations[r.format.first])
 	if r.older && r.fault == "" {
-		r.keyID += ", which is not the newest: its next use makes it anew"
+		r.keyID += ", which is not the newest: the cookie is re-issued at its next use"
 	}
 	line("key", r.keyID)
 	now := time.Now().Unix()
@@ -79,9 +80,9 @@ func (r *report) print(out io.Writer) {
 		return
 	}
 	if s.Lifetime > 0 {
-		line("lifetime", roughly(int64(s.Lifetime))+", by SetLifetime")
+		line("lifetime", roughly(int64(s.Lifetime))+", from SetLifetime")
 	} else {
-		line("lifetime", "of Config.Lifetime")
+		line("lifetime", "from Config.Lifetime")
 	}
 	line("schema", fmt.Sprintf("version %d", s.Schema))
 	if len(s.flashes) == 0 {
@@ -105,13 +106,13 @@ var (
 	modes = map[wire.Format]string{wire.Signed: "signed session", wire.Sealed: "sealed session", wire.SignedID: "signed id"}
 
 	explanations = map[wire.Format]string{
-		wire.Signed:   ": the whole session is in the cookie, and its visitor can read it",
+		wire.Signed:   ": the whole session is in the cookie, and the user can read it",
 		wire.Sealed:   ": the whole session is in the cookie, encrypted",
-		wire.SignedID: ": the session is in a store, which alone knows whether it is still there",
+		wire.SignedID: ": the session is in a store; only the store knows whether it still exists",
 	}
 )
 
-// at prints a time, and how far from now it is.
+// at formats a time, and its distance from now.
 func at(seconds, now int64) string {
 	t := time.Unix(seconds, 0).UTC().Format("2006-01-02 15:04:05 UTC")
 	ago := now - seconds
@@ -121,7 +122,7 @@ func at(seconds, now int64) string {
 	return fmt.Sprintf("%s (%s ago)", t, roughly(ago))
 }
 
-// roughly prints seconds in the largest unit that fits.
+// roughly formats seconds in the largest unit that fits, rounded down.
 func roughly(seconds int64) string {
 	n, unit := seconds, "second"
 	for _, u := range []struct {

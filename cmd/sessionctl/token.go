@@ -9,7 +9,7 @@ import (
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
-// A format is one of docs/FORMAT.md that cookies have.
+// A format is a format of cookies in docs/FORMAT.md, with the bounds of its size.
 type format struct {
 	first       wire.Format
 	least, most int // bytes
@@ -30,20 +30,20 @@ func formatOf(token []byte) (format, bool) {
 	return format{}, false
 }
 
-// A session is what a cookie says of one. A cookie with an id says Created,
-// Expires and the id only.
+// A session is the content of a cookie. In store mode, a cookie has only Created,
+// Expires and the id.
 type session struct {
 	wire.Header
-	id string // the public one
+	id string // the public id
 
 	content []byte // flashes and data
 	flashes []wire.Flash
 	data    []byte // MessagePack; nil if the flashes cannot be read
-	err     error  // why not
+	err     error  // why the flashes cannot be read
 }
 
-// verify returns the session in a token of the format, if the ring's one key
-// made it for a cookie of the name.
+// verify returns the session in a token of the format if the token was made with
+// the only key of the ring for a cookie with the name.
 func (f format) verify(ring *keys.Ring, name string, token []byte) (*session, bool) {
 	mode := keys.CookieMode
 	if f.first == wire.SignedID {
@@ -69,8 +69,7 @@ func (f format) verify(ring *keys.Ring, name string, token []byte) (*session, bo
 	return readSession(body), true
 }
 
-// unverified reads the session in a signed token without asking whether the
-// token is authentic.
+// unverified returns the session in a signed token without verifying the token.
 func unverified(token []byte) *session {
 	return readSession(token[keys.PrefixSize : len(token)-keys.MACSize])
 }

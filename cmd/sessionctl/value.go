@@ -8,11 +8,12 @@ import (
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
-// maxValue is the most characters that the library reads.
+// maxValue is the length of the longest value that the library reads.
 const maxValue = 4096
 
-// decoded returns what a value of the right alphabet encodes, without a last
-// character that stands for nothing whole, and whether it is spelled exactly.
+// decoded returns the token that a value of the right alphabet encodes, and reports
+// whether the value is its canonical form. It drops a last character that does not
+// encode a whole byte.
 func decoded(value string) (token []byte, exact bool) {
 	if token, ok := wire.AppendToken(nil, value); ok {
 		return token, true
@@ -26,27 +27,28 @@ func decoded(value string) (token []byte, exact bool) {
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// misspelling says what in a value is not of its alphabet.
+// misspelling describes characters of a value that are not in its alphabet. It
+// returns "" if there are none.
 func misspelling(value string) string {
 	at := strings.IndexFunc(value, func(c rune) bool { return !strings.ContainsRune(alphabet, c) })
 	switch {
 	case at < 0:
 		return ""
 	case len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"':
-		return "stands in quotes"
+		return "is in quotes"
 	case strings.Contains(value, "%"):
 		return "is percent-encoded"
 	case strings.ContainsAny(value, " \t\r\n"):
-		return "has blanks or line breaks in it"
+		return "contains spaces or line breaks"
 	case strings.ContainsAny(value, "+/"):
-		return "is in the other alphabet of base64, with + and /"
+		return "uses the standard base64 alphabet, with + and /"
 	case value[at] == '=' && strings.Trim(value[at:], "=") == "":
 		return "is padded with ="
 	}
-	return "has characters that base64url has not"
+	return "contains characters that are not in base64url"
 }
 
-// respelled undoes what programs do to a value on its way.
+// respelled undoes common changes that programs make to a value.
 func respelled(value string) string {
 	value = strings.Trim(value, `"`)
 	if plain, err := url.PathUnescape(value); err == nil {
