@@ -130,6 +130,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err := x.load(); err != nil {
 			h.m.emit(r.Context(), Event{Kind: EventFailed, Err: err}, attrs(r)...)
 			x.inside = *r
+			defer x.handBack()
 			x.writer.Fail(err)
 			return
 		}
@@ -233,7 +234,10 @@ func (x *exchange) session() *txn.Txn {
 func (x *exchange) Commit(h http.Header, hijack bool) error {
 	t := x.txn.Load()
 	if t == nil {
-		return nil
+		x.shared.Phase.Set(phase.Sent)
+		if t = x.txn.Load(); t == nil {
+			return nil // a session that is opened from now on sees the phase
+		}
 	}
 	reach := txn.Whole
 	if hijack || txn.TimedOut(x) {
@@ -285,7 +289,10 @@ func (x *exchange) finish(returned bool) {
 	switch {
 	case t == nil:
 		p.Close() // a session that is opened from now on sees it
-		return
+		if t = x.txn.Load(); t == nil {
+			return
+		}
+		t.Close(true)
 	case !returned, p.Is(phase.Failed) && t.EndedSince():
 		x.abort(t)
 		t.Close(true)

@@ -95,8 +95,8 @@ func (s *Session[T]) Reset() { s.txn.Destroy(true) }
 // Update runs f under a lock: other Updates wait. f must not call Update or Save
 // or write the response. If f calls Flash, Flashes, SetLifetime or RegenerateID,
 // the effects of its last run stand: those of an earlier run are taken back when
-// f runs again. If f calls Destroy or Reset, its changes of the argument are
-// lost. After Destroy, Update does not run f. A panic of f passes through, and
+// f runs again. Calls by other goroutines while f runs count as calls by f. If f
+// calls Destroy or Reset, its changes of the argument are lost. After Destroy, Update does not run f. A panic of f passes through, and
 // Data is then as it was before. A panic while f is repeated is an error of the
 // commit.
 func (s *Session[T]) Update(f func(*T)) {

@@ -21,8 +21,8 @@ var errDiscarded = errors.New("sessions: the session could not be stored, so the
 // A Response is what a Writer asks.
 type Response interface {
 	// Commit is called once, before the final headers leave, which it may change.
-	// hijack means that the connection is taken over in their place. If it fails,
-	// Answer follows.
+	// hijack means that the connection is taken over in their place. Commit moves
+	// the phase on to Sent. If it fails, Answer follows.
 	Commit(h http.Header, hijack bool) error
 
 	// Answer answers the request in place of the handler.
@@ -49,8 +49,8 @@ func (w *Writer) Init(inner http.ResponseWriter, response Response, p *phase.Pha
 // bytes must not pass.
 func (w *Writer) Ready(hijack bool) error {
 	switch {
-	case !w.phase.Left():
-		w.phase.Set(phase.Sent)
+	case w.phase.Is(phase.Open):
+		w.phase.Set(phase.Committing)
 		if err := w.response.Commit(w.inner.Header(), hijack); err != nil {
 			w.Fail(err)
 			return errDiscarded

@@ -7,14 +7,15 @@ import "sync/atomic"
 
 // The phases of a response, in their order.
 const (
-	Open      = iota // nothing has left
-	Sent             // the session is committed, the handler's headers may leave
-	Answering        // the commit failed, Config.ErrorHandler writes
-	Failed           // and has written; what the handler writes is discarded
+	Open       = iota // nothing has left
+	Committing        // the commit waits for an Update or a Save
+	Sent              // the commit has begun, the handler's headers leave after it
+	Answering         // the commit failed, Config.ErrorHandler writes
+	Failed            // and has written; what the handler writes is discarded
 )
 
 // closed is added once the request is over.
-const closed = 4
+const closed = 8
 
 // A Phase is safe for concurrent use. Its zero value is Open.
 type Phase struct{ v atomic.Int32 }
@@ -23,18 +24,18 @@ type Phase struct{ v atomic.Int32 }
 func (p *Phase) Is(phase int32) bool { return p.v.Load()&^closed == phase }
 
 // Set moves the response to a later phase.
-func (p *Phase) Set(phase int32) { p.v.Store(phase | p.v.Load()&closed) }
+func (p *Phase) Set(phase int32) {
+	for v := p.v.Load(); !p.v.CompareAndSwap(v, phase|v&closed); v = p.v.Load() {
+	}
+}
 
-// Left reports whether the headers have left.
-func (p *Phase) Left() bool { return p.v.Load() != Open }
+// Left reports whether the headers have left, or are about to.
+func (p *Phase) Left() bool { return p.v.Load() >= Sent }
 
 // Close ends the request. A writer that was open lets everything pass from now
 // on and commits nothing.
 func (p *Phase) Close() {
-	if v := p.v.Load(); v == Open {
-		p.v.Store(Sent | closed)
-	} else {
-		p.v.Store(v | closed)
+	for v := p.v.Load(); !p.v.CompareAndSwap(v, max(v, Sent)|closed); v = p.v.Load() {
 	}
 }
 

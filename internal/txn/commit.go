@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/phase"
 	"github.com/typedsessions/sessions/internal/wait"
 	"github.com/typedsessions/sessions/internal/wire"
 )
@@ -28,6 +29,9 @@ func (t *Txn) Commit(r Reach) (Outcome, error) {
 	defer t.Emit()
 	t.shared.Gate.Lock()
 	defer t.shared.Gate.Unlock()
+	if !t.shared.Phase.Left() {
+		t.shared.Phase.Set(phase.Sent) // verbs that came before are in this commit
+	}
 	if r == Header {
 		return t.commitToHeader()
 	}
@@ -62,6 +66,7 @@ func (t *Txn) Abort(r Reach) Outcome {
 	t.mu.Unlock()
 	ctx, cancel := t.lasting()
 	defer cancel()
+	t.deleteOrphans(ctx)
 	if err := t.end(ctx, r); err != nil {
 		_ = t.visible(err)
 	}
@@ -287,7 +292,7 @@ func (t *Txn) planLocked(c *change) {
 
 // foldLocked adds up the ops from number from up to number n.
 func (t *Txn) foldLocked(from, n int32) View {
-	return Fold(t.journal.Ops(from, n), t.exists == Loaded)
+	return Fold(t.journal.Ops(from, n), t.exists == Loaded || t.exists == Lost)
 }
 
 // dueLocked reports whether the use of a session is to be noted: at most once in
@@ -503,6 +508,9 @@ func (t *Txn) settle(c *change, v *version, base *Base) {
 		t.id, t.life = c.identity, v.life
 	}
 	t.settleLocked(c.n)
+	if c.view.LateProlong && c.facts.Proof {
+		t.journal.Append(Op{Verb: SetLifetime, Late: true}, nil) // the commit reports it too
+	}
 	if !existed {
 		t.eventLocked(Event{Kind: Started, Reason: t.reason})
 	}

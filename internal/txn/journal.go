@@ -98,14 +98,15 @@ func (j *Journal) Ending() bool {
 // lifetime, or ends the session.
 func (j *Journal) TurnedSince(n int32) bool { return turn(j.Ops(n, j.End())) }
 
-// TurnedAfter is TurnedSince for the ops that follow an Update.
+// TurnedAfter is TurnedSince for the ops that follow an Update. A Destroy or
+// Reset, which replaces all ops, has followed one that is not there.
 func (j *Journal) TurnedAfter(run *Run) bool {
 	for i := range j.ops {
 		if j.ops[i].Run == run {
 			return turn(j.ops[i+1:])
 		}
 	}
-	return false
+	return true
 }
 
 func turn(ops []Op) bool {

@@ -121,11 +121,13 @@ func (t *Txn) replanned(c *change) bool {
 		return true
 	}
 	planned, identity := c.action, c.identity
+	c.facts.Changed = true // what a repeated function changes is known after the merge only
 	t.planLocked(c)
 	if planned.Step == Move && c.action.Step == Replace {
 		c.action = planned // to move on does no harm
 	}
 	c.identity = identity
+	c.action.Cookie = c.action.Cookie || planned.Cookie // of a new end that a lost answer has stored
 	return c.action.Step != planned.Step
 }
 

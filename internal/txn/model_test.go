@@ -521,9 +521,13 @@ func count(b bool) int {
 	return 0
 }
 
-func TestUpdatesOfACookieSessionDoNotPileUp(t *testing.T) {
-	e := modelEngine(t, nil)
-	e.Store = nil
+func TestUpdatesThatNobodyCanRepeatDoNotPileUp(t *testing.T) {
+	for name, store := range map[string]Store{"in a cookie": nil, "of a new session": new(modelStore)} {
+		t.Run(name, func(t *testing.T) { updateOften(t, modelEngine(t, store)) })
+	}
+}
+
+func updateOften(t *testing.T, e *Engine) {
 	r := &modelRequest{Context: t.Context()}
 	r.txn.Open(e, r, &r.shared, &r.session, nil, nil)
 	for range 1000 {

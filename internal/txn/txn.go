@@ -227,6 +227,13 @@ func (t *Txn) lateLocked(need Reach) bool {
 	return t.shared.Phase.Left()
 }
 
+// overruledLocked reports whether an Update's function is repeated whose changes
+// of the lifetime do not stand, since the request has changed it after that Update.
+func (t *Txn) overruledLocked() bool {
+	run := t.runLocked()
+	return run != nil && run.repeated && t.journal.TurnedAfter(run)
+}
+
 // Regenerate is Session.RegenerateID.
 func (t *Txn) Regenerate() {
 	if !t.lockFor("RegenerateID") {
@@ -241,8 +248,10 @@ func (t *Txn) Regenerate() {
 		t.noteLocked(op, nil)
 		return
 	}
-	now := time.Now()
-	t.life.Created, t.life.Expires = now.Unix(), wire.EndOf(now, t.eng.length(t.life.Lifetime))
+	if !t.overruledLocked() {
+		now := time.Now()
+		t.life.Created, t.life.Expires = now.Unix(), wire.EndOf(now, t.eng.length(t.life.Lifetime))
+	}
 	if run := t.runLocked(); run != nil && run.repeated && t.rare.moving {
 		t.noteLocked(op, nil) // the commit has a new id for it
 		return
@@ -267,7 +276,7 @@ func (t *Txn) SetLifetime(d time.Duration) {
 		return
 	}
 	op := Op{Verb: SetLifetime, Late: t.lateLocked(Header)}
-	if !op.Late {
+	if !op.Late && !t.overruledLocked() {
 		var lifetime uint32
 		if d > 0 {
 			lifetime = uint32(min((d-1)/time.Second+1, math.MaxUint32))
@@ -412,7 +421,9 @@ func (t *Txn) Update(f func(data any)) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	run.F, run.Before, run.After = f, before, after
+	if t.exists == Loaded {
+		run.F, run.Before, run.After = f, before, after
+	}
 }
 
 // endRun ends the run of an Update's function.
