@@ -1,9 +1,9 @@
-// Package sessiontest helps applications test their own handlers.
+// Package sessiontest provides utilities for testing handlers that use sessions.
 //
-// Through the middleware, as a browser would: [Cookie] makes the cookie of
-// a session that holds what the test needs, and [Read] tells what the session of
-// a cookie holds afterwards. Both work with any Manager, in memory, in the cookie
-// or with another Store.
+// To test a handler through the middleware, as a browser would use it, call
+// [Cookie] before the request and [Read] after it. Cookie creates a session with
+// the data that the test needs and returns its cookie. Read returns the data of
+// the session of a cookie. Both work with any Manager, with or without a Store.
 //
 //	func TestLoginSignsIn(t *testing.T) {
 //		mgr := newManager(t)
@@ -23,8 +23,9 @@
 //		}
 //	}
 //
-// A handler alone, without Manager, keys and cookies: [Context] has a session in
-// it that the handler finds with sessions.Get and the test looks at afterwards.
+// To test a handler alone, without a Manager, keys and cookies, call [Context]. It
+// returns a context with a session, which the handler and the test get with
+// sessions.Get.
 //
 //	func TestLoginAloneSignsIn(t *testing.T) {
 //		ctx := sessiontest.Context(t, AppSession{Theme: "dark"})
@@ -36,7 +37,7 @@
 //		}
 //	}
 //
-// All three end the test that gave them what they cannot use, with what to do
-// instead. They may be used in parallel tests and, called inside of it, in
-// a bubble of testing/synctest, where lifetimes pass without waiting.
+// All three functions end the test with t.Fatalf if they cannot use their
+// arguments; the message says what to do. They may be used in parallel tests, and
+// inside a bubble of testing/synctest, in which lifetimes pass without waiting.
 package sessiontest

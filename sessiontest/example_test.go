@@ -11,8 +11,7 @@ import (
 	"github.com/typedsessions/sessions/sessiontest"
 )
 
-// What is tested here: an application's session, and two of its handlers.
-
+// AppSession, login and logout are part of the application to test.
 type AppSession struct {
 	UserID int    `msgpack:"uid" validate:"gte=0"`
 	Theme  string `msgpack:"theme" validate:"omitempty,oneof=light dark"`
@@ -50,7 +49,7 @@ func newManager(t *testing.T) *sessions.Manager[AppSession] {
 	return mgr
 }
 
-// Through the middleware, the session in the cookie.
+// This test calls the handler through the middleware, with sessions in the cookie.
 func TestLoginSignsIn(t *testing.T) {
 	mgr := newManager(t)
 	visitor := sessiontest.Cookie(t, mgr, AppSession{Theme: "dark"})
@@ -69,7 +68,8 @@ func TestLoginSignsIn(t *testing.T) {
 	}
 }
 
-// Through the middleware, in memory, and the response sets no cookie.
+// This test calls the handler through the middleware, with sessions in memory. The
+// response sets no cookie.
 func TestFailedLoginLeavesAMessage(t *testing.T) {
 	keys, err := sessions.NewKeyring(sessions.NewSecret())
 	if err != nil {
@@ -85,7 +85,7 @@ func TestFailedLoginLeavesAMessage(t *testing.T) {
 	r.AddCookie(visitor)
 	mgr.Middleware(http.HandlerFunc(login)).ServeHTTP(httptest.NewRecorder(), r)
 
-	data, flashes := sessiontest.Read(t, mgr, visitor) // the store has what changed
+	data, flashes := sessiontest.Read(t, mgr, visitor) // the changes are in the store
 	if data.UserID != 0 {
 		t.Errorf("user %d is signed in, want nobody", data.UserID)
 	}
@@ -94,7 +94,7 @@ func TestFailedLoginLeavesAMessage(t *testing.T) {
 	}
 }
 
-// As a browser does it: a server, a client, and its jar of cookies.
+// This test uses a server and a client with a cookie jar, as a browser has.
 func TestLogoutSignsOut(t *testing.T) {
 	mgr := newManager(t)
 	server := httptest.NewTLSServer(mgr.Middleware(http.HandlerFunc(logout)))
@@ -127,7 +127,7 @@ func TestLogoutSignsOut(t *testing.T) {
 	}
 }
 
-// A handler alone, without Manager, keys and cookies.
+// This test calls the handler without a Manager, keys and cookies.
 func TestLoginAloneSignsIn(t *testing.T) {
 	ctx := sessiontest.Context(t, AppSession{Theme: "dark"})
 

@@ -1,4 +1,4 @@
 package sessiontest
 
-// Mends are what Read says of each reason.
-var Mends = mends
+// Advice is the advice of Read for each reason.
+var Advice = advice

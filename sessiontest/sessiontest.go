@@ -10,21 +10,25 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// Cookie stores a session with data and returns its cookie, as a response of m's
-// Middleware would set it: ready for http.Request.AddCookie, or for a cookie jar,
-// which sends it to a server with TLS, such as httptest.NewTLSServer starts, and
-// since Go 1.26 also to one without on the own machine. The session is as any
-// other of m: it has m's lifetimes and owner, and OnEvent hears of it. One whose
-// data is T{} is stored too, as that of a visitor whose messages were all read.
+// Cookie stores a session with data and returns its cookie, as a response from
+// m.Middleware would set it. Pass the cookie to http.Request.AddCookie or to
+// a cookie jar. A jar sends it to a server with TLS, such as that of
+// httptest.NewTLSServer, and since Go 1.26 also to a server without TLS on the
+// local machine.
 //
-// Data that m cannot store, for its rules or its size, ends the test.
+// The session is like any other session of m: it has the lifetimes and the owner
+// that m gives it, and m calls OnEvent for it. A session is also stored if data is
+// T{}; it is then like that of a visitor who has read all flash messages.
+//
+// If m cannot store data, because it breaks a rule or is too large, Cookie ends the
+// test.
 func Cookie[T any](t testing.TB, m *sessions.Manager[T], data T) *http.Cookie {
 	t.Helper()
 	c := stored(t, m, data)
 	if c != nil {
 		return c
 	}
-	// Nothing is stored of a T{} unless there is more to the session.
+	// A session with T{} is stored only if it has something else, such as a message.
 	c = visit(t, m, nil, func(s *sessions.Session[T]) { s.Flash("info", "hello") })
 	if again := visit(t, m, c, func(s *sessions.Session[T]) { s.Flashes() }); again != nil {
 		c = again
@@ -32,27 +36,28 @@ func Cookie[T any](t testing.TB, m *sessions.Manager[T], data T) *http.Cookie {
 	return c
 }
 
-// stored stores a session with data. It returns nil if there is nothing to store.
+// stored stores a session with data and returns its cookie. It returns nil if there
+// is nothing to store.
 func stored[T any](t testing.TB, m *sessions.Manager[T], data T) *http.Cookie {
 	t.Helper()
 	return visit(t, m, nil, func(s *sessions.Session[T]) { s.Data = data })
 }
 
-// visit sends a request, with a cookie or none, whose handler does f. It returns
-// the cookie that the response sets, nil if none.
+// visit sends a request with the cookie, which may be nil. The handler calls f.
+// visit returns the cookie that the response sets, or nil if it sets none.
 func visit[T any](t testing.TB, m *sessions.Manager[T], c *http.Cookie, f func(*sessions.Session[T])) *http.Cookie {
 	t.Helper()
-	err := errors.New("it could not be loaded; the log and Config.OnEvent say why")
+	err := errors.New("the session could not be loaded; see the log or Config.OnEvent for the reason")
 	w := httptest.NewRecorder()
 	serve(context.Background(), w, m, c, func(ctx context.Context) {
 		s := sessions.Get[T](ctx)
 		f(s)
 		if err = s.Save(ctx); err != nil {
-			s.Destroy() // or it would be tried again, for ErrorHandler
+			s.Destroy() // so that the middleware does not store it again and call ErrorHandler
 		}
 	})
 	if err != nil {
-		t.Fatalf("sessiontest: the data cannot be a session of %v: %v", m, err)
+		t.Fatalf("sessiontest: store a session of %v: %v", m, err)
 	}
 	for _, c := range w.Result().Cookies() {
 		return c
@@ -60,30 +65,31 @@ func visit[T any](t testing.TB, m *sessions.Manager[T], c *http.Cookie, f func(*
 	return nil
 }
 
-// serve sends a request through m's Middleware to a handler.
+// serve sends a request through m.Middleware to a handler.
 func serve[T any](ctx context.Context, w http.ResponseWriter, m *sessions.Manager[T], c *http.Cookie, handle func(context.Context)) {
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "https://example.com/", nil)
 	if c != nil {
-		r.Header.Set("Cookie", c.Name+"="+c.Value) // AddCookie would mend a value that is none of ours
+		r.Header.Set("Cookie", c.Name+"="+c.Value) // AddCookie would quote or change an invalid value
 	}
 	m.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { handle(r.Context()) })).ServeHTTP(w, r)
 }
 
-// Read returns what the session of a cookie holds now, and the messages that
-// wait for its next page, as a request with that cookie would find them. The
-// session stays as it is: no message is taken, no lifetime moves, no cookie is
-// issued again. Of a response that sets no cookie, since the browser's own is
-// still good, read the cookie that was sent.
+// Read returns the data of the session of a cookie and the flash messages that wait
+// for the next page, as a request with that cookie would get them. Read does not
+// change the session: it consumes no message, extends no lifetime and issues no
+// cookie. If a response sets no cookie, because the cookie of the browser is still
+// valid, pass the cookie that was sent.
 //
-// A cookie that gives no session, since it is not of m, expired, or its session
-// was destroyed or has a newer cookie, ends the test.
+// If the cookie has no session, Read ends the test. This is the case if the cookie
+// was not issued by m, if it has expired, and if its session was destroyed or has
+// a newer cookie.
 func Read[T any](t testing.TB, m *sessions.Manager[T], c *http.Cookie) (T, []sessions.Flash) {
 	t.Helper()
 	switch {
 	case c == nil:
-		t.Fatalf("sessiontest.Read: the cookie is nil; if the response set none, read the one that was sent")
+		t.Fatalf("sessiontest.Read: the cookie is nil; if the response set none, pass the one that was sent")
 	case c.Value == "" && c.MaxAge < 0:
-		t.Fatalf("sessiontest.Read: this cookie %q removes the browser's: the session was destroyed", c.Name)
+		t.Fatalf("sessiontest.Read: the cookie %q is expired by the response, so its session was destroyed", c.Name)
 	}
 	var s *sessions.Session[T]
 	var flashes []sessions.Flash
@@ -101,44 +107,44 @@ func Read[T any](t testing.TB, m *sessions.Manager[T], c *http.Cookie) (T, []ses
 		})
 	}()
 	if s == nil {
-		t.Fatalf("sessiontest.Read: %v could not load the session of the cookie %q and answered with status %d; its log and Config.OnEvent say why", m, c.Name, w.Code)
+		t.Fatalf("sessiontest.Read: %v could not load the session of the cookie %q and answered with status %d; see the log or Config.OnEvent for the reason", m, c.Name, w.Code)
 	}
 	if reason := s.Reason(); reason != sessions.ReasonNone {
-		t.Fatalf("sessiontest.Read: the cookie %q gives no session of %v (%s): %s", c.Name, m, reason, mends[reason])
+		t.Fatalf("sessiontest.Read: the cookie %q has no session of %v (%s): %s", c.Name, m, reason, advice[reason])
 	}
 	return s.Data, flashes
 }
 
-// A leave is what a handler panics with to leave the session as it is: of
-// a request that panics nothing is stored, and no message is taken.
+// leave is the value with which the handler of Read panics. If a handler panics,
+// the middleware stores nothing and consumes no message.
 type leave struct{}
 
-// mends say what to do about a cookie that gives no session.
-var mends = map[sessions.Reason]string{
-	sessions.ReasonNoCookie:    "it has another name; give the cookie of this Manager, or the Manager of this cookie",
-	sessions.ReasonImported:    "it has another name, and Config.Import adopted what came with it; read the cookie that the response set",
-	sessions.ReasonForged:      "it was changed, or made by a Manager with other keys or another mode; give the Manager whose Middleware set it",
-	sessions.ReasonExpired:     "its Config.Lifetime, or what SetLifetime gave, is over; read it earlier",
-	sessions.ReasonIdle:        "its Config.IdleTimeout has passed; read it earlier",
-	sessions.ReasonUnknown:     "the Store has no such session: it was destroyed, revoked, idle, or has a newer id; read the cookie of the last response that set one",
-	sessions.ReasonUndecodable: "what is stored does not fit the type; the log and Config.OnEvent say why",
-	sessions.ReasonInvalid:     "what is stored breaks the rules of the type; the log and Config.OnEvent say which",
-	sessions.ReasonNewer:       "a Manager with a higher Config.Version stored it; give that one",
+// advice says what to do about a cookie that has no session, by the reason.
+var advice = map[sessions.Reason]string{
+	sessions.ReasonNoCookie:    "it has another name; pass the cookie of this Manager, or the Manager of this cookie",
+	sessions.ReasonImported:    "it has another name, and Config.Import adopted another session; pass the cookie that the response set",
+	sessions.ReasonForged:      "it was changed, or made by a Manager with other keys or another mode; pass the Manager whose Middleware set it",
+	sessions.ReasonExpired:     "its lifetime, from Config.Lifetime or SetLifetime, has passed; call Read earlier",
+	sessions.ReasonIdle:        "its Config.IdleTimeout has passed; call Read earlier",
+	sessions.ReasonUnknown:     "the Store has no such session: it was destroyed, revoked, idle, or has a newer id; pass the cookie of the last response that set one",
+	sessions.ReasonUndecodable: "the stored data does not fit the type; see the log or Config.OnEvent for the reason",
+	sessions.ReasonInvalid:     "the stored data breaks the rules of the type; see the log or Config.OnEvent for the rule",
+	sessions.ReasonNewer:       "a Manager with a higher Config.Version stored it; pass that Manager",
 }
 
-// Context returns a context with a session that holds data, for a handler that
-// is called without the middleware. It is as in a request that brought the cookie
-// of such a session, or, if data is T{}, in the first request of a visitor: its
-// IsNew is true then. It is derived from t.Context.
+// Context returns a context with a session that holds data, for a handler that is
+// called without the middleware. The context is derived from t.Context. The session
+// is as in a request with the cookie of such a session. If data is T{}, it is as in
+// the first request of a visitor, and its IsNew method returns true.
 //
-// The session is a real one, in a Store in memory: Save, Update, RegenerateID,
-// Reset, Destroy and Flash do what they always do. It knows the validate tags of
-// T but no Config, and since no response belongs to it, cookies and messages for
-// the next request are tested with [Cookie] and [Read].
+// The session is stored in a MemoryStore, so that Save, Update, RegenerateID, Reset,
+// Destroy and Flash work as in a request. It is validated by the tags of T, but has
+// no other Config. Since it has no response, use [Cookie] and [Read] to test cookies
+// and the messages for the next request.
 //
-// When the test ends, the session is stored as by the middleware when a handler
-// returns. If that fails, since data breaks its rules for instance, the test
-// fails: the handler's visitors would see an error page.
+// When the test ends, the session is stored, as the middleware does it when
+// a handler returns. If that fails, for instance because data breaks a rule, the
+// test fails, since a user of the handler would see an error page.
 func Context[T any](t testing.TB, data T) context.Context {
 	t.Helper()
 	keys, err := sessions.NewKeyring(sessions.NewSecret())

@@ -25,7 +25,7 @@ import (
 
 type config = sessions.Config[AppSession]
 
-// A kind is a way to keep sessions.
+// A kind is a way to store sessions.
 type kind struct {
 	name   string
 	change func(*config)
@@ -38,7 +38,7 @@ var kinds = []kind{
 	{"in memory, sealed", func(c *config) { c.Store, c.Encrypt = new(sessions.MemoryStore), true }},
 }
 
-// manage makes a Manager of the Config that the functions leave.
+// manage returns a Manager for a Config that the functions have changed.
 func manage(t testing.TB, changes ...func(*config)) *sessions.Manager[AppSession] {
 	t.Helper()
 	keys, err := sessions.NewKeyring(sessions.NewSecret())
@@ -68,7 +68,7 @@ func handle(m *sessions.Manager[AppSession], c *http.Cookie, f func(*sessions.Se
 	return w.Result().Cookies()
 }
 
-func TestHandlerFindsWhatCookieStored(t *testing.T) {
+func TestHandlerGetsTheSessionThatCookieStored(t *testing.T) {
 	for _, k := range kinds {
 		for _, want := range []AppSession{{UserID: 42, Theme: "dark"}, {}} {
 			t.Run(fmt.Sprintf("%s, %+v", k.name, want), func(t *testing.T) {
@@ -76,11 +76,11 @@ func TestHandlerFindsWhatCookieStored(t *testing.T) {
 				m := manage(t, k.change)
 				c := sessiontest.Cookie(t, m, want)
 				if !c.HttpOnly || !c.Secure || c.Name != "__Host-session" || c.MaxAge <= 0 {
-					t.Errorf("got the cookie %v, want it with its attributes", c)
+					t.Errorf("got the cookie %v, want the default attributes", c)
 				}
 				handle(m, c, func(s *sessions.Session[AppSession]) {
 					if s.IsNew() {
-						t.Errorf("the session is new (%s), want it loaded", s.Reason())
+						t.Errorf("the session is new (%s), want a loaded one", s.Reason())
 					}
 					if s.Data != want {
 						t.Errorf("the session holds %+v, want %+v", s.Data, want)
@@ -94,7 +94,7 @@ func TestHandlerFindsWhatCookieStored(t *testing.T) {
 	}
 }
 
-// A watched Store counts the operations that write.
+// A watched store counts its write operations.
 type watched struct {
 	sessions.Store
 	writes int
@@ -135,7 +135,8 @@ func TestReadLeavesTheSessionAsItIs(t *testing.T) {
 		})
 		c := sessiontest.Cookie(t, m, AppSession{UserID: 42})
 		handle(m, c, func(s *sessions.Session[AppSession]) { s.Flash("info", "hello") })
-		// Whatever a use would write: the lifetime is due, and so is another key.
+		// A use of the session would now extend the idle timeout and re-issue the
+		// cookie under the new key.
 		if err := keys.Replace(sessions.NewSecret(), secret); err != nil {
 			t.Fatal(err)
 		}
@@ -156,13 +157,13 @@ func TestReadLeavesTheSessionAsItIs(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		handle(m, c, func(s *sessions.Session[AppSession]) {
 			if s.Reason() != sessions.ReasonUnknown {
-				t.Errorf("an hour after its last use the session is there (%q), so Read was a use", s.Reason())
+				t.Errorf("the session exists an hour after its last use (%q), so Read was a use", s.Reason())
 			}
 		})
 	})
 }
 
-// A failing testing.TB takes down what ends the test.
+// A failing is a testing.TB that records the failure of a test.
 type failing struct {
 	testing.TB
 	text     string
@@ -177,7 +178,7 @@ func (f *failing) Fatalf(format string, args ...any) {
 func (f *failing) Errorf(format string, args ...any) { f.text = fmt.Sprintf(format, args...) }
 func (f *failing) Cleanup(cleanup func())            { f.cleanups = append(f.cleanups, cleanup) }
 
-// failureOf returns what f, and then the end of its test, fails with.
+// failureOf returns the failure of f, or of its cleanup functions.
 func failureOf(t *testing.T, f func(testing.TB)) string {
 	t.Helper()
 	tb := &failing{TB: t}
@@ -193,7 +194,7 @@ func failureOf(t *testing.T, f func(testing.TB)) string {
 	return tb.text
 }
 
-// A Store that is down.
+// A down store returns errors.
 type down struct{ sessions.Store }
 
 func (down) Load(context.Context, sessions.ID) (sessions.Record, error) {
@@ -309,13 +310,13 @@ func TestReadSaysThatASessionIsOver(t *testing.T) {
 	}
 }
 
-func TestEveryReasonHasItsMend(t *testing.T) {
+func TestReadHasAdviceForEveryReason(t *testing.T) {
 	for _, reason := range []sessions.Reason{
 		sessions.ReasonNoCookie, sessions.ReasonForged, sessions.ReasonExpired, sessions.ReasonIdle, sessions.ReasonUnknown,
 		sessions.ReasonUndecodable, sessions.ReasonInvalid, sessions.ReasonNewer, sessions.ReasonImported,
 	} {
-		if sessiontest.Mends[reason] == "" {
-			t.Errorf("nothing is said about a cookie that is %s", reason)
+		if sessiontest.Advice[reason] == "" {
+			t.Errorf("Read has no advice for the reason %q", reason)
 		}
 	}
 }
@@ -324,7 +325,7 @@ func TestSessionOfAContextIsReal(t *testing.T) {
 	ctx := sessiontest.Context(t, AppSession{UserID: 42})
 	s := sessions.Get[AppSession](ctx)
 	if s.IsNew() || s.Data.UserID != 42 {
-		t.Fatalf("got %v with %+v, want a loaded one of user 42", s, s.Data)
+		t.Fatalf("got %v with %+v, want a loaded session of user 42", s, s.Data)
 	}
 	if again := sessions.Get[AppSession](context.WithoutCancel(ctx)); again != s {
 		t.Error("a context from this one has another session")
@@ -348,7 +349,7 @@ func TestSessionOfAContextIsReal(t *testing.T) {
 
 	s.Reset()
 	if s.Reason() != sessions.ReasonReset || s.Data != (AppSession{}) {
-		t.Errorf("after Reset: got %v with %+v, want a new one with nothing", s, s.Data)
+		t.Errorf("after Reset: got %v with %+v, want a new session with zero data", s, s.Data)
 	}
 	s.Data.UserID = 7
 	if err := s.Save(ctx); err != nil {
@@ -357,11 +358,11 @@ func TestSessionOfAContextIsReal(t *testing.T) {
 
 	s.Destroy()
 	if s.Data != (AppSession{}) {
-		t.Errorf("after Destroy the session holds %+v, want nothing", s.Data)
+		t.Errorf("after Destroy: got %+v, want zero data", s.Data)
 	}
 }
 
-func TestContextOfNothingIsAFirstVisit(t *testing.T) {
+func TestContextWithZeroDataIsAFirstVisit(t *testing.T) {
 	s := sessions.Get[AppSession](sessiontest.Context(t, AppSession{}))
 	if s.Reason() != sessions.ReasonNoCookie {
 		t.Errorf("got the reason %q, want %q", s.Reason(), sessions.ReasonNoCookie)
@@ -377,7 +378,7 @@ func TestContextEndsWithItsTest(t *testing.T) {
 		}
 	})
 	if !errors.Is(ctx.Err(), context.Canceled) {
-		t.Errorf("got %v after the test, want it canceled", ctx.Err())
+		t.Errorf("got %v after the test, want context.Canceled", ctx.Err())
 	}
 	if err := sessions.Get[AppSession](ctx).Save(context.Background()); !errors.Is(err, sessions.ErrTooLate) {
 		t.Errorf("Save after the test: got %v, want ErrTooLate", err)
@@ -396,7 +397,7 @@ func TestContextWorksInABubble(t *testing.T) {
 	})
 }
 
-func TestContextsOfParallelTestsAreApart(t *testing.T) {
+func TestContextsOfParallelTestsHaveDifferentSessions(t *testing.T) {
 	var mu sync.Mutex
 	ids := map[string]bool{}
 	for i := range 8 {
@@ -435,7 +436,7 @@ func TestPackageCommentShowsTestsThatRun(t *testing.T) {
 		}
 		shown++
 		if !strings.Contains(string(example), code.Text) {
-			t.Errorf("example_test.go lacks what the package comment shows:\n%s", code.Text)
+			t.Errorf("example_test.go lacks code of the package comment:\n%s", code.Text)
 		}
 	}
 	if shown != 2 {
