@@ -1,5 +1,5 @@
-// The tools that script/test uses. They are a module of their own, outside the
-// workspace, so that what they require changes nothing for the library.
+// This module has the tools that script/test uses. It is outside the workspace, so
+// that its requirements do not affect the library.
 module github.com/typedsessions/sessions/tools
 
 go 1.26.0

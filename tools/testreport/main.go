@@ -1,7 +1,7 @@
-// Testreport reads the output of "go test -json" from standard input and
-// prints what a person wants to see of it: build errors, the line of each
-// package, and the whole output of each test that failed. It ends with a list
-// of the skipped tests and the number of tests and subtests that ran.
+// Testreport reads the output of "go test -json" from the standard input and
+// prints a summary: build errors, the result of each package, and the whole output
+// of each test that failed. At the end it prints the skipped tests and the number
+// of tests and subtests that ran.
 //
 // The exit status is 1 if a test or a package failed, if the input names no
 // package at all, or, with -noskip, if a test, subtest or benchmark was
@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	label := flag.String("label", "tests", "the word before the closing counts")
+	label := flag.String("label", "tests", "the word before the counts in the last line")
 	noskip := flag.Bool("noskip", false, "fail if a test was skipped")
 	counts := flag.String("counts", "", "append the numbers of passed, failed and skipped tests to this `file`")
 	flag.Parse()
@@ -65,8 +65,7 @@ type report struct {
 	skipped        []string
 }
 
-// pkg holds what is still open in one package: the output of each test that
-// has started and not ended.
+// pkg holds the output of each test of a package that has started and not ended.
 type pkg struct {
 	running map[string]*strings.Builder
 }
@@ -84,7 +83,7 @@ func (r *report) read(in io.Reader) error {
 			if json.Unmarshal(line, &ev) == nil && ev.Action != "" {
 				r.handle(ev)
 			} else {
-				r.w.Write(line) // not an event: somebody else's output
+				r.w.Write(line) // not an event, but output of another program
 			}
 		}
 		if err == io.EOF {
@@ -126,12 +125,13 @@ func (r *report) handlePackage(ev event) {
 			io.WriteString(r.w, ev.Output)
 		}
 	case "pass":
-		// A benchmark that ran has no closing event of its own.
+		// A benchmark that ran has no final event.
 		r.passed += len(p.running)
 		clear(p.running)
 	case "fail":
 		r.failedPackages = append(r.failedPackages, ev.Package)
-		// Tests still open were cut off, by os.Exit, say, or by the time limit.
+		// A test that has not ended was interrupted, for instance by os.Exit or by
+		// the timeout.
 		for _, test := range sortedKeys(p.running) {
 			r.failed++
 			fmt.Fprintf(r.w, "--- UNFINISHED: %s %s\n%s", ev.Package, test, p.running[test])
@@ -166,7 +166,7 @@ func (r *report) handleTest(ev event) {
 	delete(p.running, ev.Test)
 }
 
-// finish prints the closing lines and says whether the run was good.
+// finish prints the final lines and returns an error if the run failed.
 func (r *report) finish(label string, noskip bool) error {
 	for _, s := range r.skipped {
 		fmt.Fprint(r.w, "--- SKIPPED: ", s)
@@ -180,7 +180,7 @@ func (r *report) finish(label string, noskip bool) error {
 	case r.failed > 0:
 		return fmt.Errorf("%d tests failed", r.failed)
 	case noskip && len(r.skipped) > 0:
-		return fmt.Errorf("%d skipped, and here a skipped test counts as a failure", len(r.skipped))
+		return fmt.Errorf("%d tests were skipped, which is a failure with -noskip", len(r.skipped))
 	}
 	return nil
 }
@@ -194,8 +194,8 @@ func (r *report) appendCounts(name string) error {
 	return errors.Join(err, f.Close())
 }
 
-// boring reports whether a line of a package's output says nothing that the
-// package's closing line does not say.
+// boring reports whether a line of a package's output adds nothing to the last
+// line of the package.
 func boring(line string) bool {
 	switch line {
 	case "PASS\n", "FAIL\n", "testing: warning: no tests to run\n":
