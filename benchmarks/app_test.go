@@ -10,28 +10,26 @@ import (
 	"time"
 )
 
-// An app is a program that keeps a Shop for its visitors with one contender.
+// An app is a program that stores a Shop per visitor with one contender.
 type app struct {
-	read  func(got func(s Shop, ok bool)) http.Handler // ok: the session is there and authentic
+	read  func(got func(s Shop, ok bool)) http.Handler // ok: the session exists and is authentic
 	write func(next func() int) http.Handler           // sets UserID
-	login func(Shop) http.Handler                      // under a new id, where there are ids
-	idle  http.Handler                                 // asks for nothing; nil if that runs none of the contender's code
+	login func(Shop) http.Handler                      // with a new id, if the contender has ids
+	idle  http.Handler                                 // does not ask for the session; nil if that runs no code of the contender
 
-	// download sets UserID and then lets the body answer; nil where a framework
-	// stands between.
+	// download sets UserID and then calls the body. It is nil for an app with
+	// a framework.
 	download func(next func() int, body http.Handler) http.Handler
 
-	// forgets says that what a session was before a login is not accepted any
-	// more: of cookies that hold it all, nobody can say so.
+	// forgets means that the cookie from before a login is refused. This is not
+	// possible if the whole session is in the cookie.
 	forgets bool
 
-	// lags says that a read may still answer from a cache what was there a moment
-	// ago.
+	// lags means that a read may return an earlier state from a cache.
 	lags bool
 }
 
-// newApp makes an app of handlers whose argument is what the framework gives
-// them.
+// newApp returns an app with handlers whose argument is a value of the framework.
 func newApp[C any](serve func(func(C)) http.Handler, read func(C) (Shop, bool), write func(C, int), login func(C, Shop)) app {
 	return app{
 		read:  func(got func(Shop, bool)) http.Handler { return serve(func(c C) { got(read(c)) }) },
@@ -41,7 +39,7 @@ func newApp[C any](serve func(func(C)) http.Handler, read func(C) (Shop, bool), 
 	}
 }
 
-// newHTTPApp makes an app without a framework.
+// newHTTPApp returns an app without a framework.
 func newHTTPApp(serve func(func(exchange)) http.Handler, read func(exchange) (Shop, bool), write func(exchange, int), login func(exchange, Shop)) app {
 	a := newApp(serve, read, write, login)
 	a.download = func(next func() int, body http.Handler) http.Handler {
@@ -53,7 +51,7 @@ func newHTTPApp(serve func(func(exchange)) http.Handler, read func(exchange) (Sh
 	return a
 }
 
-// An exchange is what net/http gives a handler.
+// An exchange holds the arguments of an http.Handler.
 type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
@@ -63,7 +61,7 @@ func serveHTTP(h func(exchange)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h(exchange{w, r}) })
 }
 
-// What every contender is configured with.
+// The configuration of every contender.
 const (
 	cookieName = "__Host-session"
 	lifetime   = 24 * time.Hour
@@ -74,7 +72,7 @@ var (
 	encryptionKey = []byte("vutsrqponmlkjihgfedcba9876543210")
 )
 
-// visitor is one who has signed in and filled a cart.
+// visitor returns the session of a visitor who has signed in and filled a cart.
 func visitor() Shop {
 	return Shop{
 		UserID: 123456, Name: "Ada Lovelace", Role: "user",
@@ -83,7 +81,7 @@ func visitor() Shop {
 	}
 }
 
-// newcomer is one who signs in.
+// newcomer returns the session of a visitor who has just signed in.
 func newcomer() Shop { return Shop{UserID: 123456, Name: "Ada Lovelace", Role: "user"} }
 
 func equal(a, b Shop) bool {
@@ -92,13 +90,13 @@ func equal(a, b Shop) bool {
 	return same && reflect.DeepEqual(a, b)
 }
 
-// counter returns a function that gives another number at every call.
+// counter returns a function that returns a different number at each call.
 func counter() func() int {
 	var n atomic.Int64
 	return func() int { return int(n.Add(1)) }
 }
 
-// request is that of a browser with other cookies around that of the session.
+// request returns a request as from a browser, with the cookie between others.
 func request(cookie string) *http.Request {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64)")
@@ -120,8 +118,8 @@ func signIn(tb testing.TB, a app, s Shop) string {
 	return cookie
 }
 
-// visit sends a request with a cookie, and returns the one that the browser has
-// then and the Set-Cookie line, if any.
+// visit sends a request with a cookie. It returns the cookie that a browser has
+// after the response, and the Set-Cookie line, if any.
 func visit(h http.Handler, cookie string) (after, line string) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, request(cookie))
@@ -133,7 +131,7 @@ func visit(h http.Handler, cookie string) (after, line string) {
 	return after, line
 }
 
-// forged changes a character near the end of a cookie.
+// forged returns the cookie with one character near its end changed.
 func forged(cookie string) string {
 	b := []byte(cookie)
 	at := len(b) - 10
@@ -145,7 +143,7 @@ func forged(cookie string) string {
 	return string(b)
 }
 
-// A lightWriter is a ResponseWriter that costs nothing.
+// A lightWriter is a ResponseWriter that does no work.
 type lightWriter struct{ header http.Header }
 
 func (w *lightWriter) Header() http.Header         { return w.header }

@@ -2,17 +2,17 @@ package benchmarks
 
 import "strings"
 
-// A Contender is something that keeps sessions and is measured.
+// A Contender is a session library, or hand-written code, that is measured.
 type Contender struct {
 	Name   string // in the names of benchmarks
 	Title  string
-	Module string // the Go module or the npm package whose version counts
+	Module string // the Go module or npm package whose version is reported
 	Kind   Kind
-	Keeps  string // where the session is
+	Keeps  string // where the session is stored
 	Lacks  Lack
 }
 
-// A Kind says on which side a Contender is.
+// A Kind is the kind of a Contender.
 type Kind int
 
 // The kinds of contenders.
@@ -23,20 +23,20 @@ const (
 	NodePeer // a Peer that runs in Node.js
 )
 
-// A Lack is a set of what a contender leaves out, as it is set up here.
+// A Lack is a set of features that a contender lacks in its configuration here.
 type Lack uint
 
-// What contenders leave out.
+// The features that a contender may lack.
 const (
 	Typing     Lack = 1 << iota // one struct, checked by the compiler
-	Validation                  // of what is loaded and of what is saved
+	Validation                  // when loading and when saving
 	Absolute                    // an absolute lifetime that the server checks
 	Idle                        // an idle timeout that the server checks
-	Encryption                  // of what a visitor or a store could read
-	Detection                   // saves only what differs, without being told
-	Saving                      // saves by itself
+	Encryption                  // so that the visitor, or the store, cannot read the session
+	Detection                   // detects changes and saves only changed sessions
+	Saving                      // saves without a call by the handler
 	Atomicity                   // keeps the changes of parallel requests
-	Rotation                    // of the keys that sign
+	Rotation                    // of the signing keys
 )
 
 var lacks = []string{
@@ -60,17 +60,16 @@ func (l Lack) String() string {
 const (
 	root = "github.com/typedsessions/sessions"
 
-	// byHand is what the libraries on securecookie have in common: a map of
-	// values, a signature with a time in it, and a Save in every handler.
+	// byHand is what the libraries based on securecookie lack. They have a map of
+	// values, a signature that includes a time, and a Save in every handler.
 	byHand = Typing | Validation | Idle | Detection | Saving | Atomicity
 )
 
-// Unruled ends the name of a contender whose session has no rules to check, as
-// that of the peers has none.
+// Unruled is the suffix of the name of a contender whose session type has no
+// validation rules. The session types of the peers have none either.
 const Unruled = "-unruled"
 
-// Contenders are all who take part in the works of one request, in the order of
-// the tables.
+// Contenders are the contenders of BenchmarkRequest, in the order of the tables.
 var Contenders = []Contender{
 	{"signed", "this library", root, Ours, "signed cookie", Encryption | Atomicity},
 	{"sealed", "this library, Encrypt", root, Ours, "sealed cookie", Atomicity},
@@ -85,7 +84,7 @@ var Contenders = []Contender{
 	{"floor-sealed", "floor, sealed", "", Floor, "sealed cookie", Absolute | Idle | Atomicity | Rotation},
 	{"floor-generated", "floor, generated codec", "", Floor, "signed cookie", Absolute | Idle | Encryption | Atomicity | Rotation},
 
-	// scs has no keys, since it signs nothing: there is none to rotate.
+	// scs does not lack Rotation, since it signs nothing and has no keys.
 	{"scs", "scs, memstore", "github.com/alexedwards/scs/v2", Peer, "memory", Typing | Validation | Encryption | Detection | Atomicity},
 	{"gorilla", "gorilla/sessions", "github.com/gorilla/sessions", Peer, "signed cookie", byHand | Encryption},
 	{"gorilla-encrypted", "gorilla/sessions, encrypted", "github.com/gorilla/sessions", Peer, "signed and encrypted cookie", byHand},
@@ -99,7 +98,8 @@ var Contenders = []Contender{
 	{"iron", "iron-session", "iron-session", NodePeer, "sealed cookie", byHand &^ Typing},
 }
 
-// Stored are those who keep sessions in a server, in the order of the tables.
+// Stored are the contenders that keep sessions in a server, in the order of the
+// tables.
 var Stored = []Contender{
 	{"redis-ours", "this library, redisstore", root, Ours, "Redis", Encryption},
 	{"redis-ours-cached", "this library, redisstore, LocalCache", root, Ours, "Redis", Encryption},
@@ -113,6 +113,6 @@ var Stored = []Contender{
 	{"postgres-scs", "scs, pgxstore", "github.com/alexedwards/scs/pgxstore", Peer, "PostgreSQL", Typing | Validation | Encryption | Detection | Atomicity},
 }
 
-// byHandStored is what the floors over a server leave out: they find a record,
-// decode it, and replace it at its version.
+// byHandStored is what the floors with a server lack. They load a record, decode it,
+// and replace it if its version has not changed.
 const byHandStored = Validation | Idle | Encryption | Detection | Saving | Rotation

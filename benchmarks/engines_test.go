@@ -16,19 +16,19 @@ import (
 	"github.com/typedsessions/sessions/internal/testserver"
 )
 
-// connections is how many clients send requests, and how many connections to
-// a server each pool may have, so that nobody waits for one.
+// connections is the number of clients that send requests. It is also the maximum
+// of connections in a pool, so that no request waits for one.
 const connections = 64
 
-// An engine is a running server and what it had to do so far.
+// An engine is a running server with the load that it has had so far.
 type engine struct {
 	server *testserver.Server
 	traffic
 	used    func() usage
-	version func() string // as a line of benchstat's format
+	version func() string // a line in benchstat's format
 }
 
-// A usage is what a server had to do, in commands and bytes.
+// A usage is the load of a server, in commands and bytes.
 type usage struct{ commands, received, sent int64 }
 
 // startEngine starts the server in which a contender of Stored keeps sessions.
@@ -41,7 +41,7 @@ func startEngine(tb testing.TB, keeps string) *engine {
 		e.version = func() string { return "server-redis: " + redisInfo(tb, client, "server")["redis_version"] }
 		return e
 	}
-	// A commit that waits for the disk would measure the disk.
+	// If commits waited for the disk, the benchmark would measure the disk.
 	e := &engine{server: testserver.Postgres(tb, "synchronous_commit=off", fmt.Sprint("max_connections=", 10*connections))}
 	e.used = e.traffic.usage
 	e.version = func() string {
@@ -64,7 +64,7 @@ func (e *engine) rueidis(tb testing.TB) rueidis.Client {
 	return client
 }
 
-// redisUsage asks Redis what it counts itself: commands of scripts too.
+// redisUsage returns the statistics of Redis, which include commands in scripts.
 func redisUsage(tb testing.TB, client rueidis.Client) usage {
 	tb.Helper()
 	stats := redisInfo(tb, client, "stats")
@@ -93,7 +93,7 @@ func redisInfo(tb testing.TB, client rueidis.Client, section string) map[string]
 	return fields
 }
 
-// pgx returns a configuration of pgx whose connections are counted.
+// pgx returns a configuration of pgx whose connections count their traffic.
 func (e *engine) pgx(tb testing.TB) *pgxpool.Config {
 	tb.Helper()
 	config, err := pgxpool.ParseConfig(e.server.PostgresURL())
@@ -105,8 +105,8 @@ func (e *engine) pgx(tb testing.TB) *pgxpool.Config {
 	return config
 }
 
-// traffic counts what goes to PostgreSQL and comes back. PostgreSQL's own
-// statistics lag behind, and count no bytes.
+// traffic counts the commands and bytes of connections to PostgreSQL. The
+// statistics of PostgreSQL itself are delayed and do not count bytes.
 type traffic struct{ commands, received, sent atomic.Int64 }
 
 func (t *traffic) usage() usage {
@@ -122,7 +122,7 @@ type countedConn struct {
 	net.Conn
 	*traffic
 	mu   sync.Mutex
-	rest []byte // the beginning of a message
+	rest []byte // the beginning of an incomplete message
 }
 
 func (c *countedConn) Read(b []byte) (int, error) {
@@ -137,9 +137,9 @@ func (c *countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// count counts the statements among the messages of b: a byte for the kind, four
-// for the length that follows it (PostgreSQL, "Message Formats"). Only the
-// first message of a connection has no kind; its length begins with 0.
+// count counts the statements in b. A message has one byte for its kind, then four
+// bytes for the length (PostgreSQL, "Message Formats"). Only the first message of
+// a connection has no kind; its length begins with 0.
 func (c *countedConn) count(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

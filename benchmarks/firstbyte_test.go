@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// BenchmarkFirstByte measures how long the first byte of a large response takes
-// to arrive, when the handler has changed the session before it writes. An
-// operation is the whole response.
+// BenchmarkFirstByte measures the time until the first byte of a response arrives,
+// when the handler changes the session before it writes. An operation is the whole
+// response.
 func BenchmarkFirstByte(b *testing.B) {
 	for _, size := range []struct {
 		name  string
@@ -58,14 +58,14 @@ func measureFirstByte(b *testing.B, by string, size int64) {
 	b.ReportMetric(float64(first[len(first)/2].Nanoseconds()), "first-byte-ns")
 }
 
-// download returns a handler that changes the session and answers with size
-// bytes, and the cookie of a session; bare is without a session.
+// download returns a handler that changes the session and writes size bytes, and
+// the cookie of a session. The contender "bare" has no session.
 func download(tb testing.TB, by string, size int64) (h http.Handler, cookie string) {
 	tb.Helper()
 	body := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 		w.Header().Set("Content-Type", "application/octet-stream")
-		_, _ = io.CopyN(w, zeros{}, size) // a client that is gone reports itself
+		_, _ = io.CopyN(w, zeros{}, size) // the client reports an incomplete body
 	})
 	if by == "bare" {
 		return body, "none=1"

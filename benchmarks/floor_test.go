@@ -21,13 +21,14 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// A floor is the middleware that somebody would write by hand for this one type,
-// with what cannot be left out: the session in the context, the writer that sets
-// the cookie before the first byte; and where the handler asks for the session,
-// the scan for the cookie, base64, an HMAC with a reused state or AES-GCM under
-// a key of the message, decoding and validation, and one encoding to see what
-// changed. Its cookie has as many bytes as ours. It has no lifetimes, key
-// rotation, flashes or events, and serves one request at a time.
+// A floor is a middleware written by hand for this one type, with only the necessary
+// work. It puts the session into the context and sets the cookie before the first
+// byte of the response. If the handler asks for the session, it finds the cookie,
+// decodes base64, computes an HMAC with a reused state or opens AES-GCM with a key
+// derived for the message, decodes, validates, and encodes once to detect a change.
+//
+// The cookie has as many bytes as that of this library. A floor has no lifetimes,
+// key rotation, flash messages or events, and is not safe for concurrent use.
 type floor struct {
 	sealed   bool
 	format   format
@@ -42,18 +43,18 @@ type floor struct {
 	opened   []byte
 }
 
-// A format is how a floor encodes.
+// A format is the encoding of a floor.
 type format interface {
 	append(b []byte, s *Shop) ([]byte, error)
 	decode(b []byte, s *Shop) error
 	validate(*validator.Validate, *Shop) error
 }
 
-// The fixed parts of our format, see docs/FORMAT.md: what stands before the body
-// of a cookie, and what stands in the body before the data.
+// The sizes of the fixed parts of a cookie of this library: those before the body,
+// and those in the body before the data. See docs/FORMAT.md.
 const (
 	floorPrefix = 1 + 4
-	floorHeader = 5 + 5 + 5 + 4 + 2 + 4 + 16 + 1 // with no flashes
+	floorHeader = 5 + 5 + 5 + 4 + 2 + 4 + 16 + 1 // without flash messages
 	floorNonce  = 24
 )
 
@@ -85,12 +86,12 @@ func (f *floor) app() app {
 		})
 }
 
-// A floorSession is what a handler of the floor gets.
+// A floorSession is the session of a request to a floor.
 type floorSession struct {
 	f    *floor
 	r    *http.Request
-	data *Shop  // nil until it is asked for
-	was  []byte // as it came; nil if there was none
+	data *Shop  // nil until get is called
+	was  []byte // the encoding in the cookie; nil if there was none
 	id   [16]byte
 }
 
@@ -151,7 +152,7 @@ func addVary(w http.ResponseWriter) {
 	h["Vary"] = append(h["Vary"], "Cookie")
 }
 
-// get loads the session.
+// get loads the session if that has not happened yet.
 func (s *floorSession) get() *Shop {
 	if s.data == nil {
 		f := s.f
@@ -186,7 +187,7 @@ func (f *floor) encode(b []byte, s *Shop) []byte {
 	return b
 }
 
-// seal returns the value of the cookie for what was encoded last.
+// seal returns the value of the cookie for f.encoded.
 func (f *floor) seal(id *[16]byte) string {
 	f.raw = append(f.raw[:0], make([]byte, floorPrefix)...)
 	var header [floorHeader]byte
@@ -228,8 +229,8 @@ func (f *floor) open(value string) []byte {
 	return raw[floorPrefix+floorHeader : len(raw)-sha256.Size]
 }
 
-// aead is that of the key for the message whose nonce begins with n: two AES
-// blocks, and the key schedule of what they make.
+// aead returns the AEAD for a message whose nonce begins with n. It derives the key
+// with two AES blocks.
 func (f *floor) aead(n []byte) cipher.AEAD {
 	var key [32]byte
 	copy(key[:16], n)
@@ -248,7 +249,7 @@ func (f *floor) aead(n []byte) cipher.AEAD {
 	return aead
 }
 
-// reflected is msgpack with reflection.
+// reflected encodes with msgpack and reflection.
 type reflected struct {
 	enc *msgpack.Encoder
 	out buffer
@@ -283,7 +284,7 @@ func (f *reflected) decode(b []byte, s *Shop) error {
 
 func (*reflected) validate(v *validator.Validate, s *Shop) error { return v.Struct(s) }
 
-// generated is msgpack by methods that were generated.
+// generated encodes with the methods that msgp has generated.
 type generated struct{}
 
 func (generated) append(b []byte, s *Shop) ([]byte, error) { return (*Generated)(s).MarshalMsg(b) }

@@ -8,7 +8,8 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// ours makes the app of a session type that is a Shop; shop looks at it as one.
+// ours returns an app with the session type T, which has the fields of a Shop. The
+// function shop converts it.
 func ours[T any](tb testing.TB, config sessions.Config[T], shop func(*T) *Shop) app {
 	tb.Helper()
 	keys, err := sessions.NewKeyring(secret)

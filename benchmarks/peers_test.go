@@ -20,8 +20,7 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// apps are the programs of benchmarks.Contenders, each set up as its
-// documentation recommends.
+// apps are the apps of Contenders, each configured as its documentation recommends.
 var apps = map[string]func(testing.TB) app{
 	"signed":    func(tb testing.TB) app { return oursPlain(tb, sessions.Config[Shop]{}) },
 	"sealed":    func(tb testing.TB) app { return oursPlain(tb, sessions.Config[Shop]{Encrypt: true}) },
@@ -54,16 +53,15 @@ var apps = map[string]func(testing.TB) app{
 }
 
 func init() {
-	// Libraries that keep a map of any values encode it with gob, which must
-	// know the types.
+	// Libraries with a map of any values encode it with gob, which needs the types.
 	gob.Register([]int{})
 	gob.Register(time.Time{})
-	// Some log every forged cookie; nobody pays for the terminal here.
+	// Some libraries log every forged cookie, whose cost is not to be measured.
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 }
 
-// scsInMemory is scs.New without the goroutine that sweeps memstore: it would
-// keep a million sessions in memory when their benchmark is over.
+// scsInMemory is scs.New without the goroutine that sweeps memstore. This goroutine
+// would keep a million sessions in memory after their benchmark.
 func scsInMemory() *scs.SessionManager {
 	m := scs.New()
 	m.Store = memstore.NewWithCleanupInterval(0)
@@ -97,7 +95,7 @@ func scsApp(m *scs.SessionManager) app {
 	return a
 }
 
-// A values is a map of any, as most peers give it to a handler.
+// A values is a map of any values, which most peers have.
 type values interface {
 	get(key string) any
 	set(key string, value any)
@@ -131,8 +129,8 @@ func setOptions(store *gorilla.CookieStore) *gorilla.CookieStore {
 	return store
 }
 
-// gorillaApp leaves a forged cookie aside, as gorilla's own examples do: Get
-// returns a new session with its error.
+// gorillaApp ignores the error for a forged cookie, as the examples of gorilla do:
+// Get returns a new session with the error.
 func gorillaApp(store *gorilla.CookieStore) app {
 	setOptions(store)
 	a := newHTTPApp(serveHTTP,
@@ -183,7 +181,7 @@ func securecookieApp() app {
 	return a
 }
 
-// dghubbleApp keeps one value of the map's one type.
+// dghubbleApp stores the Shop as one value, since the map has one type of values.
 func dghubbleApp() app {
 	config := *dghubble.DefaultCookieConfig
 	config.MaxAge = int(lifetime.Seconds())

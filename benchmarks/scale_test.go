@@ -13,10 +13,10 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// live is small unless asked, so that every benchmark can run once in seconds.
+// live is small by default, so that all benchmarks run once within seconds.
 var live = flag.Int("sessions", 1_000, "the largest `number` of live sessions that BenchmarkScale and BenchmarkMemory prepare")
 
-// sizes are the numbers of live sessions that are compared.
+// sizes returns the numbers of live sessions to compare.
 func sizes() []int {
 	var some []int
 	for _, n := range []int{1_000, 100_000, 1_000_000} {
@@ -27,12 +27,11 @@ func sizes() []int {
 	return some
 }
 
-// maxAsked bounds how many of the live sessions are asked for: enough that
-// neither their records nor the way to them stay in the processor's caches.
+// maxAsked bounds the number of live sessions that are requested. It is so large
+// that their records do not fit into the caches of the processor.
 const maxAsked = 1 << 17
 
-// BenchmarkScale measures requests for sessions that are picked at random among
-// those that are live.
+// BenchmarkScale measures requests for randomly selected live sessions.
 func BenchmarkScale(b *testing.B) {
 	for _, by := range []string{"memory", "scs"} {
 		for _, n := range sizes() {
@@ -58,8 +57,8 @@ func BenchmarkScale(b *testing.B) {
 	}
 }
 
-// populate signs n visitors in and returns the cookies of those who are asked
-// for, in random order.
+// populate creates n sessions and returns the cookies of those to request, in
+// random order.
 func populate(tb testing.TB, a app, n int) []string {
 	tb.Helper()
 	asked := make([]string, 0, min(n, maxAsked))
@@ -85,7 +84,7 @@ func create(a app, n int, each func(i int, cookie string)) {
 	}
 }
 
-// serveAny is serve with another cookie each time.
+// serveAny is like serve, but uses the cookies in turn.
 func serveAny(b *testing.B, h http.Handler, cookies []string) {
 	w, r, fresh := &lightWriter{header: http.Header{}}, new(http.Request), request("")
 	lines := make([]string, len(cookies))
@@ -105,7 +104,7 @@ func serveAny(b *testing.B, h http.Handler, cookies []string) {
 	}
 }
 
-// fill brings n keys with values of a session's size into Redis.
+// fill stores n keys in Redis with values of the size of a session.
 func fill(tb testing.TB, client rueidis.Client, n int) {
 	tb.Helper()
 	const batch = 1_000
@@ -123,8 +122,8 @@ func fill(tb testing.TB, client rueidis.Client, n int) {
 	}
 }
 
-// BenchmarkMemory measures the bytes of memory that a live session takes, and
-// the time to create one.
+// BenchmarkMemory measures the memory of a live session, and the time to create
+// one.
 func BenchmarkMemory(b *testing.B) {
 	n := min(*live, 100_000)
 	for _, by := range []string{"memory", "scs"} {
@@ -144,14 +143,14 @@ func BenchmarkMemory(b *testing.B) {
 
 func heap() uint64 {
 	runtime.GC()
-	runtime.GC() // what pools keep lives through one
+	runtime.GC() // the objects in a sync.Pool survive one collection
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
 
-// BenchmarkParallel measures requests on as many goroutines as there are
-// processors, each with a session of its own.
+// BenchmarkParallel measures requests in as many goroutines as there are processors,
+// each with its own session.
 func BenchmarkParallel(b *testing.B) {
 	for _, w := range works[:2] {
 		for _, by := range []string{"signed", "memory", "scs", "gorilla"} {

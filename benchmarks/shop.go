@@ -1,17 +1,20 @@
-// Package benchmarks measures this library beside hand-written code that does
-// only what cannot be left out, and beside the libraries that people use
-// instead: the same works on the same data, in one run.
+// Package benchmarks compares this library with other session libraries, and with
+// hand-written code that does only the necessary work. All of them do the same work
+// with the same data, in one run.
 //
-// The works are those of a shop: R reads the session, W changes one field of it,
-// N is a visitor without a cookie, U one whose cookie nobody asks for, F one with
-// a forged cookie, and L a login. "go test -bench ." runs them one after the
-// other; "go run ./benchmarks/report", from the root of the repository, runs
-// them in rounds, compares them and writes docs/BENCHMARKS.md.
+// The work is that of a shop. R reads the session, and W changes one field of it.
+// N is a request without a cookie, and U one with a cookie whose session the handler
+// does not ask for. F has a forged cookie, and L is a login.
+//
+// "go test -bench ." runs the benchmarks one after the other. In the root of the
+// repository, "go run ./benchmarks/report" runs them in rounds, compares them and
+// writes docs/BENCHMARKS.md.
 package benchmarks
 
 import "time"
 
-// A Shop is what a shop keeps of a visitor, and the session of every contender.
+// A Shop is the data of a shop about a visitor. It is the session of every
+// contender.
 type Shop struct {
 	UserID   int       `msgpack:"uid" validate:"gte=0"`
 	Name     string    `msgpack:"name" validate:"max=100"`
@@ -20,7 +23,7 @@ type Shop struct {
 	LastSeen time.Time `msgpack:"seen"`
 }
 
-// A FreeShop is a Shop without rules to check, as the peers keep it.
+// A FreeShop is a Shop without validation rules, as the peers have it.
 type FreeShop struct {
 	UserID   int       `msgpack:"uid"`
 	Name     string    `msgpack:"name"`

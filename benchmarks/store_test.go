@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// BenchmarkStore measures requests of 64 visitors at once, each over an own
-// connection to a server of net/http, with the sessions in Redis or PostgreSQL.
+// BenchmarkStore measures requests of 64 concurrent visitors, each over its own
+// connection to a net/http server, with the sessions in Redis or PostgreSQL.
 func BenchmarkStore(b *testing.B) {
 	engines, apps := map[string]*engine{}, map[string]app{}
 	for _, c := range Stored {
@@ -43,15 +43,15 @@ func visitors(tb testing.TB, a app, n int) []string {
 	return cookies
 }
 
-// A client sends the same request again and again over one connection, and costs
-// as little as it can: it shares the processors with the server.
+// A client repeatedly sends the same request over one connection. It uses little
+// CPU time, since it shares the processors with the server.
 type client struct {
 	conn    net.Conn
 	answers *bufio.Reader
 	request []byte
 }
 
-// connect starts a server with h and connects a client for each cookie.
+// connect starts a server with h and returns a connected client for each cookie.
 func connect(tb testing.TB, h http.Handler, cookies []string) []*client {
 	tb.Helper()
 	server := httptest.NewServer(h)
@@ -62,7 +62,7 @@ func connect(tb testing.TB, h http.Handler, cookies []string) []*client {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		tb.Cleanup(func() { _ = conn.Close() }) // before the server, which waits for it
+		tb.Cleanup(func() { _ = conn.Close() }) // before server.Close, which waits for connections
 		clients = append(clients, &client{
 			conn:    conn,
 			answers: bufio.NewReader(conn),
@@ -92,7 +92,7 @@ func (c *client) get() error {
 	return nil
 }
 
-// load measures b.N requests of all clients together, and what they ask of e.
+// load measures b.N requests from all clients together, and the load of e.
 func load(b *testing.B, e *engine, clients []*client) {
 	b.ReportAllocs()
 	send(b, clients, warmUp*len(clients))
@@ -107,8 +107,8 @@ func load(b *testing.B, e *engine, clients []*client) {
 	b.ReportMetric(float64(after.received-before.received+after.sent-before.sent)/n, "wire-B/req")
 }
 
-// warmUp is how many requests of each client are not measured: with the first
-// ones the connections to the server are made.
+// warmUp is the number of requests per client that are not measured. The first
+// requests open the connections to the server.
 const warmUp = 4
 
 func send(b *testing.B, clients []*client, n int) {

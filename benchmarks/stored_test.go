@@ -23,10 +23,10 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// cacheTime is how long the caches in the process may answer.
+// cacheTime is the lifetime of entries in the caches in the process.
 const cacheTime = time.Minute
 
-// storedApps are the programs of benchmarks.Stored.
+// storedApps are the apps of Stored.
 var storedApps = map[string]func(testing.TB, *engine) app{
 	"redis-ours": func(tb testing.TB, e *engine) app {
 		return oursStored(tb, redisstore.New(e.rueidis(tb), redisstore.Options{}))
@@ -61,7 +61,7 @@ var storedApps = map[string]func(testing.TB, *engine) app{
 		return shelfApp(postgresShelf{pool})
 	},
 	"postgres-scs": func(tb testing.TB, e *engine) app {
-		// As pgxstore's README says.
+		// The schema from the README of pgxstore.
 		pool := e.pool(tb,
 			`CREATE TABLE IF NOT EXISTS sessions (token TEXT PRIMARY KEY, data BYTEA NOT NULL, expiry TIMESTAMPTZ NOT NULL)`,
 			`CREATE INDEX IF NOT EXISTS sessions_expiry_idx ON sessions (expiry)`)
@@ -71,7 +71,7 @@ var storedApps = map[string]func(testing.TB, *engine) app{
 	},
 }
 
-// oursStored is the same with another Store.
+// oursStored returns an app of this library with a Store.
 func oursStored(tb testing.TB, store sessions.Store) app {
 	return oursPlain(tb, sessions.Config[Shop]{Store: store})
 }
@@ -107,10 +107,11 @@ func (e *engine) pool(tb testing.TB, schema ...string) *pgxpool.Pool {
 	return pool
 }
 
-// A shelf is the least that a server must do for sessions: load a record, create
-// one, and replace it if it still has the version that was loaded.
+// A shelf has the minimal operations of a server for sessions: load a record, create
+// one, and replace it if its version is the one that was loaded.
 type shelf interface {
-	// load returns nil data where there is none. A fresh one comes from no cache.
+	// load returns nil data if there is no record. If fresh is true, it does not
+	// use a cache.
 	load(ctx context.Context, id string, fresh bool) (version int64, data []byte, err error)
 	create(ctx context.Context, id string, data []byte) error
 	update(ctx context.Context, id string, version int64, data []byte) error
@@ -145,7 +146,7 @@ func shelfApp(s shelf) app {
 		func(x exchange, n int) {
 			addVary(x.w)
 			err := errConflict
-			// A cache may not know yet what the request before this has written.
+			// The cache may not have the change of the previous request yet.
 			for try := 0; errors.Is(err, errConflict) && try < 2; try++ {
 				id, version, shop, _ := load(x.r, try > 0)
 				shop.UserID = n
@@ -166,7 +167,7 @@ func shelfApp(s shelf) app {
 	return a
 }
 
-// A redisShelf has the version in the first eight bytes of a value.
+// A redisShelf stores the version in the first eight bytes of a value.
 type redisShelf struct {
 	client rueidis.Client
 	cache  time.Duration

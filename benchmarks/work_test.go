@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A work is a request that is measured.
+// A work is a kind of request to measure.
 type work struct {
 	name    string
 	cookie  func(real string) string
@@ -28,7 +28,7 @@ var works = []work{
 func real(cookie string) string { return cookie }
 func none(string) string        { return "" }
 
-// expect stands for what a handler does with what it has read.
+// expect returns a function that uses the session, as a handler would.
 func expect(want bool) func(Shop, bool) {
 	return func(s Shop, ok bool) {
 		if ok != want || ok && len(s.Cart) == 0 {
@@ -41,7 +41,7 @@ func BenchmarkRequest(b *testing.B) {
 	for _, w := range works {
 		for _, c := range shuffled(Contenders) {
 			if c.Kind == NodePeer {
-				continue // see node/bench.mjs
+				continue // measured by node/bench.js
 			}
 			a := apps[c.Name](b)
 			h := w.handler(a)
@@ -55,16 +55,16 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// shuffled puts contenders in another order each time: who comes first meets cold
-// caches and a heap that grows.
+// shuffled returns the contenders in random order, since the first one runs with cold
+// caches and a growing heap.
 func shuffled(c []Contender) []Contender {
 	c = slices.Clone(c)
 	rand.Shuffle(len(c), func(i, j int) { c[i], c[j] = c[j], c[i] })
 	return c
 }
 
-// serve measures h. Every request is as a server has just read it: gorilla keeps
-// what it has decoded in the request itself.
+// serve measures h. Each operation uses a new copy of the request, since gorilla
+// stores the decoded session in the request.
 func serve(b *testing.B, h http.Handler, fresh *http.Request) {
 	w, r := &lightWriter{header: http.Header{}}, new(http.Request)
 	b.ReportAllocs()
@@ -97,7 +97,7 @@ func TestHandlersDoTheirWork(t *testing.T) {
 	}
 }
 
-// wantWork fails if a handler of a does not do what is measured.
+// wantWork fails the test if a handler of a does not do its work.
 func wantWork(t *testing.T, a app) {
 	t.Helper()
 	cookie := signIn(t, a, visitor())
@@ -136,7 +136,7 @@ func wantWork(t *testing.T, a app) {
 		t.Errorf("after L: got %+v, want %+v", got, newcomer())
 	}
 	if a.forgets {
-		wantShop(t, a, written, "what was there before L is gone", Shop{}, false)
+		wantShop(t, a, written, "the session before L is gone", Shop{}, false)
 	}
 }
 

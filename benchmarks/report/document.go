@@ -19,7 +19,7 @@ var works = []struct{ name, what string }{
 	{"L", "a login: the session gets a new id, and its fields are set"},
 }
 
-// document is the text of docs/BENCHMARKS.md.
+// document returns the text of docs/BENCHMARKS.md.
 func document(r *results) []byte {
 	d := &writer{}
 	d.line("# Benchmarks")
@@ -50,7 +50,7 @@ func (d *writer) line(format string, args ...any) {
 	fmt.Fprintf(d, format+"\n", args...)
 }
 
-// table writes a row of titles and the line under it; the first column is text.
+// table writes the header of a table. The first column is left-aligned.
 func (d *writer) table(titles ...string) {
 	d.line("")
 	d.row(titles...)
@@ -261,7 +261,7 @@ func (d *writer) cores(r *results) {
 	}
 }
 
-// firstByteUnit is what benchfmt makes of first-byte-ns.
+// firstByteUnit is the unit to which benchfmt converts first-byte-ns.
 const firstByteUnit = "first-byte-sec"
 
 func (d *writer) firstByte(r *results) {
@@ -314,7 +314,7 @@ func (d *writer) figures(r *results) {
 	}
 }
 
-// title is that of a contender, whichever list it is in.
+// title returns the title of a contender in either list.
 func title(name string) string {
 	for _, c := range slices.Concat(benchmarks.Contenders, benchmarks.Stored) {
 		if c.Name == name {
@@ -324,7 +324,7 @@ func title(name string) string {
 	return "no session"
 }
 
-// duration prints seconds; nothing where nothing was measured.
+// duration formats seconds. It returns "" if nothing was measured.
 func duration(m summary) string {
 	s := m.median
 	switch {
@@ -340,7 +340,7 @@ func duration(m summary) string {
 	return figures(s) + " s"
 }
 
-// figures prints three of them.
+// figures formats x with three significant figures.
 func figures(x float64) string {
 	switch {
 	case x >= 100:

@@ -1,17 +1,17 @@
-// Report measures this library beside its peers and writes down what came out.
+// Report runs the benchmarks of this library and its peers and writes the report.
 //
-//	go run ./benchmarks/report                 everything: docs/BENCHMARKS.md,
+//	go run ./benchmarks/report                 writes docs/BENCHMARKS.md,
 //	                                           docs/benchmarks.svg and
 //	                                           benchmarks/results.txt
-//	go run ./benchmarks/report -short          the same in a few minutes, less exactly
+//	go run ./benchmarks/report -short          does this in a few minutes, less exactly
 //	go run ./benchmarks/report -only core -rounds 5 -short
-//	                                           prints ratios, writes no file
+//	                                           prints ratios and writes no file
 //	go run ./benchmarks/report -from benchmarks/results.txt
-//	                                           measures nothing, writes the text anew
+//	                                           writes the report without measuring
 //
-// It runs all benchmarks in rounds, each for a short while, so that whatever else
-// the machine does meets all of them alike. A ratio is the median of the ratios of
-// the rounds: its two parts were measured within seconds of each other.
+// It runs all benchmarks in rounds, each for a short time, so that other load of the
+// machine affects all of them alike. A ratio is the median of the ratios of the
+// rounds. Its two values are measured within seconds of each other.
 package main
 
 import (
@@ -87,7 +87,8 @@ func run() error {
 	return os.WriteFile(filepath.Join(docs, "benchmarks.svg"), plot(r), 0o644)
 }
 
-// moduleDir is where the benchmarks are, wherever this was started from.
+// moduleDir returns the directory of the benchmarks, which does not depend on the
+// working directory.
 func moduleDir() (string, error) {
 	b, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {

@@ -21,18 +21,18 @@ import (
 // A group is a part of a round: one process that runs some benchmarks.
 type group struct {
 	name  string
-	bench string // the pattern of their names
-	every int    // it takes part in every such round
-	time  string // of each benchmark
-	short string // the same with -short
+	bench string // pattern of the names of the benchmarks
+	every int    // the group runs in every n-th round
+	time  string // duration of each benchmark
+	short string // duration with -short
 	args  []string
-	node  bool // those of Node.js belong to it
-	once  func(dir, work string) ([]*benchfmt.Result, error)
+	node  bool                                               // also run the contenders of Node.js
+	once  func(dir, work string) ([]*benchfmt.Result, error) // called in the first round only, in place of a process
 }
 
 var groups = []group{
-	// On one processor: what a request leaves to the garbage collector, a loaded
-	// server pays for, and an idle processor beside the benchmark would not show.
+	// On one processor, so that the time includes the garbage collection, as on
+	// a loaded server. Otherwise another, idle processor would do it.
 	{name: "core", bench: "^BenchmarkRequest$", every: 1, time: "50ms", short: "20ms", args: []string{"-test.cpu", "1"}, node: true},
 	{name: "store", bench: "^BenchmarkStore$", every: 2, time: "500ms", short: "200ms"},
 	{name: "scale", bench: "^Benchmark(Scale|Memory)$", every: 10, time: "300ms", short: "50ms"},
@@ -49,7 +49,7 @@ func groupNames() []string {
 	return names
 }
 
-// cpus are the numbers of processors whose throughput is compared.
+// cpus returns the numbers of processors to compare, for -test.cpu.
 func cpus() string {
 	n := []string{"1"}
 	for c := 2; c <= runtime.NumCPU(); c *= 2 {
@@ -121,7 +121,7 @@ func (g group) measure(r *results, dir, work, binary, node string, short bool) e
 	if err != nil {
 		return err
 	}
-	// Its compiler needs longer than Go's, which has finished.
+	// Node.js also needs time for its just-in-time compiler.
 	return collect(r, command(filepath.Join(dir, "node"), node, "bench.js", "-time", fmt.Sprint(2*d.Milliseconds())))
 }
 
@@ -142,8 +142,8 @@ func command(dir, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// nodePeers makes the contenders of Node.js ready and returns the program that
-// runs them, or "" where there is none.
+// nodePeers installs the contenders of Node.js and returns the path of node, or ""
+// if they cannot be run.
 func nodePeers(dir string) string {
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -160,7 +160,7 @@ func nodePeers(dir string) string {
 	return node
 }
 
-// footprint builds the minimal programs.
+// footprint builds the minimal programs and returns their sizes.
 func footprint(dir, work string) ([]*benchfmt.Result, error) {
 	mains, err := filepath.Glob(filepath.Join(dir, "footprint", "*", "main.go"))
 	if err != nil {
@@ -193,7 +193,7 @@ func footprint(dir, work string) ([]*benchfmt.Result, error) {
 	return all, nil
 }
 
-// describe notes what the figures depend on.
+// describe adds the configuration on which the results depend.
 func describe(r *results, dir string, rounds int, short bool, node string) error {
 	r.config["date"] = time.Now().UTC().Format("2006-01-02")
 	r.config["go"] = runtime.Version()
@@ -208,7 +208,7 @@ func describe(r *results, dir string, rounds int, short bool, node string) error
 	if b, err := exec.Command("git", "-C", dir, "describe", "--always", "--dirty").Output(); err == nil {
 		r.config["revision"] = strings.TrimSpace(string(b))
 	}
-	// A test's binary does not say what is in it.
+	// The binary of a test has no list of its modules.
 	b, err := exec.Command("go", "list", "-C", dir, "-test", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}", ".").Output()
 	if err != nil {
 		return fmt.Errorf("list the modules: %w", err)
@@ -230,7 +230,7 @@ func describe(r *results, dir string, rounds int, short bool, node string) error
 	return npmVersions(r, filepath.Join(dir, "node", "package-lock.json"))
 }
 
-// interesting are modules that no contender is named after.
+// interesting are the modules to list that are not the Module of a contender.
 var interesting = map[string]bool{
 	"github.com/vmihailenco/msgpack/v5":      true,
 	"github.com/go-playground/validator/v10": true,

@@ -9,18 +9,19 @@ import (
 	"github.com/typedsessions/sessions/benchmarks"
 )
 
-// The plot: a pair of bars for each contender, over a logarithmic scale.
+// The plot has a pair of bars for each contender, on a logarithmic scale.
 const (
 	plotWidth  = 860
-	plotLeft   = 250 // where the bars begin
-	plotRight  = 90  // room for the figures behind them
+	plotLeft   = 250 // left end of the bars
+	plotRight  = 90  // space for the figures to the right of the bars
 	plotTop    = 74
 	plotBar    = 11
 	plotRow    = 2*plotBar + 9
 	plotBottom = 26
 )
 
-// Colours that are readable on light and on dark; only text and lines change.
+// The colours of the bars are readable on a light and a dark background. Only the
+// text changes.
 const plotStyle = `
 	text { font: 12px system-ui, sans-serif; fill: #24292f }
 	.title { font-size: 15px; font-weight: 600 }
@@ -31,7 +32,7 @@ const plotStyle = `
 	@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } }
 `
 
-// plot is the picture of docs/benchmarks.svg.
+// plot returns the content of docs/benchmarks.svg.
 func plot(r *results) []byte {
 	type row struct {
 		c    benchmarks.Contender
@@ -104,7 +105,7 @@ func plotClass(k benchmarks.Kind) string {
 	return "peer"
 }
 
-// decade names a power of ten of a second.
+// decade formats a power of ten of a second.
 func decade(power float64) string {
 	units := []string{"ns", "µs", "ms", "s"}
 	n := max(0, int(power)+9)

@@ -14,7 +14,7 @@ import (
 	"github.com/typedsessions/sessions/benchmarks"
 )
 
-// read makes results of what benchmarks print.
+// read returns the results in the output lines of benchmarks.
 func read(t *testing.T, lines ...string) *results {
 	t.Helper()
 	r := newResults()
@@ -24,8 +24,8 @@ func read(t *testing.T, lines ...string) *results {
 	return r
 }
 
-// everything is a result for each contender and work: two rounds, of which the
-// second is ten times as slow.
+// everything returns results for each contender and work, in two rounds. The second
+// round is ten times as slow.
 func everything(t *testing.T) *results {
 	t.Helper()
 	lines := []string{"goos: linux", "cpu: a processor", "date: 2026-01-02", "server-redis: 7.0.0"}
@@ -128,7 +128,7 @@ func TestTheDocumentHasEveryContender(t *testing.T) {
 	text := string(document(everything(t)))
 	for _, c := range slices.Concat(benchmarks.Contenders, benchmarks.Stored) {
 		if !strings.Contains(text, "| "+c.Title+" | "+c.Keeps+" | ") || !strings.Contains(text, " | "+c.Lacks.String()+" |\n") {
-			t.Errorf("the tables lack %s, or what it leaves out", c.Title)
+			t.Errorf("the tables lack %s or its missing features", c.Title)
 		}
 	}
 	for _, want := range []string{"a processor", "2026-01-02", "redis 7.0.0"} {

@@ -12,14 +12,15 @@ import (
 	"golang.org/x/perf/benchfmt"
 )
 
-// results are what was measured, and on what. A file holds them in benchstat's
-// format, and everything that the report says comes from there.
+// results holds the measured values and the configuration in which they were
+// measured. They are stored in a file in benchstat's format. The report has no other
+// source.
 type results struct {
 	config map[string]string
 	all    []*benchfmt.Result
 
-	// values has those of each benchmark and unit, one for each round in which it
-	// took part.
+	// values has the values by benchmark and unit, one for each round in which the
+	// benchmark ran.
 	values map[key][]float64
 }
 
@@ -38,7 +39,7 @@ func readResults(file string) (*results, error) {
 	return r, r.read(bytes.NewReader(b), file)
 }
 
-// read adds what "go test -bench" has printed.
+// read adds the results in the output of "go test -bench".
 func (r *results) read(in io.Reader, name string) error {
 	reader := benchfmt.NewReader(in, name)
 	for reader.Scan() {
@@ -65,7 +66,8 @@ func (r *results) add(one *benchfmt.Result) {
 	}
 }
 
-// nameOf leaves out the number of processors, unless it is what is compared.
+// nameOf returns the name of a result. It has the number of processors only for
+// BenchmarkParallel, which compares them.
 func nameOf(one *benchfmt.Result) string {
 	base, parts := one.Name.Parts()
 	cpus := "1"
@@ -94,10 +96,10 @@ func (r *results) writeFile(file string) error {
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
-// A summary is what is said of several values.
+// A summary has the statistics of several values.
 type summary struct {
 	median, min  float64
-	lower, upper float64 // quartiles, or of fewer than five the least and the largest
+	lower, upper float64 // quartiles; of fewer than five values, the least and the largest
 	n            int
 }
 
@@ -113,7 +115,7 @@ func summarize(values []float64) summary {
 	return s
 }
 
-// quantile interpolates between the two values nearest to it.
+// quantile interpolates linearly between the two nearest values.
 func quantile(sorted []float64, q float64) float64 {
 	at := q * float64(len(sorted)-1)
 	i := int(at)
@@ -125,7 +127,7 @@ func quantile(sorted []float64, q float64) float64 {
 
 func (r *results) of(name, unit string) summary { return summarize(r.values[key{name, unit}]) }
 
-// time is how long one operation of a benchmark takes, in seconds.
+// time returns the duration of an operation of a benchmark, in seconds.
 func (r *results) time(name string) summary { return r.of(name, "sec/op") }
 
 // ratio compares two benchmarks, round by round.
@@ -140,7 +142,7 @@ func (r *results) ratio(a, b, unit string) summary {
 	return summarize(ratios)
 }
 
-// ofMinima is the ratio of the fastest rounds, for what noise cannot explain.
+// ofMinima returns the ratio of the fastest rounds, which noise affects least.
 func (r *results) ofMinima(a, b, unit string) float64 {
 	ma, mb := r.of(a, unit), r.of(b, unit)
 	if ma.n == 0 || mb.n == 0 || mb.min == 0 {
@@ -149,7 +151,7 @@ func (r *results) ofMinima(a, b, unit string) float64 {
 	return ma.min / mb.min
 }
 
-// versions lists what config has under a prefix, without it.
+// versions lists the entries of config with a prefix, without the prefix.
 func (r *results) versions(prefix string) []string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(r.config)) {

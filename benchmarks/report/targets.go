@@ -11,11 +11,11 @@ import (
 // A target is a bound on the ratio of two benchmarks, or on one value.
 type target struct {
 	claim  string
-	a, b   string // the ratio is a/b; of a alone if b is empty
+	a, b   string // the ratio is a/b; if b is empty, it is the value of a
 	unit   string
 	bound  float64
-	faster bool   // the ratio must reach the bound, instead of staying within it
-	floor  string // in place of b: how far somebody gets by hand; may be empty
+	faster bool   // the bound is the least ratio, instead of the largest
+	floor  string // the floor to compare with in place of b; may be empty
 }
 
 func request(work, by string) string { return "Request/work=" + work + "/by=" + by }
@@ -24,7 +24,7 @@ func scaled(work, by string, n int) string {
 	return fmt.Sprintf("Scale/work=%s/by=%s/sessions=%d", work, by, n)
 }
 
-// targets are what this library has promised itself.
+// targets returns the performance targets of this library.
 func targets() []target {
 	var all []target
 	within := func(bound float64, claim, ours, theirs string) {
@@ -73,7 +73,7 @@ func targets() []target {
 	return all
 }
 
-// measured is the target's figure; its n is 0 where nothing was measured.
+// measured returns the measured value or ratio. Its n is 0 if it was not measured.
 func (t target) measured(r *results) summary {
 	if t.b == "" {
 		return r.of(t.a, t.unit)
@@ -81,10 +81,10 @@ func (t target) measured(r *results) summary {
 	return r.ratio(t.a, t.b, t.unit)
 }
 
-// byHand is the same figure of the floor, or empty.
+// byHand returns the ratio with the floor in place of this library, or "".
 func (t target) byHand(r *results) string { return count(r.ratio(t.a, t.floor, t.unit)) }
 
-// unruled is the same figure of a session without rules, or empty.
+// unruled returns the ratio with a session type without rules, or "".
 func (t target) unruled(r *results) string {
 	return count(r.ratio(t.a, t.b+benchmarks.Unruled, t.unit))
 }
@@ -121,7 +121,7 @@ func (t target) verdict(r *results) string {
 	}
 }
 
-// printTargets prints those that were measured.
+// printTargets prints the targets that were measured.
 func printTargets(w io.Writer, r *results) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "ratio\tmedian\tquartiles\tof minima\tby hand\tno rules\ttarget\t")

@@ -1,4 +1,4 @@
-// Nethttp is the program without sessions, which the others are compared with.
+// Nethttp is the program without sessions, with which the others are compared.
 package main
 
 import (
