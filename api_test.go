@@ -451,7 +451,7 @@ func TestEveryExportedNameHasADocComment(t *testing.T) {
 	}
 }
 
-// mentions says whether a comment begins with the name that it is about.
+// mentions reports whether a comment begins with the name that it is about.
 func mentions(text, name string) bool {
 	words := strings.Fields(text) // "A Session …", "MarshalText, for JSON, …"
 	return len(words) > 1 && (strings.Trim(words[0], ",") == name || words[1] == name)

@@ -6,7 +6,6 @@ import (
 	"go/ast"
 	"go/doc"
 	"go/format"
-	"go/parser"
 	"go/token"
 	"os"
 	"slices"
@@ -49,29 +48,10 @@ func TestTheAPIIsThatOfItsListing(t *testing.T) {
 // exported lists the exported names of the root package, one a line, sorted.
 func exported(t *testing.T) (lines []string) {
 	t.Helper()
-	fset := token.NewFileSet()
-	entries, err := os.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var files []*ast.File
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
-			continue
-		}
-		f, err := parser.ParseFile(fset, e.Name(), nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, f)
-	}
-	p, err := doc.NewFromFiles(fset, files, "github.com/typedsessions/sessions")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := packageDoc(t)
 	text := func(n any) string {
 		var b bytes.Buffer
-		if err := format.Node(&b, fset, n); err != nil {
+		if err := format.Node(&b, token.NewFileSet(), n); err != nil {
 			t.Fatal(err)
 		}
 		return strings.Join(strings.Fields(b.String()), " ")

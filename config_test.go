@@ -124,17 +124,17 @@ func TestNewAnalyzesItsType(t *testing.T) {
 	}
 }
 
-// namesAMend matches an error that says what to do.
-var namesAMend = regexp.MustCompile(`\b(it begins with|use|add|shorten|needs?|tag it|leave|put|remove|rename|export|drop|set|choose|makes|keep|wrap|name|embed|store|give|correct|fix|raise|lower)\b`)
+// namesAFix matches an error that says what to do.
+var namesAFix = regexp.MustCompile(`\b(it begins with|use|add|shorten|needs?|tag it|leave|put|remove|rename|export|drop|set|choose|makes|keep|wrap|name|embed|store|give|correct|fix|raise|lower)\b`)
 
-// refused checks the error of New: each of its lines names a mend, and the whole
+// refused checks the error of New: each of its lines names a fix, and the whole
 // names every one of want.
 func refused(t *testing.T, err error, want ...string) {
 	t.Helper()
 	refusedNaming(t, err, want...)
 	for line := range strings.Lines(err.Error()) {
-		if !namesAMend.MatchString(line) {
-			t.Errorf("got %q, which names no mend", strings.TrimSpace(line))
+		if !namesAFix.MatchString(line) {
+			t.Errorf("got %q, which names no fix", strings.TrimSpace(line))
 		}
 	}
 }

@@ -69,7 +69,7 @@ func issuedValues() map[byte][]string {
 	}
 }
 
-// fuzzManager reads the cookies of a first byte. authentic says whether the last
+// fuzzManager reads the cookies of a first byte. authentic reports whether the last
 // visit took the cookie for one.
 func fuzzManager(tb testing.TB, format byte) (m *sessions.Manager[AppSession], authentic func(reason sessions.Reason) bool) {
 	tb.Helper()

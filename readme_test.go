@@ -103,7 +103,7 @@ func TestLinksOfTheDocumentsLeadSomewhere(t *testing.T) {
 	}
 }
 
-// hasHeading says whether a heading of the page gets this anchor from GitHub.
+// hasHeading reports whether a heading of the page gets this anchor from GitHub.
 func hasHeading(page, anchor string) bool {
 	dropped := regexp.MustCompile(`[^\w -]`)
 	for _, match := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(page, -1) {
