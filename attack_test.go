@@ -133,7 +133,7 @@ func TestOnlyTheConfiguredFormatOpensHoweverWellItIsSigned(t *testing.T) {
 					w := fuzzWire(layout, func(w *wire) { w.mode = mode })
 					k := wireKeyOf(w.secret, w.mode, w.cookie)
 					token := w.relabelled(byte(f), k)
-					cookieRefused(t, s, sessions.ReasonForged, "__Host-session="+canonicalValue(token))
+					cookieRefused(t, s, sessions.ReasonForged, "__Host-Http-session="+canonicalValue(token))
 				}
 			}
 		}
@@ -222,7 +222,7 @@ func TestValuesInjectNoHeader(t *testing.T) {
 			if body != "" || len(names) != 5 || names["Set-Cookie"] != 1 || names["Vary"] != 1 || names["Cache-Control"] != 1 {
 				t.Errorf("%q: got the headers %q and the body %q, want Set-Cookie, Vary, Cache-Control, Date and Content-Length once", v, head, body)
 			}
-			if !regexp.MustCompile(`(?m)^Set-Cookie: __Host-session=[A-Za-z0-9_-]+; Path=/; Max-Age=\d+; HttpOnly; Secure; SameSite=Lax\r?$`).MatchString(head) {
+			if !regexp.MustCompile(`(?m)^Set-Cookie: __Host-Http-session=[A-Za-z0-9_-]+; Path=/; Max-Age=\d+; HttpOnly; Secure; SameSite=Lax\r?$`).MatchString(head) {
 				t.Errorf("%q: got %q, want the usual Set-Cookie", v, head)
 			}
 		}
@@ -262,7 +262,7 @@ func TestOneLogRecordIsOneLine(t *testing.T) {
 					sess.Flash(forgery, forgery)
 				}
 				s.mu.Unlock()
-				c.say("GET /x%%0d%%0atime=2000%%20level=ERROR%%20msg=forged%%E2%%80%%A8%%1b%%5b2J%%00%%22 HTTP/1.0\r\nCookie: __Host-session=level\xff; __Host-session=\"x\"\r\n\r\n")
+				c.say("GET /x%%0d%%0atime=2000%%20level=ERROR%%20msg=forged%%E2%%80%%A8%%1b%%5b2J%%00%%22 HTTP/1.0\r\nCookie: __Host-Http-session=level\xff; __Host-Http-session=\"x\"\r\n\r\n")
 				if raw, _ := io.ReadAll(c.Reader); !bytes.HasPrefix(raw, []byte("HTTP/1.0 500")) {
 					t.Errorf("got %q, want the path understood and the session refused", raw)
 				}
@@ -419,13 +419,13 @@ func TestCookiesOfUnknownKeysHideNothing(t *testing.T) {
 		for n := range 20 {
 			stranger := other.browser()
 			stranger.do(func(s *session) { s.Data.N = n + 1 })
-			lines = append(lines, "__Host-session="+stranger.cookie())
+			lines = append(lines, "__Host-Http-session="+stranger.cookie())
 		}
 		cookieHeader(s, func(s *session) {
 			if s.Data.UserID != 42 {
 				t.Errorf("got user %d (%q) behind %d cookies of an unknown key, want 42", s.Data.UserID, s.Reason(), len(lines))
 			}
-		}, append(lines, "__Host-session="+b.cookie())...)
+		}, append(lines, "__Host-Http-session="+b.cookie())...)
 	})
 }
 

@@ -209,11 +209,12 @@ type floorBuffer []byte
 func (f *floorBuffer) Write(b []byte) (int, error) { *f = append(*f, b...); return len(b), nil }
 func (f *floorBuffer) WriteByte(c byte) error      { *f = append(*f, c); return nil }
 
-// floorFixed is the fixed part of our format: prefix, header and empty flashes.
-const floorFixed = keys.PrefixSize + wire.HeaderSize + 1
+// floorFixed is the fixed part of our format: prefix, header, no extensions and
+// empty flashes.
+const floorFixed = keys.PrefixSize + wire.HeaderSize + 2
 
 func newFloor(sealed bool) *floor {
-	f := &floor{name: "__Host-session", sealed: sealed, validate: validator.New(validator.WithRequiredStructEnabled()), mac: hmac.New(sha256.New, make([]byte, 32))}
+	f := &floor{name: "__Host-Http-session", sealed: sealed, validate: validator.New(validator.WithRequiredStructEnabled()), mac: hmac.New(sha256.New, make([]byte, 32))}
 	f.enc, f.in = msgpack.NewEncoder(&f.out), bytes.NewReader(nil)
 	f.dec = msgpack.NewDecoder(f.in)
 	f.block, _ = aes.NewCipher(make([]byte, 32))
@@ -359,7 +360,7 @@ func (f *floor) open(value string) []byte {
 		if err != nil {
 			return nil
 		}
-		return body[wire.HeaderSize+1:]
+		return body[wire.HeaderSize+2:]
 	}
 	f.mac.Reset()
 	f.mac.Write(raw[:len(raw)-32])
@@ -383,7 +384,7 @@ func BenchmarkLayers(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	body := append(make([]byte, wire.HeaderSize+1), encoded...)
+	body := append(make([]byte, wire.HeaderSize+2), encoded...)
 	signed := s.AppendMAC(sc, append(s.AppendPrefix(nil, wire.Signed), body...))
 	sealed := s.AppendSealed(s.AppendPrefix(nil, wire.Sealed), body, nil)
 	buf := make([]byte, 0, 1024)

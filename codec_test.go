@@ -22,9 +22,10 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// Where a record has what (DESIGN: a format byte, a header, flashes, data).
+// Where a record without extensions has what: a format byte, a header, the length
+// of the extensions, flashes, data.
 const (
-	recordHeader  = 1 + 41
+	recordHeader  = 1 + 41 + 1
 	schemaInABody = 19
 	shapeInABody  = 21
 )

@@ -318,7 +318,7 @@ func TestFormOfARequestThatCouldNotBeLoadedIsSeenOutside(t *testing.T) {
 	body := "--x\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n" + strings.Repeat("a", 100) + "\r\n--x--\r\n"
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 	r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
-	r.Header.Set("Cookie", "__Host-session="+b.cookie())
+	r.Header.Set("Cookie", "__Host-Http-session="+b.cookie())
 	s.handler.ServeHTTP(httptest.NewRecorder(), r)
 	if r.MultipartForm == nil {
 		t.Error("net/http has no form to remove the files of")

@@ -80,6 +80,22 @@ type Config[T any] struct {
 	// without it stores sessions that have no owner.
 	Owner func(*T) string
 
+	// Labels returns further keys that a session is found by, for Labelled and
+	// RevokeLabelled: at most 8, none empty. Give each kind a prefix of its own,
+	// such as "tenant:" or "sid:", or one kind can end sessions of another.
+	// Labels must not keep or change its argument. It needs a LabelStore. It has
+	// no effect yet.
+	Labels func(*T) []string
+
+	// MaxPerOwner is how many sessions of one owner live: a login beyond it ends
+	// the oldest. It needs Owner and an OwnerStore. Zero: no bound. It has no
+	// effect yet.
+	MaxPerOwner int
+
+	// AnonymousLifetime takes the place of Lifetime for sessions whose owner is
+	// "". It needs Owner. Zero: Lifetime. It has no effect yet.
+	AnonymousLifetime time.Duration
+
 	// Import adopts a session of another library: it is called when the session
 	// of a request that brought no cookie of ours is asked for, and what it
 	// returns with true becomes a new session. The request is the one the
@@ -107,7 +123,7 @@ type Config[T any] struct {
 }
 
 // Cookie holds the attributes of the session's cookie that users change. Its
-// zero value is the safe one: "__Host-session", Path=/, Secure, HttpOnly and
+// zero value is the safe one: "__Host-Http-session", Path=/, Secure, HttpOnly and
 // SameSite=Lax. HttpOnly cannot be taken away.
 //
 // A name that begins with __Host- is a promise that browsers keep (RFC 6265bis,
@@ -116,7 +132,7 @@ type Config[T any] struct {
 // a visitor's browser a valid session of their own.
 type Cookie struct {
 	// Name of the cookie. Zero: the strongest that fits, which is
-	// "__Host-session", or "__Secure-session" with a Domain or a Path other
+	// "__Host-Http-session", or "__Secure-session" with a Domain or a Path other
 	// than "/", or "session" with Insecure.
 	Name string
 	// Path that the cookie is sent to. Zero: "/".

@@ -402,8 +402,8 @@ func TestNewRefusesAConfigThatCannotWork(t *testing.T) {
 		}, []string{"Config.ImportCookies", "bad name"}},
 		{"ImportCookies with our own cookie", func(c *config) {
 			c.Import = func(*http.Request) (AppSession, bool) { return AppSession{}, false }
-			c.ImportCookies = []http.Cookie{{Name: "__Host-session"}}
-		}, []string{"Config.ImportCookies", "__Host-session"}},
+			c.ImportCookies = []http.Cookie{{Name: "__Host-Http-session"}}
+		}, []string{"Config.ImportCookies", "__Host-Http-session"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := config{Keys: newKeys(t)}
@@ -523,7 +523,7 @@ func TestZeroConfigIsTheStrictOne(t *testing.T) {
 	if len(lines) != 1 {
 		t.Fatalf("got %d cookies, want 1", len(lines))
 	}
-	for _, want := range []string{"__Host-session=", "; Path=/;", "; Max-Age=86", "; HttpOnly", "; Secure", "; SameSite=Lax"} {
+	for _, want := range []string{"__Host-Http-session=", "; Path=/;", "; Max-Age=86", "; HttpOnly", "; Secure", "; SameSite=Lax"} {
 		if !strings.Contains(lines[0], want) {
 			t.Errorf("got cookie %q, want it to have %q", lines[0], want)
 		}

@@ -77,19 +77,19 @@ var cookieConfigs = []struct {
 	want   string // of the cookie
 	attrs  []string
 }{
-	{"the zero value", sessions.Cookie{}, "__Host-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
-	{"Path /", sessions.Cookie{Path: "/"}, "__Host-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
+	{"the zero value", sessions.Cookie{}, "__Host-Http-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
+	{"Path /", sessions.Cookie{Path: "/"}, "__Host-Http-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
 	{"a Path", sessions.Cookie{Path: "/app"}, "__Secure-session", []string{"HttpOnly", "Max-Age=86400", "Path=/app", "SameSite=Lax", "Secure"}},
 	{"a Domain", sessions.Cookie{Domain: "example.com"}, "__Secure-session", []string{"Domain=example.com", "HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
 	{"a Domain with a dot", sessions.Cookie{Domain: ".example.com"}, "__Secure-session", []string{"Domain=example.com", "HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
 	{"Insecure", sessions.Cookie{Insecure: true}, "session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax"}},
 	{"Insecure with Domain and Path", sessions.Cookie{Insecure: true, Domain: "example.com", Path: "/a"}, "session", []string{"Domain=example.com", "HttpOnly", "Max-Age=86400", "Path=/a", "SameSite=Lax"}},
 	{"a Name", sessions.Cookie{Name: "my-session"}, "my-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
-	{"SameSite default", sessions.Cookie{SameSite: http.SameSiteDefaultMode}, "__Host-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
-	{"SameSite strict", sessions.Cookie{SameSite: http.SameSiteStrictMode}, "__Host-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Strict", "Secure"}},
-	{"SameSite none", sessions.Cookie{SameSite: http.SameSiteNoneMode}, "__Host-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=None", "Secure"}},
-	{"Partitioned", sessions.Cookie{Partitioned: true, SameSite: http.SameSiteNoneMode}, "__Host-session", []string{"HttpOnly", "Max-Age=86400", "Partitioned", "Path=/", "SameSite=None", "Secure"}},
-	{"BrowserSession", sessions.Cookie{BrowserSession: true}, "__Host-session", []string{"HttpOnly", "Path=/", "SameSite=Lax", "Secure"}},
+	{"SameSite default", sessions.Cookie{SameSite: http.SameSiteDefaultMode}, "__Host-Http-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax", "Secure"}},
+	{"SameSite strict", sessions.Cookie{SameSite: http.SameSiteStrictMode}, "__Host-Http-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Strict", "Secure"}},
+	{"SameSite none", sessions.Cookie{SameSite: http.SameSiteNoneMode}, "__Host-Http-session", []string{"HttpOnly", "Max-Age=86400", "Path=/", "SameSite=None", "Secure"}},
+	{"Partitioned", sessions.Cookie{Partitioned: true, SameSite: http.SameSiteNoneMode}, "__Host-Http-session", []string{"HttpOnly", "Max-Age=86400", "Partitioned", "Path=/", "SameSite=None", "Secure"}},
+	{"BrowserSession", sessions.Cookie{BrowserSession: true}, "__Host-Http-session", []string{"HttpOnly", "Path=/", "SameSite=Lax", "Secure"}},
 }
 
 func TestCookieHasTheAttributesOfItsConfig(t *testing.T) {
@@ -159,10 +159,10 @@ func TestCookieIsExpiredOnlyIfTheRequestBroughtOne(t *testing.T) {
 			{"Destroy of a new session", "", func(s *session) { s.Data.N = 1; s.Destroy(); s.Data.N = 2 }, 0},
 			{"Destroy after Save", "", func(s *session) { s.Data.N = 1; _ = s.Save(t.Context()); s.Destroy() }, 0},
 			{"Destroy with another cookie", "other=1", (*session).Destroy, 0},
-			{"Destroy with garbage", "__Host-session=garbage", (*session).Destroy, 1},
-			{"Destroy with an empty one", "__Host-session=", (*session).Destroy, 1},
-			{"Destroy twice", "__Host-session=garbage", func(s *session) { s.Destroy(); s.Destroy(); s.Reset() }, 1},
-			{"a read with garbage", "__Host-session=garbage", func(s *session) { s.Flashes() }, 0},
+			{"Destroy with garbage", "__Host-Http-session=garbage", (*session).Destroy, 1},
+			{"Destroy with an empty one", "__Host-Http-session=", (*session).Destroy, 1},
+			{"Destroy twice", "__Host-Http-session=garbage", func(s *session) { s.Destroy(); s.Destroy(); s.Reset() }, 1},
+			{"a read with garbage", "__Host-Http-session=garbage", func(s *session) { s.Flashes() }, 0},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				s := newSite(t, m, nil)
@@ -171,7 +171,7 @@ func TestCookieIsExpiredOnlyIfTheRequestBroughtOne(t *testing.T) {
 					header = []string{tt.cookie}
 				}
 				lines := cookieHeader(s, tt.do, header...).Header["Set-Cookie"]
-				if len(lines) != tt.want || tt.want == 1 && !strings.HasPrefix(lines[0], "__Host-session=; ") {
+				if len(lines) != tt.want || tt.want == 1 && !strings.HasPrefix(lines[0], "__Host-Http-session=; ") {
 					t.Errorf("got %q, want %d expired cookies", lines, tt.want)
 				}
 				if s.store != nil && len(s.store.live()) != 0 {
@@ -546,7 +546,7 @@ func TestOfSeveralCookiesTheAuthenticOneCounts(t *testing.T) {
 				s := newSite(t, m, nil)
 				values := tt.order(storedCookie(s, 7))
 				for i, v := range values {
-					values[i] = "__Host-session=" + v
+					values[i] = "__Host-Http-session=" + v
 				}
 				s.events.reset()
 				for _, lines := range [][]string{{strings.Join(values, "; ")}, values} {
@@ -577,14 +577,14 @@ func TestOfTwoAuthenticCookiesTheNewestCounts(t *testing.T) {
 			s := newSite(t, m, nil)
 			short := s.browser()
 			short.do(func(s *session) { s.Data.N = 1; s.SetLifetime(time.Hour) })
-			older := "__Host-session=" + storedCookie(s, 2)
+			older := "__Host-Http-session=" + storedCookie(s, 2)
 			time.Sleep(2 * time.Hour) // the first ends
-			expired := "__Host-session=" + short.cookie()
-			newer := "__Host-session=" + storedCookie(s, 3)
-			equal := "__Host-session=" + storedCookie(s, 4)
+			expired := "__Host-Http-session=" + short.cookie()
+			newer := "__Host-Http-session=" + storedCookie(s, 3)
+			equal := "__Host-Http-session=" + storedCookie(s, 4)
 			gone := s.browser()
 			gone.do(func(s *session) { s.Data.N = 5 })
-			unknown := "__Host-session=" + gone.cookie()
+			unknown := "__Host-Http-session=" + gone.cookie()
 			if m.hasStore() {
 				gone.do((*session).Destroy)
 			}
@@ -636,7 +636,7 @@ func TestDestroyEndsEverySessionThatTheRequestNamed(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		s := newSite(t, m, nil)
 		a, b := storedCookie(s, 1), storedCookie(s, 2)
-		res := cookieHeader(s, (*session).Destroy, "__Host-session="+a+"; __Host-session="+b)
+		res := cookieHeader(s, (*session).Destroy, "__Host-Http-session="+a+"; __Host-Http-session="+b)
 		if lines := res.Header["Set-Cookie"]; len(lines) != 1 || len(s.store.live()) != 0 {
 			t.Errorf("got %q and %d records, want one expired cookie and none", lines, len(s.store.live()))
 		}
@@ -650,7 +650,7 @@ func TestChangedCookieIsNeverAccepted(t *testing.T) {
 		const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 		send := func(t *testing.T, value string) {
 			t.Helper()
-			cookieRefused(t, s, sessions.ReasonForged, "__Host-session="+value)
+			cookieRefused(t, s, sessions.ReasonForged, "__Host-Http-session="+value)
 		}
 		t.Run("by a bit of its text", func(t *testing.T) {
 			for i := range len(good) {
@@ -728,7 +728,7 @@ func TestChangedCookieIsNeverAccepted(t *testing.T) {
 }
 
 func cookieData(s *site, value string) (data AppSession) {
-	cookieHeader(s, func(s *session) { data = s.Data }, "__Host-session="+value)
+	cookieHeader(s, func(s *session) { data = s.Data }, "__Host-Http-session="+value)
 	return data
 }
 
@@ -740,7 +740,7 @@ func TestStandardAlphabetIsNotAccepted(t *testing.T) {
 			good := storedCookie(s, n)
 			if other := strings.NewReplacer("-", "+", "_", "/").Replace(good); other != good {
 				tried++
-				cookieRefused(t, s, sessions.ReasonForged, "__Host-session="+other)
+				cookieRefused(t, s, sessions.ReasonForged, "__Host-Http-session="+other)
 			}
 		}
 	})
@@ -755,20 +755,20 @@ func TestOnlyTheExactNameCounts(t *testing.T) {
 			"__host-session=" + good,
 			"__HOST-SESSION=" + good,
 			"__Host-sessio=" + good,
-			"__Host-session2=" + good,
-			"x__Host-session=" + good,
-			"__Host-session =" + good,
-			"__Host-session\u2000=" + good,
-			"\u2000__Host-session=" + good,
-			"\x85__Host-session=" + good,
+			"__Host-Http-session2=" + good,
+			"x__Host-Http-session=" + good,
+			"__Host-Http-session =" + good,
+			"__Host-Http-session\u2000=" + good,
+			"\u2000__Host-Http-session=" + good,
+			"\x85__Host-Http-session=" + good,
 			"%5f%5fHost-session=" + good,
-			`"__Host-session"=` + good,
-			"$__Host-session=" + good,
-			"=__Host-session=" + good,
-			"a=__Host-session=" + good,
-			"a,__Host-session=" + good,
-			"__Host-session",
-			"__Host-session" + good,
+			`"__Host-Http-session"=` + good,
+			"$__Host-Http-session=" + good,
+			"=__Host-Http-session=" + good,
+			"a=__Host-Http-session=" + good,
+			"a,__Host-Http-session=" + good,
+			"__Host-Http-session",
+			"__Host-Http-session" + good,
 			good,
 			"",
 			";;; ;",
@@ -776,13 +776,13 @@ func TestOnlyTheExactNameCounts(t *testing.T) {
 			cookieRefused(t, s, sessions.ReasonNoCookie, header)
 		}
 		for _, header := range []string{
-			"__Host-session=" + good,
-			" __Host-session=" + good,
-			"a=1;__Host-session=" + good + ";b=2",
-			"a=1; __Host-session=" + good + "; b=2",
-			"; ; __Host-session=" + good,
-			"$Version=1; __Host-session=" + good + "; $Path=/",
-			`q="; __Host-session=` + good,
+			"__Host-Http-session=" + good,
+			" __Host-Http-session=" + good,
+			"a=1;__Host-Http-session=" + good + ";b=2",
+			"a=1; __Host-Http-session=" + good + "; b=2",
+			"; ; __Host-Http-session=" + good,
+			"$Version=1; __Host-Http-session=" + good + "; $Path=/",
+			`q="; __Host-Http-session=` + good,
 		} {
 			cookieHeader(s, func(s *session) {
 				if s.Data.N != 7 {
@@ -822,7 +822,7 @@ func TestCookieMadeForAnotherUseIsRefused(t *testing.T) {
 		for _, to := range makers {
 			t.Run(from.name+" to "+to.name, func(t *testing.T) {
 				s := newSite(t, to.mode, to.with)
-				name := "__Host-session="
+				name := "__Host-Http-session="
 				if strings.HasSuffix(to.name, "another name") {
 					name = "__Host-another-session="
 				}
@@ -845,8 +845,8 @@ func TestHugeValuesAreRefused(t *testing.T) {
 		s := newSite(t, m, nil)
 		good := storedCookie(s, 7)
 		for _, size := range []int{4096, 4097, 8 << 10, 1 << 20} {
-			cookieRefused(t, s, sessions.ReasonForged, "__Host-session="+strings.Repeat("A", size))
-			cookieRefused(t, s, sessions.ReasonForged, "__Host-session="+good+strings.Repeat("A", size-len(good)))
+			cookieRefused(t, s, sessions.ReasonForged, "__Host-Http-session="+strings.Repeat("A", size))
+			cookieRefused(t, s, sessions.ReasonForged, "__Host-Http-session="+good+strings.Repeat("A", size-len(good)))
 		}
 		c := dialSite(t, s)
 		path := s.route(func(w http.ResponseWriter, r *http.Request) {
@@ -854,7 +854,7 @@ func TestHugeValuesAreRefused(t *testing.T) {
 				t.Errorf("got %q, want forged", got)
 			}
 		})
-		c.say("GET %s HTTP/1.1\r\nHost: x\r\nCookie: __Host-session=%s\r\n\r\n", path, strings.Repeat("A", 8<<10))
+		c.say("GET %s HTTP/1.1\r\nHost: x\r\nCookie: __Host-Http-session=%s\r\n\r\n", path, strings.Repeat("A", 8<<10))
 		if status, _ := c.head(); !strings.Contains(status, "200") {
 			t.Errorf("got %s, want 200", status)
 		}
@@ -870,7 +870,7 @@ func TestAValueAbove4096BytesIsRefusedEvenIfAuthentic(t *testing.T) {
 			want = sessions.ReasonNone
 		}
 		got := s.browser()
-		got.cookies["__Host-session"] = value
+		got.cookies["__Host-Http-session"] = value
 		got.do(func(sess *session) {
 			if sess.Reason() != want {
 				t.Errorf("a value of %d bytes: got reason %q, want %q", len(value), sess.Reason(), want)
@@ -884,8 +884,8 @@ func TestSeveralCookieHeaderLinesAreRead(t *testing.T) {
 		s := newSite(t, m, nil)
 		good := storedCookie(s, 7)
 		for _, lines := range []string{
-			"Cookie: a=1\r\nCookie: __Host-session=" + good + "\r\nCookie: b=2\r\n",
-			"cookie: __Host-session=" + good + "\r\nCookie: __Host-session=bad\r\n",
+			"Cookie: a=1\r\nCookie: __Host-Http-session=" + good + "\r\nCookie: b=2\r\n",
+			"cookie: __Host-Http-session=" + good + "\r\nCookie: __Host-Http-session=bad\r\n",
 		} {
 			c := dialSite(t, s)
 			path := s.route(func(w http.ResponseWriter, r *http.Request) {
@@ -900,7 +900,7 @@ func TestSeveralCookieHeaderLinesAreRead(t *testing.T) {
 		b := s.online(true)
 		res := b.send(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprint(w, r.ProtoMajor, sessions.Get[AppSession](r.Context()).Data.N)
-		}, func(r *http.Request) { r.Header["Cookie"] = []string{"a=1", "__Host-session=" + good, "b=2"} })
+		}, func(r *http.Request) { r.Header["Cookie"] = []string{"a=1", "__Host-Http-session=" + good, "b=2"} })
 		if res.body != "2 7" {
 			t.Errorf("got %q over HTTP/2, want N=7", res.body)
 		}
@@ -916,7 +916,7 @@ func TestThreeThousandForeignCookiesHideNothing(t *testing.T) {
 		path := s.route(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprint(w, sessions.Get[AppSession](r.Context()).Data.N)
 		})
-		c.say("GET %s HTTP/1.0\r\nCookie: %s__Host-session=%s\r\n\r\n", path, foreign, good)
+		c.say("GET %s HTTP/1.0\r\nCookie: %s__Host-Http-session=%s\r\n\r\n", path, foreign, good)
 		c.head()
 		if body, _ := io.ReadAll(c.Reader); string(body) != "7" {
 			t.Errorf("got N=%s behind 3000 others, want 7", body)
@@ -946,7 +946,7 @@ func TestForgedCookiesAskTheStoreNothing(t *testing.T) {
 				if s.Reason() != sessions.ReasonForged {
 					t.Errorf("got %q, want forged", s.Reason())
 				}
-			}, "__Host-session="+base64.RawURLEncoding.EncodeToString(b))
+			}, "__Host-Http-session="+base64.RawURLEncoding.EncodeToString(b))
 			if res.StatusCode != 200 || len(res.Header["Set-Cookie"]) > 0 {
 				t.Errorf("got %d with %q, want 200 and no cookie", res.StatusCode, res.Header["Set-Cookie"])
 			}
@@ -992,7 +992,7 @@ func TestAnswerDoesNotSayWhyACookieWasRefused(t *testing.T) {
 			}
 			var first string
 			for i, v := range values {
-				res := cookieHeader(s, func(s *session) { s.Flashes() }, "__Host-session="+v)
+				res := cookieHeader(s, func(s *session) { s.Flashes() }, "__Host-Http-session="+v)
 				got := fmt.Sprint(res.StatusCode, res.Header)
 				if i == 0 {
 					first = got

@@ -3,6 +3,8 @@ package sessions
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 
 	"github.com/typedsessions/sessions/internal/codec"
@@ -10,12 +12,24 @@ import (
 )
 
 // An Event tells Config.OnEvent what happened to a session. It holds no cookie,
-// no secret and no value of the session.
+// no secret and no value of the session but its owner. It prints without the
+// owners, under every verb, in logs and in JSON.
 type Event struct {
 	Kind   EventKind
-	Reason Reason // of EventStarted, EventRefused and EventDiscarded
+	Reason Reason // of EventStarted, EventEnded, EventRefused and EventDiscarded
 	ID     string // the public id, "" where there is none
-	Err    error  // more, for people
+
+	// Previous is the public id that ID has replaced, of EventRenewed.
+	Previous string
+
+	// Owner is whose session it is by Config.Owner, of EventStarted and
+	// EventRenewed, and whose it was, of EventEnded.
+	Owner string
+
+	// PreviousOwner is whose session it was before, of EventRenewed.
+	PreviousOwner string
+
+	Err error // more, for people
 }
 
 // An EventKind says what happened.
@@ -25,6 +39,13 @@ const (
 	// EventStarted: a new session was stored, or its cookie was made. Reason
 	// says why it is new.
 	EventStarted EventKind = "started"
+	// EventRenewed: a session was stored under a new id, in place of Previous, by
+	// RegenerateID, RotateID or a change of its owner.
+	EventRenewed EventKind = "renewed"
+	// EventEnded: a session was ended, for Reason. Exactly one process tells it:
+	// the one that ended the session. A session that merely expires has no such
+	// event: the request that still brings its cookie is an EventRefused.
+	EventEnded EventKind = "ended"
 	// EventRefused: a cookie came that gave no session, for Reason.
 	EventRefused EventKind = "refused"
 	// EventAmbiguous: more than one authentic cookie of the name came.
@@ -65,7 +86,7 @@ const (
 	// ReasonIdle: unused for IdleTimeout (cookie mode; a store only says unknown).
 	ReasonIdle Reason = "idle"
 	// ReasonUnknown: the store has no such record: it was idle, revoked,
-	// destroyed, replaced by RegenerateID, evicted or lost.
+	// destroyed, evicted or lost.
 	ReasonUnknown Reason = "unknown"
 	// ReasonUndecodable: the data does not fit T, or an upgrade of it failed.
 	ReasonUndecodable Reason = "undecodable"
@@ -73,10 +94,24 @@ const (
 	ReasonInvalid Reason = "invalid"
 	// ReasonNewer: a newer version of the program stored it.
 	ReasonNewer Reason = "newer"
-	// ReasonReset: Session.Reset began it.
+	// ReasonReset: Session.Reset began it; of EventEnded: Session.Reset ended it.
 	ReasonReset Reason = "reset"
 	// ReasonImported: Config.Import gave it.
 	ReasonImported Reason = "imported"
+	// ReasonReplaced: the session has had another id for less than a minute. Such
+	// a session sends no cookie, since that would take the place of the cookie
+	// with the new id: what it changes is discarded, unless RegenerateID, Reset or
+	// an owner begins a session of its own.
+	ReasonReplaced Reason = "replaced"
+	// ReasonDestroyed, of EventEnded: Session.Destroy ended it.
+	ReasonDestroyed Reason = "destroyed"
+	// ReasonRevoked, of EventEnded: a method of the Manager ended it.
+	ReasonRevoked Reason = "revoked"
+	// ReasonLimit, of EventEnded: newer sessions of its owner took its place, by
+	// Config.MaxPerOwner.
+	ReasonLimit Reason = "limit"
+	// ReasonSpent, of EventEnded: nothing was left in it.
+	ReasonSpent Reason = "spent"
 )
 
 var eventKinds = [...]EventKind{
@@ -89,11 +124,39 @@ var eventKinds = [...]EventKind{
 	txn.Late:         EventLate,
 	txn.FlashDropped: EventFlashDropped,
 	txn.Failed:       EventFailed,
+	txn.Renewed:      EventRenewed,
+	txn.Finished:     EventEnded,
 }
 
 func eventOf(e txn.Event) Event {
-	return Event{Kind: eventKinds[e.Kind], Reason: reasonOf(e.Reason), ID: e.ID, Err: e.Err}
+	return Event{
+		Kind: eventKinds[e.Kind], Reason: reasonOf(e.Reason), ID: e.ID, Previous: e.Previous,
+		Owner: e.Owner, PreviousOwner: e.PreviousOwner, Err: e.Err,
+	}
 }
+
+// summary is how an Event prints.
+func (e Event) summary() string {
+	s := fmt.Sprintf("Event(%s", e.Kind)
+	for _, part := range []string{string(e.Reason), e.ID, e.Previous} {
+		if part != "" {
+			s += ", " + part
+		}
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s + ")"
+}
+
+// Format prints the event without its owners, under every verb.
+func (e Event) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.summary()) }
+
+// LogValue logs the event without its owners.
+func (e Event) LogValue() slog.Value { return slog.StringValue(e.summary()) }
+
+// MarshalText, for JSON, gives the event without its owners.
+func (e Event) MarshalText() ([]byte, error) { return []byte(e.summary()), nil }
 
 func reasonOf(r txn.Reason) Reason { return Reason(r.String()) }
 
@@ -140,6 +203,9 @@ func (m *core) emit(ctx context.Context, e Event, attrs ...slog.Attr) {
 	logger := m.log()
 	if level := e.level(ctx); logger.Enabled(ctx, level) {
 		attrs = append(attrs, slog.String("session", e.ID))
+		if e.Previous != "" {
+			attrs = append(attrs, slog.String("previous", e.Previous))
+		}
 		if e.Reason != ReasonNone {
 			attrs = append(attrs, slog.String("reason", string(e.Reason)))
 		}

@@ -397,7 +397,7 @@ func ExampleSession_ID() {
 	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		sess.Data.UserID = 42
-		cookie, err := r.Cookie("__Host-session")
+		cookie, err := r.Cookie("__Host-Http-session")
 		fmt.Fprintf(w, "%d digits, in the cookie: %t", len(sess.ID()), err == nil && strings.Contains(cookie.Value, sess.ID()))
 	})))
 
@@ -724,7 +724,7 @@ func ExampleConfig_owner() {
 	})
 	fmt.Println(mgr, err)
 	// Output:
-	// Manager(sessions_test.AppSession, cookie __Host-session) <nil>
+	// Manager(sessions_test.AppSession, cookie __Host-Http-session) <nil>
 }
 
 // Who is signed in by another library stays signed in.
@@ -760,7 +760,7 @@ func ExampleConfig_import() {
 	// Output:
 	// user 42, imported
 	// sid deleted: true
-	// __Host-session deleted: false
+	// __Host-Http-session deleted: false
 }
 
 func legacySession(value string) (userID int, ok bool) { return 42, value == "the old library's" }
@@ -808,7 +808,7 @@ func ExampleConfig_merge() {
 	})
 	fmt.Println(mgr, err)
 	// Output:
-	// Manager(sessions_test.AppSession, cookie __Host-session) <nil>
+	// Manager(sessions_test.AppSession, cookie __Host-Http-session) <nil>
 }
 
 // OnEvent hears what happens to sessions, for logs and metrics.
@@ -828,7 +828,7 @@ func ExampleConfig_onEvent() {
 	}))
 
 	r := httptest.NewRequest("GET", "https://example.com/", nil)
-	r.AddCookie(&http.Cookie{Name: "__Host-session", Value: base64.RawURLEncoding.EncodeToString(make([]byte, 120))})
+	r.AddCookie(&http.Cookie{Name: "__Host-Http-session", Value: base64.RawURLEncoding.EncodeToString(make([]byte, 120))})
 	handler.ServeHTTP(httptest.NewRecorder(), r)
 	// Output:
 	// refused because of: forged
@@ -866,5 +866,5 @@ func ExampleMemoryStore() {
 	})
 	fmt.Println(mgr, err)
 	// Output:
-	// Manager(sessions_test.AppSession, cookie __Host-session) <nil>
+	// Manager(sessions_test.AppSession, cookie __Host-Http-session) <nil>
 }

@@ -28,8 +28,8 @@ func (m *core) padded(n int) string {
 		panic(err)
 	}
 	signer := m.engine.Signer()
-	b := h.Append(signer.AppendPrefix(nil, wire.Signed))
-	b = signer.AppendMAC(signer.Scratch(), append(append(b, 0x90), data...))
+	body := wire.Body{Header: h, Data: data}
+	b := signer.AppendMAC(signer.Scratch(), body.Append(signer.AppendPrefix(nil, wire.Signed)))
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 

@@ -352,7 +352,7 @@ func TestDestroyBeforeAPanicStillHappens(t *testing.T) {
 						if v := <-values; !p.want(v) {
 							t.Errorf("got %v outside, want the handler's own panic", v)
 						}
-						if got := res.setCookies(); res.StatusCode != 500 || len(got) != 1 || !strings.HasPrefix(got[0], "__Host-session=;") {
+						if got := res.setCookies(); res.StatusCode != 500 || len(got) != 1 || !strings.HasPrefix(got[0], "__Host-Http-session=;") {
 							t.Errorf("got %d with %q, want the outer answer with the expired cookie", res.StatusCode, got)
 						}
 						if s.store != nil {

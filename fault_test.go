@@ -246,13 +246,13 @@ func TestClientThatHangsUpAtAnyStepBreaksNothing(t *testing.T) {
 		}{
 			{"within the request line", func(path, _ string) string { return "GET " + path }, false},
 			{"within the header", func(path, c string) string {
-				return "POST " + path + " HTTP/1.1\r\nHost: x\r\nCookie: __Host-session=" + c[:40]
+				return "POST " + path + " HTTP/1.1\r\nHost: x\r\nCookie: __Host-Http-session=" + c[:40]
 			}, false},
 			{"within the body", func(path, c string) string {
-				return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nCookie: __Host-session=" + c + "\r\n\r\nhalf"
+				return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nCookie: __Host-Http-session=" + c + "\r\n\r\nhalf"
 			}, true},
 			{"before the answer", func(path, c string) string {
-				return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nCookie: __Host-session=" + c + "\r\n\r\n"
+				return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nCookie: __Host-Http-session=" + c + "\r\n\r\n"
 			}, true},
 		} {
 			t.Run(tt.name, func(t *testing.T) {

@@ -42,7 +42,7 @@ func TestForgedRequestsCostLessThanAuthenticOnes(t *testing.T) {
 		b.do(func(s *session) {
 			s.Data = AppSession{UserID: 1, Name: "ada", Tags: []string{"a", "b"}, Cart: map[string]int{"x": 1}}
 		})
-		name := "__Host-session="
+		name := "__Host-Http-session="
 		size, objects := costOf(s, name+b.cookie())
 		for what, cookies := range map[string][]string{
 			"one forged":                      {name + forge(b.cookie(), 1)},
@@ -74,9 +74,9 @@ func TestVisitorsWhoWriteNothingStoreNothing(t *testing.T) {
 		b := s.browser()
 		b.do(func(s *session) { s.Data.N = 1 })
 		b.clone().do((*session).Destroy)
-		values := []string{"", "__Host-session=garbage", "__Host-session=" + forge(b.cookie(), 2)}
+		values := []string{"", "__Host-Http-session=garbage", "__Host-Http-session=" + forge(b.cookie(), 2)}
 		if m.hasStore() {
-			values = append(values, "__Host-session="+b.cookie()) // authentic, and gone
+			values = append(values, "__Host-Http-session="+b.cookie()) // authentic, and gone
 			s.store.resetCounts()
 		}
 		h := s.handler

@@ -31,7 +31,7 @@ import (
 // be the same in all of them. So the cookies are written here, with one secret,
 // and end in the year 36812.
 
-const fuzzName = "__Host-session"
+const fuzzName = "__Host-Http-session"
 
 // fuzzWire is a cookie, or the record of the one session of these tests.
 func fuzzWire(format byte, change func(*wire)) *wire {
@@ -56,8 +56,8 @@ func (w *wire) value() string { return base64.RawURLEncoding.EncodeToString(w.by
 // sealedValues are of fuzzWire(2, nil): written down, since a nonce is drawn for
 // every value.
 var sealedValues = []string{
-	"Ao_Vf7XixMRSPkFIVUQomGB3cHv1nuWqM-5NqE-r7RJr0NP9Ev4UAf1JXdk0MjUXuu6FNBjQlCPjnfXa_UKU1ZxeLcTB4Ap5iVrJmJvRVWzLFrKerjCH0A2n7UdT-I_TAah_TDCbdA",
-	"Ao_Vf7UQZxcPh3tEDuYNBZcTg1dm2qhJLCngIogguG7AS-xYoNCo8QQkRwwhN4z1yxKEAxcn8w4qbzJJfUdhN5n_Rw9umAPJPHsV-vs-6Sak1z_VhhU6e50MNdFIMy6jY9O0Rvaq3w",
+	"Ao_Vf7URXOvJSTz_um8D1zKlUQwRMDgcv7Fhh2HFVA5f09Kl1ACvCkB2VOJH-zMe62uJMMxwP5cBYpno9ZkSsSY_9C9JB6_4sDoZ0RoQ3FBelfZTABiKfXRe1S6R_WL7bJCB-0O5p-Y",
+	"Ao_Vf7Us61CmkpbN45fmKfVk-d1jEehAIx5TK6f0QBTty-yKunkZMBVT9UQiTPAcQRR7onTG1xh8Q8mklysCebTkcNDzVCQ5VUvHmpBkKrvjr8ebXMOWixc2HRxWgV6B8TUpNETPrAU",
 }
 
 // issuedValues are the only ones that a reader may take, by first byte.

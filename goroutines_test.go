@@ -699,7 +699,7 @@ func TestVerbThatRacesWithTheEndIsSentOrReported(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, modes[0], nil)
-			cookie := "__Host-session=" + storedCookie(s, 7)
+			cookie := "__Host-Http-session=" + storedCookie(s, 7)
 			for i := range 4000 {
 				s.events.reset()
 				done := make(chan struct{})

@@ -423,7 +423,7 @@ func TestLoadThatFailsIsAnsweredByErrorHandlerInPlaceOfTheHandler(t *testing.T) 
 						t.Errorf("got the events %v, want one failure", s.events.all)
 					}
 					visitor := b.clone()
-					visitor.cookies = map[string]string{"__Host-session": "garbage"}
+					visitor.cookies = map[string]string{"__Host-Http-session": "garbage"}
 					if res := visitor.do(func(*session) {}); res.StatusCode != 200 {
 						t.Errorf("got %d for a visitor, want 200: his session needs no store", res.StatusCode)
 					}
@@ -552,7 +552,7 @@ func TestEachReasonIsToldOnce(t *testing.T) {
 					s := newSite(t, m, with(tt.read))
 					b := s.browser()
 					if value != "" {
-						b.cookies["__Host-session"] = value
+						b.cookies["__Host-Http-session"] = value
 					}
 					res := b.do(func(s *session) {
 						if s.Reason() != tt.want || !s.IsNew() || s.Data.N != 0 || s.Data.UserID != 0 {
@@ -692,8 +692,8 @@ func TestEventsAndLogsHoldNoCookieNoSecretAndNoValue(t *testing.T) {
 				b.clone().do((*session).Destroy)
 				old.do(func(s *session) { s.Data.Name = secretName })
 			}
-			for _, v := range []string{"garbage", forge(b.cookie(), 3), b.cookie() + "; __Host-session=" + cookies[0]} {
-				cookieHeader(s, func(s *session) { s.Flashes() }, "__Host-session="+v)
+			for _, v := range []string{"garbage", forge(b.cookie(), 3), b.cookie() + "; __Host-Http-session=" + cookies[0]} {
+				cookieHeader(s, func(s *session) { s.Flashes() }, "__Host-Http-session="+v)
 			}
 			time.Sleep(2 * time.Hour)
 			do(fillSecrets)
@@ -722,7 +722,7 @@ func TestHealthyRequestsAreSilentAtInfo(t *testing.T) {
 		browser.do(func(s *session) { s.Data.N = 1; s.Flash("info", "x") })
 		browser.do(func(s *session) { s.RegenerateID(); s.Flashes() })
 		browser.do(func(s *session) { s.Reset() })
-		cookieHeader(s, func(s *session) { s.Flashes() }, "__Host-session=forged")
+		cookieHeader(s, func(s *session) { s.Flashes() }, "__Host-Http-session=forged")
 		if b.Len() > 0 {
 			t.Errorf("got the log %q, want nothing", b.String())
 		}
@@ -738,7 +738,7 @@ func TestPanicOfOnEventIsCaught(t *testing.T) {
 			c.OnEvent = func(context.Context, sessions.Event) { told++; panic(secretName) }
 		})
 		b := s.browser()
-		b.cookies["__Host-session"] = "garbage"
+		b.cookies["__Host-Http-session"] = "garbage"
 		res := b.do(func(s *session) { s.Data.N = 7 })
 		oneCookie(t, res.Header["Set-Cookie"])
 		if data, _ := b.peek(); res.StatusCode != 200 || data.N != 7 || told != 2 {
@@ -775,7 +775,7 @@ func TestNothingPrintsASecretOrData(t *testing.T) {
 		var cfg config
 		s := newSite(t, m, func(c *config) {
 			c.Keys = keys
-			c.Cookie.Name = "__Host-session"
+			c.Cookie.Name = "__Host-Http-session"
 			c.ImportCookies = []http.Cookie{{Name: "legacy", Value: secretName}}
 			cfg = *c
 		})
@@ -998,7 +998,7 @@ func TestImportIsNotCalled(t *testing.T) {
 					if s.Data.UserID != 0 {
 						t.Errorf("got user %d beside our cookie %.10q, want ours to count", s.Data.UserID, v)
 					}
-				}, "__Host-session="+v+"; legacy=ada")
+				}, "__Host-Http-session="+v+"; legacy=ada")
 				if len(res.Header["Set-Cookie"]) > 0 {
 					t.Errorf("got %q, want the old cookies left alone", res.Header["Set-Cookie"])
 				}
@@ -1008,7 +1008,7 @@ func TestImportIsNotCalled(t *testing.T) {
 				if s.Reason() != sessions.ReasonExpired {
 					t.Errorf("got %q, want expired", s.Reason())
 				}
-			}, "__Host-session="+good+"; legacy=ada")
+			}, "__Host-Http-session="+good+"; legacy=ada")
 			b = s.browser()
 			b.cookies["legacy"] = "ada"
 			res := b.serve(func(http.ResponseWriter, *http.Request) {}) // nobody asks
@@ -1056,12 +1056,12 @@ func TestImportCookiesAreExpiredByDestroyAndReset(t *testing.T) {
 					header := "legacy=" + tt.legacy
 					switch tt.ours {
 					case "good":
-						header += "; __Host-session=" + storedCookie(s, 1)
+						header += "; __Host-Http-session=" + storedCookie(s, 1)
 					case "garbage":
-						header += "; __Host-session=garbage"
+						header += "; __Host-Http-session=garbage"
 					}
 					lines := cookieHeader(s, verb, header).Header["Set-Cookie"]
-					if len(lines) != 1+tt.want || len(gone(lines, "legacy")) != 1 || len(gone(lines, "__Host-session")) != tt.want {
+					if len(lines) != 1+tt.want || len(gone(lines, "legacy")) != 1 || len(gone(lines, "__Host-Http-session")) != tt.want {
 						t.Errorf("got %q, want the old cookie expired, and %d of ours", lines, tt.want)
 					}
 					if s.store != nil && len(s.store.live()) != 0 {
@@ -1210,7 +1210,7 @@ func TestNewRefusesImportCookiesThatCannotWork(t *testing.T) {
 		{"no name", adopt, []http.Cookie{{}}},
 		{"a bad path", adopt, []http.Cookie{{Name: "a", Path: "/;b"}}},
 		{"a bad domain", adopt, []http.Cookie{{Name: "a", Domain: "a b"}}},
-		{"our own name", adopt, []http.Cookie{{Name: "ok"}, {Name: "__Host-session"}}},
+		{"our own name", adopt, []http.Cookie{{Name: "ok"}, {Name: "__Host-Http-session"}}},
 		{"a bad name without Import", nil, []http.Cookie{{Name: "a b"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

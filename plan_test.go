@@ -153,7 +153,7 @@ func (p planned) run(t *testing.T) (o outcome) {
 		}
 	}), nil)
 	if value := b.cookie(); value != "" {
-		r.AddCookie(&http.Cookie{Name: "__Host-session", Value: value})
+		r.AddCookie(&http.Cookie{Name: "__Host-Http-session", Value: value})
 	}
 	w := &hijackedRecorder{httptest.NewRecorder()}
 	s.handler.ServeHTTP(w, r)

@@ -147,7 +147,7 @@ func TestPoisonInTimesAndVersionsBreaksNothing(t *testing.T) {
 								c.Store = &wrongStore{Store: c.Store, answer: rec}
 							})
 							b := s.browser()
-							b.cookies["__Host-session"] = fuzzWire(3, nil).value()
+							b.cookies["__Host-Http-session"] = fuzzWire(3, nil).value()
 							res := b.do(do)
 							if res.StatusCode != 200 {
 								t.Errorf("times %v, lifetime %d, %v: got status %d, want 200", times, lifetime, rec, res.StatusCode)

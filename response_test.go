@@ -94,7 +94,7 @@ func oneCookie(t testing.TB, lines []string) {
 	t.Helper()
 	n := 0
 	for _, line := range lines {
-		if strings.HasPrefix(line, "__Host-session=") {
+		if strings.HasPrefix(line, "__Host-Http-session=") {
 			n++
 		}
 	}
@@ -415,7 +415,7 @@ func TestHijackByAHandlerThatOnlyReadIsNoEvent(t *testing.T) {
 					t.Errorf("got %q in the header, want the renewed session without a store", lines)
 				}
 			}), nil)
-			r.AddCookie(&http.Cookie{Name: "__Host-session", Value: b.cookie()})
+			r.AddCookie(&http.Cookie{Name: "__Host-Http-session", Value: b.cookie()})
 			s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, r)
 			if late := s.events.of(sessions.EventLate); len(late) > 0 {
 				t.Errorf("got the events %v, want none: nothing is lost", late)
@@ -479,7 +479,7 @@ func TestRegenerateIDIsNotCarriedOutByHijack(t *testing.T) {
 			}
 			_ = conn.Close()
 		})
-		c.say("GET %s HTTP/1.1\r\nHost: x\r\nCookie: __Host-session=%s\r\n\r\n", path, b.cookie())
+		c.say("GET %s HTTP/1.1\r\nHost: x\r\nCookie: __Host-Http-session=%s\r\n\r\n", path, b.cookie())
 		<-done
 		if data, reason := b.peek(); reason != sessions.ReasonNone || data.N != 1 {
 			t.Errorf("got N=%d (%s) under the old id, want what was there", data.N, reason)
@@ -516,7 +516,7 @@ func TestEditAfterHijackIsStoredOrReported(t *testing.T) {
 			sess.Data.N = 2
 			_ = conn.Close()
 		})
-		c.say("GET %s HTTP/1.1\r\nHost: x\r\nCookie: __Host-session=%s\r\n\r\n", path, b.cookie())
+		c.say("GET %s HTTP/1.1\r\nHost: x\r\nCookie: __Host-Http-session=%s\r\n\r\n", path, b.cookie())
 		<-done
 		s.handler = next
 		data, _ := b.clone().peek()
@@ -567,7 +567,7 @@ func TestOtherCookiesKeepTheirOrder(t *testing.T) {
 				})
 				got := res.Header["Set-Cookie"]
 				oneCookie(t, got)
-				got = slices.DeleteFunc(slices.Clone(got), func(l string) bool { return strings.HasPrefix(l, "__Host-session=") })
+				got = slices.DeleteFunc(slices.Clone(got), func(l string) bool { return strings.HasPrefix(l, "__Host-Http-session=") })
 				if !slices.Equal(got, tt.want) {
 					t.Errorf("got the other cookies %q, want %q", got, tt.want)
 				}
@@ -769,7 +769,7 @@ func TestClientThatHungUpDoesNotStopTheCommit(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					req.AddCookie(&http.Cookie{Name: "__Host-session", Value: b.cookie()})
+					req.AddCookie(&http.Cookie{Name: "__Host-Http-session", Value: b.cookie()})
 					// Whether the client still sees an answer is a race of its own.
 					if res, err := b.client.Do(req); err == nil {
 						_ = res.Body.Close()
@@ -1021,7 +1021,7 @@ func TestServerSentEventsArriveWhileTheHandlerRuns(t *testing.T) {
 				<-next
 			}
 		})
-		c.say("GET %s HTTP/1.0\r\nCookie: __Host-session=%s\r\n\r\n", path, b.cookie())
+		c.say("GET %s HTTP/1.0\r\nCookie: __Host-Http-session=%s\r\n\r\n", path, b.cookie())
 		if _, h := c.head(); len(h["Set-Cookie"]) > 0 {
 			t.Errorf("got %q, want no cookie for a session that was not changed yet", h["Set-Cookie"])
 		}

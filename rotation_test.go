@@ -181,7 +181,7 @@ func TestLeakedKeyRemovedAtOnceSignsOutExactlyThoseItSigned(t *testing.T) {
 		}
 		for _, format := range []byte{1, 2, 3} { // forged by whoever has the key
 			forged := fuzzWire(format, func(w *wire) { w.secret = ringSecret(leaked) }).value()
-			if data, reason := fleet[0].visitor(map[string]string{"__Host-session": forged}).peek(); data.UserID != 0 || reason != sessions.ReasonForged {
+			if data, reason := fleet[0].visitor(map[string]string{"__Host-Http-session": forged}).peek(); data.UserID != 0 || reason != sessions.ReasonForged {
 				t.Errorf("format %d forged with the leaked key: got user %d (%q), want nobody", format, data.UserID, reason)
 			}
 		}

@@ -87,7 +87,7 @@ func TestADumperFindsNoKey(t *testing.T) {
 			d.dump(reflect.ValueOf(v))
 			for n := range 2 {
 				secret := ringSecret(n + 1)
-				k := wireKeyOf(secret, mode, "__Host-session")
+				k := wireKeyOf(secret, mode, "__Host-Http-session")
 				mustNotShow(t, string(d.text), secret, k.mac, k.seal)
 			}
 			if t.Failed() {

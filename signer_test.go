@@ -268,9 +268,9 @@ func TestOneIDInTwoCookiesHasTheNewestKeyAndTheLatestEnd(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		synctest.Test(t, func(t *testing.T) {
 			s, b, _, ends := rotated(t, m, nil)
-			old := "__Host-session=" + b.cookie()
+			old := "__Host-Http-session=" + b.cookie()
 			b.do(func(s *session) { s.SetLifetime(30 * 24 * time.Hour) })
-			fresh := "__Host-session=" + b.cookie()
+			fresh := "__Host-Http-session=" + b.cookie()
 			for _, after := range []time.Duration{0, time.Until(ends) + time.Hour} {
 				time.Sleep(after)
 				for _, line := range []string{old + "; " + fresh, fresh + "; " + old} {
@@ -547,7 +547,7 @@ func TestAValueIsRefusedByEveryManagerButItsOwn(t *testing.T) {
 		if m.name == "plain store" {
 			continue // its cookies are those of MemoryStore
 		}
-		for _, name := range []string{"__Host-session", "__Host-sessions", "session"} {
+		for _, name := range []string{"__Host-Http-session", "__Host-Http-sessions", "session"} {
 			s := newSite(t, m, func(c *config) { c.Keys, c.Cookie.Name = keys, name })
 			b := s.browser()
 			b.do(func(s *session) { s.Data.UserID = 42 })
@@ -595,7 +595,7 @@ func TestTurningEncryptOnOrOffStartsAfreshAndLeavesTheRecord(t *testing.T) {
 		m.encrypt = !encrypt
 		after := newSite(t, m, nil)
 		c := after.browser()
-		c.cookies["__Host-session"] = b.cookie()
+		c.cookies["__Host-Http-session"] = b.cookie()
 		if data, reason := c.peek(); data.UserID != 0 || reason != sessions.ReasonUndecodable {
 			t.Errorf("Encrypt %v: got user %d (%q), want a fresh session (%q)", !encrypt, data.UserID, reason, sessions.ReasonUndecodable)
 		}
@@ -667,7 +667,7 @@ func TestTwoSecretsWithTheSameKeyIDBothVerify(t *testing.T) {
 			t.Errorf("got user %d (%s), want the re-issued cookie to be of the newest key", data.UserID, reason)
 		}
 		thief := s.browser()
-		thief.cookies["__Host-session"] = before
+		thief.cookies["__Host-Http-session"] = before
 		if data, reason := thief.peek(); reason != sessions.ReasonForged {
 			t.Errorf("got user %d (%q), want the cookie of the retired key refused, though its id is known", data.UserID, reason)
 		}
@@ -681,7 +681,7 @@ func TestAnUnknownKeyIDIsAFreshSession(t *testing.T) {
 		other.do(func(s *session) { s.Data.UserID = 42 })
 		s := newSite(t, m, func(c *config) { c.Keys = newKeys(t, ringSecrets(2, 3)...) })
 		b := s.browser()
-		b.cookies["__Host-session"] = other.cookie()
+		b.cookies["__Host-Http-session"] = other.cookie()
 		res := b.do(func(s *session) {
 			if s.Data.UserID != 0 || s.Reason() != sessions.ReasonForged {
 				t.Errorf("got user %d (%q), want a fresh session (%q)", s.Data.UserID, s.Reason(), sessions.ReasonForged)

@@ -64,6 +64,29 @@ type OwnerStore interface {
 	Owned(ctx context.Context, owner string) iter.Seq2[ID, error]
 }
 
+// A LabelStore is an OwnerStore with a further index of records by
+// Record.Labels, for [Manager.Labelled] and [Manager.RevokeLabelled].
+type LabelStore interface {
+	OwnerStore
+
+	// Labelled yields every live id with the label that was created before the
+	// call and has had the label since, and none that lost it before. It may
+	// yield ids that are gone. An error is yielded once, as the last pair.
+	Labelled(ctx context.Context, label string) iter.Seq2[ID, error]
+}
+
+// A Watcher is a Store that can tell of changes without being asked, for
+// [Session.Watch].
+type Watcher interface {
+	Store
+
+	// Changes yields the ids of records that anybody has updated or deleted
+	// since it began, soon after that happened. The zero ID says that some may
+	// have been missed: whoever needs to know asks for all. Expiry and Touch
+	// are not told. It ends with ctx, or with an error as the last pair.
+	Changes(ctx context.Context) iter.Seq2[ID, error]
+}
+
 // A Record is what a Store keeps. It prints its sizes and times, never its data.
 type Record struct {
 	Data []byte
@@ -77,6 +100,11 @@ type Record struct {
 
 	// Owner is whose record it is; "" is not indexed. Any bytes may occur.
 	Owner string
+
+	// Labels are further keys that the record is found by, none twice and none
+	// empty. Any bytes may occur, and the order means nothing. A Store that is no
+	// LabelStore does not need to keep them.
+	Labels []string
 }
 
 // An ID is the SHA-256 of the secret id in the cookie, and all that a Store ever
@@ -123,6 +151,11 @@ var (
 	// ErrTooLate is returned by Save where a cookie would be needed and the
 	// headers have left already, or the request has ended.
 	ErrTooLate = txn.ErrTooLate
+
+	// ErrLimit is given to Config.ErrorHandler and returned by Save for a login
+	// that Config.MaxPerOwner does not admit, since that many newer sessions of
+	// the owner live. Nothing is stored.
+	ErrLimit = txn.ErrLimit
 )
 
 // An engineStore is a Store as package txn sees it.

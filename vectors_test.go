@@ -2,6 +2,7 @@ package sessions_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -92,14 +93,16 @@ type vector struct {
 }
 
 type vectorHolds struct {
-	Created  int64          `json:"created"`
-	Used     int64          `json:"used,omitempty"`
-	Expires  int64          `json:"expires"`
-	Lifetime uint32         `json:"lifetime,omitempty"`
-	Schema   uint16         `json:"schema,omitempty"`
-	ID       string         `json:"id"`
-	Flashes  [][2]string    `json:"flashes,omitempty"`
-	Data     *vectorSession `json:"data,omitempty"`
+	Created  int64  `json:"created"`
+	Used     int64  `json:"used,omitempty"`
+	Expires  int64  `json:"expires"`
+	Lifetime uint32 `json:"lifetime,omitempty"`
+	Schema   uint16 `json:"schema,omitempty"`
+	ID       string `json:"id"`
+
+	Extensions string         `json:"extensions,omitempty"` // their entries
+	Flashes    [][2]string    `json:"flashes,omitempty"`
+	Data       *vectorSession `json:"data,omitempty"`
 }
 
 func TestEveryVectorOpensAsItSays(t *testing.T) {
@@ -394,6 +397,8 @@ func (v *vector) raw(t testing.TB, h *vectorHolds) {
 	h.Used = seconds(body[5:])
 	h.Lifetime = binary.BigEndian.Uint32(body[15:])
 	h.Schema = binary.BigEndian.Uint16(body[19:])
+	n, size := binary.Uvarint(body[41:])
+	h.Extensions = hex.EncodeToString(body[41+size:][:n])
 }
 
 func seconds(b []byte) int64 { return int64(b[0])<<32 | int64(binary.BigEndian.Uint32(b[1:])) }
@@ -421,6 +426,7 @@ type wire struct {
 	schema                 uint16
 	shape                  uint32
 	id                     [16]byte // in the body
+	extensions             string   // "": none
 	flashes, data          string   // in msgpack
 	bound                  []byte   // ID in the associated data
 	secretID               [32]byte
@@ -495,7 +501,7 @@ func (w *wire) body() []byte {
 	b = binary.BigEndian.AppendUint32(b, w.lifetime)
 	b = binary.BigEndian.AppendUint16(b, w.schema)
 	b = binary.BigEndian.AppendUint32(b, w.shape)
-	return slices.Concat(b, w.id[:], []byte(w.flashes+w.data+w.tail))
+	return slices.Concat(b, w.id[:], []byte(cmp.Or(w.extensions, "\x00")+w.flashes+w.data+w.tail))
 }
 
 // bytes returns the token, or the record.
@@ -568,7 +574,7 @@ func (s *vectorSpec) vector(t *testing.T, all map[string]*vectorSpec) vector {
 func (s *vectorSpec) reader() vector {
 	now := vectorStart.Add(s.at + s.read)
 	v := vector{
-		Name: s.name, Mode: s.mode, Cookie: "__Host-session", Schema: s.schema, Idle: int64(s.idle / time.Second),
+		Name: s.name, Mode: s.mode, Cookie: "__Host-Http-session", Schema: s.schema, Idle: int64(s.idle / time.Second),
 		Clock: now.Unix(), Nanoseconds: now.Nanosecond(), Result: "ok", Why: s.why,
 	}
 	if s.cookie != "" {
@@ -747,6 +753,7 @@ func vectorSpecs() []vectorSpec {
 		{name: "signed: SetLifetime", make: saved(day, 1, func(s *vs) { few(s); s.SetLifetime(30 * day) })},
 		{name: "signed: SetLifetime of a fraction, rounded up", make: saved(day, 1, func(s *vs) { few(s); s.SetLifetime(1500 * time.Millisecond) })},
 		{name: "signed: SetLifetime above four bytes, clamped", make: saved(day, 1, func(s *vs) { few(s); s.SetLifetime(math.MaxInt64) })},
+		{name: "signed: unused bits in the last character", make: saved(day, 1, func(s *vs) { s.Data = vectorSession{UserID: 7, Role: "admin"}; s.SetLifetime(math.MaxInt64) })},
 		{name: "signed: Max-Age ends at 400 days", make: saved(500*day, 1, few)},
 		{name: "signed: an unrelated flash keeps the lifetime", make: saved(day, 1, func(s *vs) { few(s); s.SetLifetime(2 * day) }, 3*time.Hour, flash("k", "m")), read: 3 * time.Hour},
 		{name: "signed: a new id begins the lifetime again", make: saved(day, 1, few, 3*time.Hour, (*vs).RegenerateID), read: 3 * time.Hour},
@@ -765,7 +772,7 @@ func vectorSpecs() []vectorSpec {
 		{name: "signed: a time in 8 bytes", make: saved(day, 1, set(vectorSession{Seen: time.Unix(1<<34-1, 999_999_999).UTC()}))},
 		{name: "signed: a time in 12 bytes, before 1970", make: saved(day, 1, set(vectorSession{Seen: time.Unix(-1, 1).UTC()}))},
 		{name: "signed: the last second of the year 9999", make: saved(day, 1, set(vectorSession{Seen: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}))},
-		{name: "signed: as large as a cookie may be, 4096 bytes", make: saved(day, 1, set(vectorSession{Role: strings.Repeat("x", largestRole)}))},
+		{name: "signed: as large as a cookie may be, 4096 bytes", cookie: "__Host-Http-sessions", make: saved(day, 1, set(vectorSession{Role: strings.Repeat("x", largestRole)}))},
 		{name: "signed: the second before it expires", read: day - time.Second, make: saved(day, 1, few)},
 		{name: "signed: the moment before it is idle", idle: time.Hour, read: time.Hour - 1, make: saved(day, 1, few)},
 
@@ -804,6 +811,11 @@ func vectorSpecs() []vectorSpec {
 		{name: "by another writer: record", mode: "record", make: written(nil)},
 		{name: "by another writer: sealed record", mode: "sealed record", make: written(nil)},
 		{name: "by another writer: no field at all", make: written(func(w *wire) { w.data = "\x80" })},
+		{name: "by another writer: an extension that this program does not know", make: written(func(w *wire) { w.extensions = "\x05\x7f\x03abc" })},
+		{name: "by another writer: two extensions, one of them empty", make: written(func(w *wire) { w.extensions = "\x05\x00\x00\x01\x01a" })},
+		{name: "by another writer: an extension of more than 127 bytes", make: written(func(w *wire) { w.extensions = "\xcb\x01\x05\xc8\x01" + strings.Repeat("x", 200) })},
+		{name: "by another writer: record, an extension", mode: "record", make: written(func(w *wire) { w.extensions = "\x05\x7f\x03abc" })},
+		{name: "by another writer: sealed record, an extension", mode: "sealed record", make: written(func(w *wire) { w.extensions = "\x05\x7f\x03abc" })},
 		{name: "by another writer: created and used in the future", make: written(func(w *wire) { w.created += 600; w.used += 600 })},
 		{name: "by another writer: every time at its end", make: written(func(w *wire) { w.created, w.used, w.expires, w.lifetime = 0, 1<<40-1, 1<<40-1, math.MaxUint32 })},
 		{name: "by another writer: a field that this program does not know", make: written(func(w *wire) { w.data = "\x82\xa3new\x93\x01\x81\xa1k\xc4\x01x\xc0\xa3uid\x09" })},
@@ -900,6 +912,14 @@ func vectorSpecs() []vectorSpec {
 		{name: "refused: a time with 1,000,000,000 nanoseconds", result: "undecodable", make: written(func(w *wire) {
 			w.data = "\x81\xa4seen\xd7\xff" + string(binary.BigEndian.AppendUint64(nil, 1_000_000_000<<34|1))
 		})},
+		{name: "refused: an extension that a reader must know", result: "newer", make: written(func(w *wire) { w.extensions = "\x03\x80\x01a" })},
+		{name: "refused: sealed record, an extension that a reader must know", mode: "sealed record", result: "newer", make: written(func(w *wire) { w.extensions = "\x03\xff\x01a" })},
+		{name: "refused: extensions out of order", result: "undecodable", make: written(func(w *wire) { w.extensions = "\x04\x02\x00\x01\x00" })},
+		{name: "refused: an extension twice", result: "undecodable", make: written(func(w *wire) { w.extensions = "\x04\x01\x00\x01\x00" })},
+		{name: "refused: an extension that is longer than all of them", result: "undecodable", make: written(func(w *wire) { w.extensions = "\x03\x01\x05a" })},
+		{name: "refused: extensions that are longer than the body", result: "undecodable", make: written(func(w *wire) { w.extensions = "\x7f\x01\x00" })},
+		{name: "refused: a length of extensions in two bytes that fits in one", result: "undecodable", make: written(func(w *wire) { w.extensions = "\x83\x00\x01\x01a" })},
+		{name: "refused: a length of an extension in two bytes that fits in one", result: "undecodable", make: written(func(w *wire) { w.extensions = "\x04\x01\x81\x00a" })},
 		{name: "refused: a time after the year 9999", result: "undecodable", make: written(func(w *wire) {
 			w.data = "\x81\xa4seen\xc7\x0c\xff\x00\x00\x00\x00" + string(binary.BigEndian.AppendUint64(nil, 253402300800))
 		})},
@@ -919,7 +939,7 @@ func vectorSpecs() []vectorSpec {
 }
 
 // largestRole makes the Set-Cookie line of a vector 4096 bytes long.
-const largestRole = 2806
+const largestRole = 2801
 
 // strayBits sets the unused bits of the last character.
 func strayBits(v string) string {

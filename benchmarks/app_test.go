@@ -63,7 +63,7 @@ func serveHTTP(h func(exchange)) http.Handler {
 
 // The configuration of every contender.
 const (
-	cookieName = "__Host-session"
+	cookieName = "__Host-Http-session"
 	lifetime   = 24 * time.Hour
 )
 

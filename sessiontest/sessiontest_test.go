@@ -75,7 +75,7 @@ func TestHandlerGetsTheSessionThatCookieStored(t *testing.T) {
 				t.Parallel()
 				m := manage(t, k.change)
 				c := sessiontest.Cookie(t, m, want)
-				if !c.HttpOnly || !c.Secure || c.Name != "__Host-session" || c.MaxAge <= 0 {
+				if !c.HttpOnly || !c.Secure || c.Name != "__Host-Http-session" || c.MaxAge <= 0 {
 					t.Errorf("got the cookie %v, want the default attributes", c)
 				}
 				handle(m, c, func(s *sessions.Session[AppSession]) {
@@ -250,7 +250,7 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		}, []string{"as the handler left it", "Theme", "oneof"}},
 		{"no cookie", read(signed, nil), []string{"nil", "the one that was sent"}},
 		{"a cookie that ends the session", read(signed, handle(signed, cookie(signed), (*sessions.Session[AppSession]).Destroy)[0]), []string{"destroyed"}},
-		{"a cookie of another name", read(signed, &http.Cookie{Name: "theme", Value: "dark"}), []string{`"theme"`, "cookie __Host-session", "another name"}},
+		{"a cookie of another name", read(signed, &http.Cookie{Name: "theme", Value: "dark"}), []string{`"theme"`, "cookie __Host-Http-session", "another name"}},
 		{"a cookie of another Manager", read(signed, cookie(inHour)), []string{"forged", "other keys"}},
 		{"a cookie of another mode", read(signed, cookie(inMemory)), []string{"forged", "another mode"}},
 		{"a forged cookie", read(signed, changed(cookie(signed), func(c *http.Cookie) { c.Value = c.Value[:20] + "x" + c.Value[21:] })), []string{"forged", "changed"}},

@@ -10,7 +10,7 @@ import { session as remixMiddleware } from '@remix-run/session-middleware'
 import expressSession from 'express-session'
 import { getIronSession } from 'iron-session'
 
-const cookieName = '__Host-session'
+const cookieName = '__Host-Http-session'
 const secret = '0123456789abcdefghijklmnopqrstuv'
 const lifetime = 24 * 60 * 60
 

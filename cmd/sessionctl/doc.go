@@ -35,7 +35,7 @@
 //	-name NAME  the name of the application's cookie, Config.Cookie.Name. The
 //	            keys depend on it. By default inspect uses the name in the
 //	            input. For a value without a name it tries the default names:
-//	            __Host-session, __Secure-session, session
+//	            __Host-Http-session, __Secure-session, session
 //
 // The application may still refuse a cookie that inspect finds good, since
 // inspect does not know the Store, the IdleTimeout, the upgrades and the

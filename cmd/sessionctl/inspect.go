@@ -16,7 +16,7 @@ import (
 )
 
 // defaultNames are the default names of Config.Cookie.
-var defaultNames = []string{"__Host-session", "__Secure-session", "session"}
+var defaultNames = []string{"__Host-Http-session", "__Secure-session", "session"}
 
 // maxInput bounds the input. It is large because a curl command line contains the
 // body of the request.
@@ -216,14 +216,19 @@ func (x *inspector) expected(c cookie) (names []string) {
 	return names
 }
 
-// contentFault returns what is wrong with unverified flashes and data, or nil.
+// contentFault returns what is wrong with unverified extensions, flashes and
+// data, or nil.
 func contentFault(content []byte) error {
-	r := &reader{in: content}
+	_, rest, err := wire.ReadExtensions(content)
+	if err != nil && !errors.Is(err, wire.ErrNewer) {
+		return err
+	}
+	r := &reader{in: rest}
 	r.value(0) // the flashes
 	if r.err != nil {
 		return r.err
 	}
-	_, err := wholeJSON(r.in)
+	_, err = wholeJSON(r.in)
 	return err
 }
 
@@ -232,7 +237,7 @@ func (x *inspector) judge(r *report) {
 	s := r.session
 	if r.format.first != wire.SignedID {
 		if r.damage = s.err; r.damage == nil {
-			r.json, r.damage = dataJSON(s.data)
+			r.json, r.damage = dataJSON(s.Data)
 		}
 	}
 	switch now := time.Now().Unix(); {
@@ -242,6 +247,8 @@ func (x *inspector) judge(r *report) {
 		r.refuse("another name: it is authentic, but was made for the cookie %q, not for %q", r.madeFor, x.name)
 	case s.Expires <= now:
 		r.refuse("expired: it is authentic, but ended at %s", at(s.Expires, now))
+	case errors.Is(s.err, wire.ErrNewer):
+		r.refuse("newer: it is authentic, but has an extension that a reader must know")
 	case r.damage != nil:
 		r.refuse("undecodable: it is authentic, but its data cannot be read")
 	}

@@ -57,7 +57,7 @@ func TestGoodCookiesAreExplained(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCookie(t, secret, tt.change)
 			got := call(t, secret, c.Name+"="+c.Value, "inspect")
-			for _, want := range append(tt.want, "good: authentic", `cookie     "__Host-session"`, "1 of 1", "created    ", "expires    ") {
+			for _, want := range append(tt.want, "good: authentic", `cookie     "__Host-Http-session"`, "1 of 1", "created    ", "expires    ") {
 				if !strings.Contains(got.stdout, want) {
 					t.Errorf("got\n%s\nwant %q in it", got.stdout, want)
 				}
@@ -222,13 +222,13 @@ func TestNoSecretIsPrinted(t *testing.T) {
 func TestTheShellMaySplitTheCurlLine(t *testing.T) {
 	c := newCookie(t, secret, modesOfCookies[0].change)
 	for _, args := range [][]string{
-		{"curl", "https://example.com/", "-b", "a=b; __Host-session=" + c.Value},
-		{"curl", "https://example.com/", "-b__Host-session=" + c.Value},
-		{"curl", "-sSL", "--header", "cookie: __Host-session=" + c.Value},
-		{"curl", "-LH", "Cookie:__Host-session=" + c.Value},
-		{"curl", "--cookie", "__Host-session=" + c.Value},
-		{"Cookie:", "a=b;", "__Host-session=" + c.Value},
-		{"-name", "__Host-session", "a=b; __Host-session=" + c.Value},
+		{"curl", "https://example.com/", "-b", "a=b; __Host-Http-session=" + c.Value},
+		{"curl", "https://example.com/", "-b__Host-Http-session=" + c.Value},
+		{"curl", "-sSL", "--header", "cookie: __Host-Http-session=" + c.Value},
+		{"curl", "-LH", "Cookie:__Host-Http-session=" + c.Value},
+		{"curl", "--cookie", "__Host-Http-session=" + c.Value},
+		{"Cookie:", "a=b;", "__Host-Http-session=" + c.Value},
+		{"-name", "__Host-Http-session", "a=b; __Host-Http-session=" + c.Value},
 	} {
 		if got := call(t, secret, "", append([]string{"inspect"}, args...)...); got.status != 0 || !strings.Contains(got.stdout, "good: ") {
 			t.Errorf("inspect %q: got status %d and\n%s%s", args, got.status, got.stdout, got.stderr)
@@ -238,7 +238,7 @@ func TestTheShellMaySplitTheCurlLine(t *testing.T) {
 
 func TestACurlLineOfWindowsIsRead(t *testing.T) {
 	c := newCookie(t, secret, modesOfCookies[0].change)
-	line := "curl ^\"https://example.com/?a=1^&b=2^\" ^\r\n  -H ^\"accept: */*^\" ^\r\n  -H ^\"cookie: a=b; __Host-session=" + c.Value + "^\""
+	line := "curl ^\"https://example.com/?a=1^&b=2^\" ^\r\n  -H ^\"accept: */*^\" ^\r\n  -H ^\"cookie: a=b; __Host-Http-session=" + c.Value + "^\""
 	if got := call(t, secret, line, "inspect"); got.status != 0 || !strings.Contains(got.stdout, "good: ") {
 		t.Errorf("got status %d and\n%s%s", got.status, got.stdout, got.stderr)
 	}
@@ -262,7 +262,7 @@ func TestCookieIsFoundInWhatPeopleCopy(t *testing.T) {
 		{"a file with a byte order mark", "\ufeffCookie: " + pair + "\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := inspectOne(t, secret, tt.text); !strings.Contains("\n"+got, "\ngood: ") || !strings.Contains(got, `cookie     "__Host-session"`) {
+			if got := inspectOne(t, secret, tt.text); !strings.Contains("\n"+got, "\ngood: ") || !strings.Contains(got, `cookie     "__Host-Http-session"`) {
 				t.Errorf("got\n%s", got)
 			}
 		})
@@ -273,7 +273,7 @@ func TestCookieIsFoundInWhatPeopleCopy(t *testing.T) {
 }
 
 func TestCookieThatIsRemovedIsNotCalledBroken(t *testing.T) {
-	got := inspectOne(t, secret, "Set-Cookie: __Host-session=; Path=/; Max-Age=0; Secure")
+	got := inspectOne(t, secret, "Set-Cookie: __Host-Http-session=; Path=/; Max-Age=0; Secure")
 	if !strings.HasPrefix(got, "refused: no session: the value is empty\n") || !strings.Contains(got, "ends a session") {
 		t.Errorf("got\n%s", got)
 	}
@@ -281,7 +281,7 @@ func TestCookieThatIsRemovedIsNotCalledBroken(t *testing.T) {
 
 func TestSeveralSessionsAreAllExplained(t *testing.T) {
 	c := newCookie(t, secret, modesOfCookies[0].change)
-	got := call(t, secret, "Cookie: __Host-session="+c.Value+"; theme=dark; session="+c.Value, "inspect")
+	got := call(t, secret, "Cookie: __Host-Http-session="+c.Value+"; theme=dark; session="+c.Value, "inspect")
 	if got.status != 1 || !strings.HasPrefix(got.stdout, "2 of 3 cookies") || !strings.Contains(got.stdout, "good: ") || !strings.Contains(got.stdout, "refused: another name: ") {
 		t.Errorf("got status %d and\n%s", got.status, got.stdout)
 	}

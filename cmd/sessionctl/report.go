@@ -85,10 +85,15 @@ func (r *report) print(out io.Writer) {
 		line("lifetime", "from Config.Lifetime")
 	}
 	line("schema", fmt.Sprintf("version %d", s.Schema))
-	if len(s.flashes) == 0 {
+	for entries := s.Extensions; len(entries) > 0; {
+		tag, value, rest := wire.NextExtension(entries)
+		line("extension", fmt.Sprintf("%02x, %d bytes", tag, len(value)))
+		entries = rest
+	}
+	if len(s.Flashes) == 0 {
 		line("flashes", "none")
 	}
-	for i, f := range s.flashes {
+	for i, f := range s.Flashes {
 		label := ""
 		if i == 0 {
 			label = "flashes"

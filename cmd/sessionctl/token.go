@@ -33,13 +33,11 @@ func formatOf(token []byte) (format, bool) {
 // A session is the content of a cookie. In store mode, a cookie has only Created,
 // Expires and the id.
 type session struct {
-	wire.Header
+	wire.Body
 	id string // the public id
 
-	content []byte // flashes and data
-	flashes []wire.Flash
-	data    []byte // MessagePack; nil if the flashes cannot be read
-	err     error  // why the flashes cannot be read
+	content []byte // extensions, flashes and data
+	err     error  // why these cannot be read
 }
 
 // verify returns the session in a token of the format if the token was made with
@@ -75,8 +73,8 @@ func unverified(token []byte) *session {
 }
 
 func readSession(body []byte) *session {
-	s := &session{Header: wire.ParseHeader(body), content: body[wire.HeaderSize:]}
+	b, err := wire.ReadBody(body)
+	s := &session{Body: b, content: body[wire.HeaderSize:], err: err}
 	s.id = hex.EncodeToString(s.Header.ID[:])
-	s.flashes, s.data, s.err = wire.ReadFlashes(s.content)
 	return s
 }

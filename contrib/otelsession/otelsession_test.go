@@ -254,7 +254,7 @@ func TestConflictsAreVisible(t *testing.T) {
 
 func TestEventsAreOnTheSpanOfTheRequest(t *testing.T) {
 	s := newSite(t, new(sessions.MemoryStore))
-	s.serve(read, &http.Cookie{Name: "__Host-session", Value: "nonsense"})
+	s.serve(read, &http.Cookie{Name: "__Host-Http-session", Value: "nonsense"})
 	s.serve(func(_ http.ResponseWriter, r *http.Request) {
 		sessions.Get[AppSession](r.Context()).Data.User = strings.Repeat("a", 33)
 	})

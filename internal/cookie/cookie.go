@@ -53,7 +53,7 @@ func (a Attributes) Spec(least int) (Spec, error) {
 	case a.Domain != "" || path != "/":
 		name = "__Secure-session"
 	default:
-		name = "__Host-session"
+		name = "__Host-Http-session"
 	}
 	if (&http.Cookie{Name: name, Value: "x"}).Valid() != nil {
 		refuse("Name: %q is not a cookie name: letters, digits and !#$%%&'*+-.^_`|~ only (RFC 6265, section 4.1.1)", name)

@@ -195,12 +195,16 @@ type version struct {
 	flashes []wire.Flash
 	dropped int
 	life    Life
+	foreign Foreign
 }
 
 // own returns the version that a commit tries first.
 func (c *change) own(data any) *version {
 	v := &c.first
-	v.data, v.life = data, c.life
+	v.data, v.life, v.foreign = data, c.life, c.base.foreign()
+	if c.view.Move { // what this program does not know may be rights
+		v.foreign = Foreign{}
+	}
 	v.flashes, v.dropped = mergeFlashes(c.base.Flashes, c.view.Consumed, c.view.Added)
 	return v
 }

@@ -27,7 +27,7 @@ func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 			return fmt.Errorf("it cannot be read (%v): %w", reason, err)
 		}
 		f(data)
-		v := &version{data: data, flashes: base.Flashes, life: lifeOf(&base.Header)}
+		v := &version{data: data, flashes: base.Flashes, life: lifeOf(&base.Header), foreign: base.foreign()}
 		if v.encoded, err = e.Codec.Encode(nil, data); err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ type Record struct {
 	Version uint64
 	Expires time.Time
 	Owner   string
+	Labels  []string
 }
 
 // A Store keeps records, as sessions.Store says.
@@ -49,6 +50,7 @@ var (
 	ErrExists   = errors.New("already exists")
 	ErrConflict = errors.New("version conflict")
 	ErrTooLate  = errors.New("response already started")
+	ErrLimit    = errors.New("too many newer sessions of the owner")
 )
 
 // A StoreError says which operation of the Store failed.
@@ -206,4 +208,28 @@ type Base struct {
 	Kept    []byte // with a Store the data in today's schema; else a body that may be re-issued
 	Hash    uint64 // of the data
 	OldKey  bool   // the cookie was made with an older key
+	Foreign *Foreign
+}
+
+// Foreign is what other programs have put into a session, nil if there is
+// nothing. It is immutable.
+type Foreign struct {
+	Extensions []byte   // their entries, as in wire.Body
+	Labels     []string // of the record
+}
+
+// foreign returns what is not this program's in a session, to read it.
+func (b *Base) foreign() Foreign {
+	if b.Foreign == nil {
+		return Foreign{}
+	}
+	return *b.Foreign
+}
+
+// foreignOf returns f, nil if there is nothing in it.
+func foreignOf(f Foreign) *Foreign {
+	if f.Extensions == nil && f.Labels == nil {
+		return nil
+	}
+	return &f
 }

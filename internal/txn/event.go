@@ -2,10 +2,11 @@ package txn
 
 // An Event says what happened to a session.
 type Event struct {
-	Kind   EventKind
-	Reason Reason
-	ID     string
-	Err    error
+	Kind                 EventKind
+	Reason               Reason
+	ID, Previous         string
+	Owner, PreviousOwner string
+	Err                  error
 }
 
 // An EventKind is one of package sessions.
@@ -21,6 +22,8 @@ const (
 	Late
 	FlashDropped
 	Failed
+	Renewed
+	Finished // sessions.EventEnded
 )
 
 // A Reason says why a session is new.
@@ -38,9 +41,15 @@ const (
 	Newer
 	WasReset
 	Imported
+	Replaced
+	Destroyed
+	Revoked
+	OverLimit
+	Spent
 )
 
 // String returns the reason as package sessions has it.
 func (r Reason) String() string { return reasons[r] }
 
-var reasons = [...]string{"", "no cookie", "forged", "expired", "idle", "unknown", "undecodable", "invalid", "newer", "reset", "imported"}
+var reasons = [...]string{"", "no cookie", "forged", "expired", "idle", "unknown", "undecodable", "invalid", "newer", "reset", "imported",
+	"replaced", "destroyed", "revoked", "limit", "spent"}

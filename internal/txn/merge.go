@@ -88,6 +88,9 @@ func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
 		return nil, err
 	}
 	v := &version{data: cur, life: t.lifeAfter(c, theirs)}
+	if !c.view.Move {
+		v.foreign = theirs.foreign()
+	}
 	if v.encoded, err = t.eng.Codec.Encode(nil, cur); err != nil {
 		return nil, fmt.Errorf("merged with a parallel change: %w", err)
 	}

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -24,8 +25,9 @@ func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Bas
 	if rec.Owner, err = e.OwnerOf(v.data); err != nil {
 		return rec, base, err
 	}
-	base = &Base{Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes}
-	rec.Data = wire.NewRecord(e.sealer(), id[:], &base.Header, v.flashes, v.encoded)
+	rec.Labels = v.foreign.Labels
+	base = &Base{Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes, Foreign: foreignOf(v.foreign)}
+	rec.Data = wire.NewRecord(e.sealer(), id[:], &wire.Body{Header: base.Header, Extensions: v.foreign.Extensions, Flashes: v.flashes, Data: v.encoded})
 	return rec, base, nil
 }
 
@@ -37,6 +39,7 @@ func (e *Engine) Read(id ID, rec Record, data any, now time.Time) (*Base, Reason
 		return base, Undecodable, err
 	}
 	base.Header = wire.ParseHeader(body)
+	base.Foreign = foreignOf(Foreign{Labels: rec.Labels})
 	switch {
 	case base.Header.ID != id.half():
 		return base, Undecodable, errors.New("it is the record of another session")
@@ -52,13 +55,21 @@ func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Re
 	if int(base.Schema) > e.Codec.Version {
 		return Newer, fmt.Errorf("it has schema version %d, this program %d", base.Schema, e.Codec.Version)
 	}
-	flashes, rest, err := wire.ReadFlashes(body[wire.HeaderSize:])
-	if err != nil {
+	b, err := wire.ReadBody(body)
+	switch {
+	case errors.Is(err, wire.ErrNewer):
+		return Newer, err
+	case err != nil:
 		return Undecodable, err
 	}
-	base.Flashes = flashes
+	base.Flashes = b.Flashes
+	if b.Extensions != nil {
+		f := base.foreign()
+		f.Extensions = bytes.Clone(b.Extensions)
+		base.Foreign = &f
+	}
 	trusted := authentic && base.Shape == e.Codec.Fingerprint
-	if base.Kept, err = e.Codec.Decode(data, int(base.Schema), rest, trusted); err != nil {
+	if base.Kept, err = e.Codec.Decode(data, int(base.Schema), b.Data, trusted); err != nil {
 		return Undecodable, err
 	}
 	if err := e.Codec.Check(data, base.Kept); err != nil {
@@ -120,7 +131,8 @@ func (t *Txn) cookieOf(v *version, c *change) (line string, h wire.Header, err e
 	signer := t.eng.Signer()
 	sc := signer.Scratch()
 	defer signer.Put(sc)
-	b := wire.AppendFlashes(h.Append(signer.AppendPrefix(sc.Buf[:0], t.eng.Format())), v.flashes)
+	body := wire.Body{Header: h, Extensions: v.foreign.Extensions, Flashes: v.flashes}
+	b := body.AppendHead(signer.AppendPrefix(sc.Buf[:0], t.eng.Format()))
 	if sc.Buf, err = t.eng.Codec.Encode(b, v.data); err != nil {
 		sc.Buf = b
 		return "", h, err
@@ -137,7 +149,7 @@ func (t *Txn) seal(c *change) error {
 		return err
 	}
 	t.cookie = line
-	t.settle(c, v, &Base{Header: h, ID: c.id(), Flashes: v.flashes})
+	t.settle(c, v, &Base{Header: h, ID: c.id(), Flashes: v.flashes, Foreign: foreignOf(v.foreign)})
 	return nil
 }
 

@@ -1,26 +1,54 @@
 package wire
 
 import (
+	"cmp"
+	"encoding/binary"
 	"errors"
 
 	"github.com/typedsessions/sessions/internal/keys"
 )
 
-// AppendBody appends a body: header, messages, data.
-func AppendBody(b []byte, h *Header, flashes []Flash, data []byte) []byte {
-	return append(AppendFlashes(h.Append(b), flashes), data...)
+// A Body is a session as a cookie or a record has it.
+type Body struct {
+	Header
+	Extensions []byte // their entries
+	Flashes    []Flash
+	Data       []byte
+}
+
+// Append appends all of the body to b.
+func (body *Body) Append(b []byte) []byte {
+	return append(body.AppendHead(b), body.Data...)
+}
+
+// AppendHead appends all that comes before the data.
+func (body *Body) AppendHead(b []byte) []byte {
+	return AppendFlashes(AppendExtensions(body.Header.Append(b), body.Extensions), body.Flashes)
+}
+
+// ReadBody reads what Append wrote, at least HeaderSize bytes. The parts of the
+// body are parts of b. After an error its header is valid.
+func ReadBody(b []byte) (body Body, err error) {
+	body.Header = ParseHeader(b)
+	var newer error
+	body.Extensions, b, newer = ReadExtensions(b[HeaderSize:])
+	if newer != nil && newer != ErrNewer {
+		return body, newer
+	}
+	body.Flashes, body.Data, err = ReadFlashes(b)
+	return body, cmp.Or(newer, err)
 }
 
 // NewRecord returns the bytes of a record. With a signer they are sealed and
 // bound to id.
-func NewRecord(seal *keys.Signer, id []byte, h *Header, flashes []Flash, data []byte) []byte {
-	size := HeaderSize + FlashSize(flashes) + len(data)
+func NewRecord(seal *keys.Signer, id []byte, body *Body) []byte {
+	size := HeaderSize + binary.MaxVarintLen32 + len(body.Extensions) + FlashSize(body.Flashes) + len(body.Data)
 	if seal == nil {
-		return AppendBody(append(make([]byte, 0, 1+size), Record), h, flashes, data)
+		return body.Append(append(make([]byte, 0, 1+size), Record))
 	}
 	c := seal.Scratch()
 	defer seal.Put(c)
-	c.Buf = AppendBody(c.Buf[:0], h, flashes, data)
+	c.Buf = body.Append(c.Buf[:0])
 	sealed := make([]byte, 0, keys.PrefixSize+keys.NonceSize+len(c.Buf)+keys.TagSize)
 	return seal.AppendSealed(seal.AppendPrefix(sealed, SealedRecord), c.Buf, id)
 }

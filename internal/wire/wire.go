@@ -20,6 +20,7 @@ const (
 	SignedID     Format = 0x03 // the id of a session in a store, signed
 	Record       Format = 0x11 // a record as it is
 	SealedRecord Format = 0x12
+	Tombstone    Format = 0x13 // of an id that another has replaced
 )
 
 // Sizes, in bytes.
@@ -28,11 +29,11 @@ const (
 	IDSize     = keys.PrefixSize + 5 + 5 + 32 + keys.MACSize // of a signed id
 )
 
-// The least bytes of a value of each format: the empty list of messages and an
-// empty map follow the header.
+// The least bytes of a value of each format: no extensions, the empty list of
+// messages and an empty map follow the header.
 const (
-	LeastSigned       = keys.PrefixSize + HeaderSize + 2 + keys.MACSize
-	LeastSealed       = keys.PrefixSize + keys.NonceSize + HeaderSize + 2 + keys.TagSize
+	LeastSigned       = keys.PrefixSize + HeaderSize + 3 + keys.MACSize
+	LeastSealed       = keys.PrefixSize + keys.NonceSize + HeaderSize + 3 + keys.TagSize
 	leastRecord       = 1 + HeaderSize
 	leastSealedRecord = keys.PrefixSize + keys.NonceSize + HeaderSize + keys.TagSize
 )

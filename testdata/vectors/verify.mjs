@@ -191,6 +191,31 @@ function tokenOf(value, format, least, most) {
   return b
 }
 
+// uvarint reads a number of seven bits to the byte, the lowest first, in its
+// shortest spelling.
+function uvarint(r) {
+  for (let n = 0, scale = 1, size = 1; ; scale *= 128, size++) {
+    const c = r.take(1)[0]
+    if (size > 5 || size > 1 && c === 0) undecodable()
+    n += (c & 127) * scale
+    if (c < 128) return n
+  }
+}
+
+function extensionsOf(r) {
+  const entries = r.take(uvarint(r))
+  let newer = false
+  for (let e = new Reader(entries), last = -1; e.i < entries.length;) {
+    const tag = e.take(1)[0]
+    if (tag <= last) undecodable()
+    last = tag
+    e.take(uvarint(e))
+    newer ||= tag >= 0x80
+  }
+  if (newer) refuse('newer')
+  return entries.toString('hex')
+}
+
 function flashesOf(r) {
   const start = r.i
   const { kind, value: n } = r.next()
@@ -221,17 +246,18 @@ function sessionOf(body, v, id) {
   if (!id && v.idle > 0 && since >= BigInt(v.idle) * 1_000_000_000n) refuse('idle')
   if (head.schema > v.schema) refuse('newer')
   const r = new Reader(body.subarray(41))
+  const extensions = extensionsOf(r)
   const flashes = flashesOf(r)
   if (head.schema < v.schema || r.b[r.i] === 0xc0) undecodable()
   const data = session.read(r)
   if (r.i !== r.b.length) undecodable()
-  return { ...head, flashes, data }
+  return { ...head, extensions, flashes, data }
 }
 
 function read(v) {
   const mode = v.mode === 'signed' || v.mode === 'sealed' ? 'cookie' : 'store'
   if (mode === 'cookie') {
-    const token = v.mode === 'signed' ? tokenOf(v.value, 0x01, 80, Infinity) : tokenOf(v.value, 0x02, 88, Infinity)
+    const token = v.mode === 'signed' ? tokenOf(v.value, 0x01, 81, Infinity) : tokenOf(v.value, 0x02, 89, Infinity)
     return sessionOf(authentic(token, v, mode) ?? refuse('forged'), v)
   }
   const token = tokenOf(v.value, 0x03, 79, 79)
@@ -243,10 +269,10 @@ function read(v) {
   if (id.toString('hex') !== v.id) return refuse('unknown')
   const record = Buffer.from(v.record, 'hex')
   if (v.mode === 'record') {
-    if (record.length < 43 || record[0] !== 0x11) undecodable()
+    if (record.length < 45 || record[0] !== 0x11) undecodable()
     return sessionOf(record.subarray(1), v, v.id)
   }
-  if (record.length < 88 || record[0] !== 0x12) undecodable()
+  if (record.length < 89 || record[0] !== 0x12) undecodable()
   return sessionOf(authentic(record, v, mode, id) ?? undecodable(), v, v.id)
 }
 

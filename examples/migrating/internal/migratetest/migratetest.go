@@ -17,7 +17,7 @@ const (
 )
 
 // ours is the cookie of the new session.
-const ours = "__Host-session"
+const ours = "__Host-Http-session"
 
 // A Peer is the library that a program migrates from.
 type Peer struct {
