@@ -34,15 +34,50 @@ type Info[T any] struct {
 //
 // Without a Store that is an OwnerStore the error is errors.ErrUnsupported.
 func (m *Manager[T]) Sessions(ctx context.Context, owner string) iter.Seq2[Info[T], error] {
+	return infos[T](func(yield func(listed, error) bool) {
+		if err := m.core.needsOwners("Sessions", owner); err != nil {
+			yield(listed{}, err)
+			return
+		}
+		m.core.list(ctx, m.core.owners.Owned(ctx, owner), index{owner: owner}, yield)
+	})
+}
+
+// Labelled is Sessions for the sessions that have a label by Config.Labels, of
+// this program or another one with the same Store. Without a Store that is
+// a LabelStore the error is errors.ErrUnsupported.
+func (m *Manager[T]) Labelled(ctx context.Context, label string) iter.Seq2[Info[T], error] {
+	return infos[T](func(yield func(listed, error) bool) {
+		if err := m.core.needsLabels("Labelled", label); err != nil {
+			yield(listed{}, err)
+			return
+		}
+		m.core.list(ctx, m.core.labels.Labelled(ctx, label), index{label: label}, yield)
+	})
+}
+
+// Find returns the session with the public id. It is no use of the session, and
+// sees past a cache of the Store. It returns ErrNotFound if there is no such
+// session, an error together with an Info that has its ID only if the session
+// cannot be read, and errors.ErrUnsupported without a Store. It takes 5 seconds at
+// most.
+func (m *Manager[T]) Find(ctx context.Context, id string) (Info[T], error) {
+	l, err := m.core.find(ctx, id)
+	return infoOf[T](l), err
+}
+
+func infos[T any](seq iter.Seq2[listed, error]) iter.Seq2[Info[T], error] {
 	return func(yield func(Info[T], error) bool) {
-		m.core.list(ctx, owner, func(l listed, err error) bool {
-			info := Info[T]{ID: l.id, CreatedAt: l.created, LastUsedAt: l.used, ExpiresAt: l.expires}
-			if data, ok := l.data.(*T); ok {
-				info.Data = *data
-			}
-			return yield(info, err)
-		})
+		seq(func(l listed, err error) bool { return yield(infoOf[T](l), err) })
 	}
+}
+
+func infoOf[T any](l listed) Info[T] {
+	info := Info[T]{ID: l.id, CreatedAt: l.created, LastUsedAt: l.used, ExpiresAt: l.expires}
+	if data, ok := l.data.(*T); ok {
+		info.Data = *data
+	}
+	return info
 }
 
 // A listed session is an Info but for its type.
@@ -52,50 +87,80 @@ type listed struct {
 	created, used, expires time.Time
 }
 
-func (m *core) list(ctx context.Context, owner string, yield func(listed, error) bool) {
-	if err := m.needsOwners("Sessions", owner); err != nil {
-		yield(listed{}, err)
-		return
+// An index is what a record must have to be listed: an index of the Store may lag.
+type index struct{ owner, label string }
+
+func (x index) has(rec txn.Record) bool {
+	if x.label != "" {
+		return slices.Contains(rec.Labels, x.label)
 	}
-	for id, err := range m.owners.Owned(ctx, owner) {
+	return rec.Owner == x.owner
+}
+
+func (m *core) list(ctx context.Context, ids iter.Seq2[ID, error], x index, yield func(listed, error) bool) {
+	for id, err := range ids {
 		if err != nil {
 			yield(listed{}, fmt.Errorf("sessions: list sessions: %w", err))
 			return
 		}
 		rec, err := m.engine.Store.Load(ctx, txn.ID(id))
-		if errors.Is(err, ErrNotFound) || err == nil && rec.Owner != owner {
-			continue // the index may lag
+		if errors.Is(err, ErrNotFound) || err == nil && !x.has(rec) {
+			continue
 		}
 		if err != nil {
 			yield(listed{}, fmt.Errorf("sessions: %w", &txn.StoreError{Op: "load", ID: txn.ID(id), Err: err}))
 			return
 		}
-		l := listed{id: id.String()}
-		now, data := time.Now(), m.engine.Codec.New()
-		base, reason, err := m.engine.Read(txn.ID(id), rec, data, now)
-		switch reason {
-		case txn.NotNew:
-			// A seal holds the data, not Record.Owner: who writes the store could
-			// have one user's session listed for another.
-			whose, failed := m.engine.OwnerOf(data)
-			if failed != nil {
-				err = fmt.Errorf("sessions: session %v: %w", id, failed)
-				break
-			}
-			if m.engine.Owner != nil && whose != owner {
-				continue
-			}
-			l.data = data
-			l.created, l.used, l.expires = time.Unix(base.Created, 0), m.lastUse(base, now), time.Unix(base.Expires, 0)
-		case txn.Expired:
+		l, owner, err := m.read(id, rec)
+		// A seal holds the data, not Record.Owner: who writes the store could
+		// have one user's session listed for another.
+		if errors.Is(err, ErrNotFound) || err == nil && x.owner != "" && owner != x.owner {
 			continue
-		default:
-			err = fmt.Errorf("sessions: session %v cannot be read (%v): %w", id, reason, err)
 		}
 		if !yield(l, err) {
 			return
 		}
 	}
+}
+
+// read reads a record. It returns ErrNotFound for one that is over.
+func (m *core) read(id ID, rec txn.Record) (l listed, owner string, err error) {
+	l.id = id.String()
+	now, data := time.Now(), m.engine.Codec.New()
+	base, reason, err := m.engine.Read(txn.ID(id), rec, data, now)
+	switch reason {
+	case txn.NotNew:
+		l.data = data
+		l.created, l.used, l.expires = time.Unix(base.Created, 0), m.lastUse(base, now), time.Unix(base.Expires, 0)
+		return l, base.Owner, nil
+	case txn.Expired, txn.Replaced, txn.Unknown:
+		return listed{}, "", ErrNotFound
+	}
+	return l, "", fmt.Errorf("sessions: session %v cannot be read (%v): %w", id, reason, err)
+}
+
+func (m *core) find(ctx context.Context, id string) (listed, error) {
+	if err := m.needsStore("Find"); err != nil {
+		return listed{}, err
+	}
+	at, err := parseID(id)
+	if err != nil {
+		return listed{}, err
+	}
+	ctx, cancel := m.engine.Limit(ctx)
+	defer cancel()
+	rec, err := m.engine.Store.Newest(ctx, txn.ID(at))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return listed{}, fmt.Errorf("sessions: %w", &txn.StoreError{Op: "load", ID: txn.ID(at), Err: err})
+	}
+	var l listed
+	if err == nil {
+		l, _, err = m.read(at, rec)
+	}
+	if errors.Is(err, ErrNotFound) {
+		return listed{}, fmt.Errorf("sessions: find session %v: %w", at, ErrNotFound)
+	}
+	return l, err
 }
 
 // lastUse returns the time of the last write, or of the last Touch if that is
@@ -141,7 +206,8 @@ func (m *core) edit(ctx context.Context, id string, f func(any)) error {
 
 // Revoke ends the stored session with the public id. Its next request begins
 // a new session, and requests under way store nothing any more. An absent session
-// is no error. A malformed id is an error. Without a Store the error is
+// is no error. An id that comes from a form must be checked against its owner
+// before, by [Manager.Find] or [Manager.Sessions]. A malformed id is an error. Without a Store the error is
 // errors.ErrUnsupported, since a cookie cannot be recalled.
 func (m *Manager[T]) Revoke(ctx context.Context, id string) error { return m.core.revoke(ctx, id) }
 
@@ -155,26 +221,73 @@ func (m *core) revoke(ctx context.Context, id string) error {
 	}
 	ctx, cancel := m.engine.Limit(ctx)
 	defer cancel()
-	if err := m.engine.Store.Delete(ctx, txn.ID(at), 0); err != nil {
-		return fmt.Errorf("sessions: %w", &txn.StoreError{Op: "revoke", ID: txn.ID(at), Err: err})
+	rec, err := m.engine.Store.Newest(ctx, txn.ID(at))
+	if err == nil {
+		err = m.finish(ctx, at, rec)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return m.failed(ctx, at, err)
 	}
 	return nil
+}
+
+// finish ends a session, whatever its version is now, and tells it if this call
+// did. It returns ErrNotFound if somebody else was faster.
+func (m *core) finish(ctx context.Context, id ID, rec txn.Record) error {
+	owner := rec.Owner
+	if base, reason, _ := m.engine.Read(txn.ID(id), rec, m.engine.Codec.New(), time.Now()); reason == txn.NotNew {
+		owner = base.Owner
+	} else if reason == txn.Replaced || reason == txn.Unknown {
+		return ErrNotFound
+	}
+	ended, err := m.engine.Finish(ctx, txn.ID(id), rec.Version)
+	if err == nil && !ended {
+		err = ErrNotFound
+	}
+	if err == nil {
+		m.emit(ctx, Event{Kind: EventEnded, Reason: ReasonRevoked, ID: id.String(), Owner: owner})
+	}
+	return err
+}
+
+// failed tells that it is unknown whether a session has ended.
+func (m *core) failed(ctx context.Context, id ID, err error) error {
+	var fromStore *txn.StoreError
+	if !errors.As(err, &fromStore) {
+		err = &txn.StoreError{Op: "revoke", ID: txn.ID(id), Err: err}
+	}
+	err = fmt.Errorf("sessions: %w", err)
+	m.emit(ctx, Event{Kind: EventFailed, ID: id.String(), Err: err})
+	return err
 }
 
 // RevokeOwner ends all sessions of an owner except those whose public ids are in
 // except, and returns how many it ended. It is for a change of password, or "sign
 // out everywhere else". It lists and deletes until it finds none, so that sessions
 // that sign in meanwhile end too. If an id in except is malformed, nothing is
-// ended. Without a Store that is an OwnerStore the error is
+// ended. If except names sessions and none of them lives, nothing is ended, and
+// the error is ErrNotFound: two requests that spare only themselves must not end
+// each other before that. To bound the sessions of an owner, use
+// Config.MaxPerOwner. Without a Store that is an OwnerStore the error is
 // errors.ErrUnsupported.
 func (m *Manager[T]) RevokeOwner(ctx context.Context, owner string, except ...string) (int, error) {
-	return m.core.revokeOwner(ctx, owner, except)
-}
-
-func (m *core) revokeOwner(ctx context.Context, owner string, except []string) (int, error) {
-	if err := m.needsOwners("RevokeOwner", owner); err != nil {
+	if err := m.core.needsOwners("RevokeOwner", owner); err != nil {
 		return 0, err
 	}
+	return m.core.revokeAll(ctx, func() iter.Seq2[ID, error] { return m.core.owners.Owned(ctx, owner) }, index{owner: owner}, except)
+}
+
+// RevokeLabelled is RevokeOwner for the sessions that have a label, whoever they
+// belong to. Without a Store that is a LabelStore the error is
+// errors.ErrUnsupported.
+func (m *Manager[T]) RevokeLabelled(ctx context.Context, label string, except ...string) (int, error) {
+	if err := m.core.needsLabels("RevokeLabelled", label); err != nil {
+		return 0, err
+	}
+	return m.core.revokeAll(ctx, func() iter.Seq2[ID, error] { return m.core.labels.Labelled(ctx, label) }, index{label: label}, except)
+}
+
+func (m *core) revokeAll(ctx context.Context, ids func() iter.Seq2[ID, error], x index, except []string) (int, error) {
 	spared := make([]ID, len(except))
 	for i, id := range except {
 		var err error
@@ -182,13 +295,16 @@ func (m *core) revokeOwner(ctx context.Context, owner string, except []string) (
 			return 0, err
 		}
 	}
-	if x, ok := ctx.Value(m.key).(*exchange); ok {
-		spared = append(spared, x.sparedWith(spared)...)
+	if r, ok := ctx.Value(m.key).(*exchange); ok {
+		spared = append(spared, r.sparedWith(spared)...)
+	}
+	if err := m.anyLives(ctx, spared); err != nil {
+		return 0, fmt.Errorf("sessions: revoke sessions: %w", err)
 	}
 	revoked := 0
 	gone := make(map[ID]bool)
 	for try := 0; ; try++ {
-		n, again, err := m.revokePass(ctx, owner, spared, gone)
+		n, again, err := m.revokePass(ctx, ids(), x, spared, gone)
 		revoked += n
 		if err != nil {
 			return revoked, fmt.Errorf("sessions: revoke sessions: %w", err)
@@ -202,6 +318,26 @@ func (m *core) revokeOwner(ctx context.Context, owner string, except []string) (
 			}
 		}
 	}
+}
+
+// anyLives returns nil if one of the sessions lives, or if there is none to ask
+// for.
+func (m *core) anyLives(ctx context.Context, ids []ID) error {
+	for _, id := range ids {
+		rec, err := m.engine.Store.Newest(ctx, txn.ID(id))
+		if err == nil {
+			if _, _, err = m.read(id, rec); !errors.Is(err, ErrNotFound) {
+				return nil
+			}
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return &txn.StoreError{Op: "load", ID: txn.ID(id), Err: err}
+		}
+	}
+	if len(ids) > 0 {
+		return fmt.Errorf("%w: no session that except names lives, so that none was ended", ErrNotFound)
+	}
+	return nil
 }
 
 // sparedWith returns the id that the request's session is still stored under, if
@@ -219,24 +355,24 @@ func (x *exchange) sparedWith(spared []ID) (old []ID) {
 	return old
 }
 
-// revokePass deletes what the index lists, each record at the version whose
-// owner it has seen. again says that some changed at that moment, or were gone,
-// maybe to another id that the index had not when it was read; gone has those
+// revokePass ends what an index lists, each record at the version in which it has
+// the owner or the label. again says that some changed at that moment, or were
+// gone, maybe to another id that the index had not when it was read; gone has those
 // that were gone in an earlier pass, as an index may list them for ever.
-func (m *core) revokePass(ctx context.Context, owner string, spared []ID, gone map[ID]bool) (revoked int, again bool, err error) {
-	for id, err := range m.owners.Owned(ctx, owner) {
+func (m *core) revokePass(ctx context.Context, ids iter.Seq2[ID, error], x index, spared []ID, gone map[ID]bool) (revoked int, again bool, err error) {
+	for id, err := range ids {
 		if err != nil {
 			return revoked, again, err
 		}
 		if slices.Contains(spared, id) {
 			continue
 		}
-		rec, err := m.engine.Store.Load(ctx, txn.ID(id))
-		if err == nil && rec.Owner != owner {
+		rec, err := m.engine.Store.Newest(ctx, txn.ID(id))
+		if err == nil && !x.has(rec) {
 			continue
 		}
 		if err == nil {
-			err = m.engine.Store.Delete(ctx, txn.ID(id), rec.Version)
+			err = m.revokeAt(ctx, id, rec)
 		}
 		switch {
 		case err == nil:
@@ -247,15 +383,41 @@ func (m *core) revokePass(ctx context.Context, owner string, spared []ID, gone m
 			again = again || !gone[id]
 			gone[id] = true
 		default:
-			return revoked, again, &txn.StoreError{Op: "revoke", ID: txn.ID(id), Err: err}
+			return revoked, again, m.failed(ctx, id, err)
 		}
 	}
 	return revoked, again, nil
 }
 
+// revokeAt ends a session at the version of rec, and tells it.
+func (m *core) revokeAt(ctx context.Context, id ID, rec txn.Record) error {
+	owner := rec.Owner
+	if base, reason, _ := m.engine.Read(txn.ID(id), rec, m.engine.Codec.New(), time.Now()); reason == txn.NotNew {
+		owner = base.Owner
+	}
+	err := m.engine.Store.Delete(ctx, txn.ID(id), rec.Version)
+	if err == nil {
+		m.emit(ctx, Event{Kind: EventEnded, Reason: ReasonRevoked, ID: id.String(), Owner: owner})
+	}
+	return err
+}
+
 func (m *core) needsStore(what string) error {
 	if m.engine.Store == nil {
 		return fmt.Errorf("sessions: %s needs a Config.Store, a cookie cannot be reached from here: %w", what, errors.ErrUnsupported)
+	}
+	return nil
+}
+
+func (m *core) needsLabels(what, label string) error {
+	if err := m.needsStore(what); err != nil {
+		return err
+	}
+	if m.labels == nil {
+		return fmt.Errorf("sessions: %s needs a Config.Store that is a LabelStore: %w", what, errors.ErrUnsupported)
+	}
+	if label == "" {
+		return fmt.Errorf("sessions: %s of the label \"\": there are no empty labels", what)
 	}
 	return nil
 }

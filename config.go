@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -185,6 +186,7 @@ type core struct {
 	newSession   func() (session any, t *txn.Txn)
 	engine       txn.Engine
 	owners       OwnerStore // the Store, if it is one
+	labels       LabelStore // the same
 	least, most  int        // characters of a cookie's value
 	writers      firstbyte.Cache
 	importer     func(*http.Request) (any, bool)
@@ -213,9 +215,10 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 		},
 		engine: txn.Engine{
 			Encrypt:  config.Encrypt,
-			Lifetime: config.Lifetime,
-			Idle:     config.IdleTimeout,
-			Data:     func(session any) any { return &session.(*Session[T]).Data },
+			Lifetime: config.Lifetime, Anonymous: config.AnonymousLifetime,
+			Idle:        config.IdleTimeout,
+			MaxPerOwner: config.MaxPerOwner,
+			Data:        func(session any) any { return &session.(*Session[T]).Data },
 		},
 		errorHandler: config.ErrorHandler,
 		onEvent:      config.OnEvent,
@@ -233,6 +236,9 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 	}
 	if f := config.Owner; f != nil {
 		m.engine.Owner = func(data any) string { return f(data.(*T)) }
+	}
+	if f := config.Labels; f != nil {
+		m.engine.Labels = func(data any) []string { return f(data.(*T)) }
 	}
 	if f := config.Import; f != nil {
 		m.importer = func(r *http.Request) (any, bool) {
@@ -289,10 +295,22 @@ func (m *core) complete(t reflect.Type, data codec.Options, keys *Keyring, store
 		e.Store = engineStore{store}
 		_, e.NeverWait = store.(*MemoryStore)
 		m.owners, _ = store.(OwnerStore)
+		m.labels, _ = store.(LabelStore)
 	}
-	if e.Owner != nil && m.owners == nil {
+	if m.owners != nil {
+		e.Owned = func(ctx context.Context, owner string) iter.Seq2[txn.ID, error] {
+			return func(yield func(txn.ID, error) bool) {
+				m.owners.Owned(ctx, owner)(func(id ID, err error) bool { return yield(txn.ID(id), err) })
+			}
+		}
+	}
+	if e.Owner != nil && store != nil && m.owners == nil {
 		refuse(errors.New("Config.Owner needs a Config.Store that is an OwnerStore"))
 	}
+	if e.Labels != nil && m.labels == nil {
+		refuse(errors.New("Config.Labels needs a Config.Store that is a LabelStore"))
+	}
+	refuse(m.checkLimits())
 	if data.Merge != nil && store == nil {
 		refuse(errors.New("Config.Merge needs a Config.Store; a cookie has no second writer"))
 	}
@@ -300,6 +318,26 @@ func (m *core) complete(t reflect.Type, data codec.Options, keys *Keyring, store
 	refuse(m.setImportCookies(importCookies))
 	if m.errorHandler == nil {
 		m.errorHandler = defaultErrorHandler
+	}
+	return errors.Join(errs...)
+}
+
+func (m *core) checkLimits() error {
+	var errs []error
+	e := &m.engine
+	for _, l := range []struct {
+		field string
+		value int64
+	}{{"MaxPerOwner", int64(e.MaxPerOwner)}, {"AnonymousLifetime", int64(e.Anonymous)}} {
+		switch {
+		case l.value < 0:
+			errs = append(errs, fmt.Errorf("Config.%s is negative; leave it zero for no limit", l.field))
+		case l.value > 0 && e.Owner == nil:
+			errs = append(errs, fmt.Errorf("Config.%s needs Config.Owner, without which no session has an owner", l.field))
+		}
+	}
+	if e.MaxPerOwner > 0 && m.owners == nil {
+		errs = append(errs, errors.New("Config.MaxPerOwner needs a Config.Store that is an OwnerStore"))
 	}
 	return errors.Join(errs...)
 }
@@ -325,7 +363,10 @@ func (m *core) setImportCookies(cookies []http.Cookie) error {
 func defaultErrorHandler(w http.ResponseWriter, _ *http.Request, err error) {
 	status := http.StatusInternalServerError
 	var fromStore *txn.StoreError
-	if errors.As(err, &fromStore) {
+	switch {
+	case errors.Is(err, ErrLimit):
+		status = http.StatusConflict
+	case errors.As(err, &fromStore), errors.Is(err, ErrTooLate):
 		status = http.StatusServiceUnavailable
 	}
 	http.Error(w, http.StatusText(status), status)

@@ -392,6 +392,10 @@ type hookStore struct {
 	after   func(op string, id sessions.ID) error // an error is the result though the store has done it
 }
 
+// isTombstone reports whether a record stands for an id that another has
+// replaced.
+func isTombstone(rec sessions.Record) bool { return len(rec.Data) == 6 && rec.Data[0] == 0x13 }
+
 func newHookStore(s sessions.Store) *hookStore { return &hookStore{Store: s, counts: map[string]int{}} }
 
 // ownerHookStore adds the index where the store behind has one.
@@ -455,7 +459,7 @@ func (h *hookStore) live() (ids []sessions.ID) {
 		if slices.Contains(ids, id) {
 			continue // created again after a failure
 		}
-		if _, err := h.Store.Load(context.Background(), id); err == nil {
+		if rec, err := h.Store.Load(context.Background(), id); err == nil && !isTombstone(rec) {
 			ids = append(ids, id)
 		}
 	}
@@ -498,7 +502,11 @@ func (h *hookStore) Create(ctx context.Context, id sessions.ID, rec sessions.Rec
 }
 
 func (h *hookStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (version uint64, err error) {
-	err = h.run("Update", id, func() error { version, err = h.Store.Update(ctx, id, rec); return err })
+	op := "Update"
+	if isTombstone(rec) {
+		op = "Replace" // of an old id, by a tombstone
+	}
+	err = h.run(op, id, func() error { version, err = h.Store.Update(ctx, id, rec); return err })
 	return version, err
 }
 

@@ -240,7 +240,7 @@ func (x *exchange) Commit(h http.Header, hijack bool) error {
 		}
 	}
 	reach := txn.Whole
-	if hijack || txn.TimedOut(x) {
+	if hijack {
 		reach = txn.Header
 	}
 	firstbyte.AddVary(h, &x.vary)
@@ -267,6 +267,11 @@ func (x *exchange) place(h http.Header, out txn.Outcome) {
 			if _, err := x.req.Cookie(c.Name); err == nil {
 				put(c.String())
 			}
+		}
+	}
+	if out.EndFormer {
+		for _, line := range x.m.engine.Cookie.ExpireFormer() {
+			put(line)
 		}
 	}
 	if out.Cookie != "" {

@@ -70,7 +70,14 @@ func (s *Session[T]) ExpiresAt() time.Time {
 // request did to a stored session is stored, since rights that belong to a new id
 // must not come to the old one. Save returns ErrTooLate, and there is an event at
 // the end of the request.
-func (s *Session[T]) RegenerateID() { s.txn.Regenerate() }
+func (s *Session[T]) RegenerateID() { s.txn.Regenerate(false) }
+
+// RotateID gives the session a new id and leaves everything else, in particular
+// its lifetime. Call it when the rights of a session change and its user stays
+// the same: a confirmed password, another role, another organisation (OWASP ASVS
+// 5.0, 7.2.4). What RegenerateID says of the old id, and of a new id that cannot
+// reach the browser, holds for RotateID too.
+func (s *Session[T]) RotateID() { s.txn.Regenerate(true) }
 
 // Destroy ends the session: its record is deleted and its cookie expires. Data
 // becomes the zero T. Later changes of the session are discarded, except those
@@ -124,9 +131,11 @@ func (s *Session[T]) Save(ctx context.Context) error {
 }
 
 // SetLifetime sets the absolute end of the session to d from now, and the length
-// that RegenerateID will give it again: "remember me". Zero or less means
-// Config.Lifetime. Config.IdleTimeout still holds. SetLifetime alone does not make
-// a new session stored. It has no effect once the headers have left (ErrTooLate).
+// that RegenerateID will give it again: "remember me". Zero means
+// Config.Lifetime. Less than zero ends the session, as Destroy does: so
+// SetLifetime(time.Until(token.Expiry)) never makes a session outlive a token.
+// Config.IdleTimeout still holds. SetLifetime alone does not make a new session
+// stored. It has no effect once the headers have left (ErrTooLate).
 func (s *Session[T]) SetLifetime(d time.Duration) { s.txn.SetLifetime(d) }
 
 // A handle is what a Session embeds in place of its state. It has the printing

@@ -28,6 +28,11 @@ import (
 type Store interface {
 	// Load returns the record of id, or ErrNotFound. What it returned is
 	// changed by nobody: the Store may return the same bytes again.
+	//
+	// A Store whose Load may return a record that is not the newest, as from
+	// a cache, has a method LoadNewest with the same signature that asks the
+	// engine. It is used for conflicts, and wherever the newest state is asked
+	// for.
 	Load(ctx context.Context, id ID) (Record, error)
 
 	// Create stores a record that must not exist yet and returns the version
@@ -164,6 +169,19 @@ type engineStore struct{ Store }
 func (s engineStore) Load(ctx context.Context, id txn.ID) (txn.Record, error) {
 	rec, err := s.Store.Load(ctx, ID(id))
 	return txn.Record(rec), err
+}
+
+// A newestLoader is a Store whose Load may return a record that is not the newest.
+type newestLoader interface {
+	LoadNewest(ctx context.Context, id ID) (Record, error)
+}
+
+func (s engineStore) Newest(ctx context.Context, id txn.ID) (txn.Record, error) {
+	if n, ok := s.Store.(newestLoader); ok {
+		rec, err := n.LoadNewest(ctx, ID(id))
+		return txn.Record(rec), err
+	}
+	return s.Load(ctx, id)
 }
 
 func (s engineStore) Create(ctx context.Context, id txn.ID, rec txn.Record) (uint64, error) {

@@ -36,6 +36,7 @@ type Spec struct {
 	begin          string // name=
 	path           string // "; Path=/; Domain=…"
 	flags          string // "; HttpOnly; Secure; …"
+	former         []string
 	browserSession bool
 }
 
@@ -91,11 +92,41 @@ func (a Attributes) Spec(least int) (Spec, error) {
 	if a.Partitioned {
 		s.flags += "; Partitioned"
 	}
+	s.former = a.formerLines(&s, path)
 	if size := len(name) + 1 + least + len(s.path) + len("; Max-Age=34560000") + len(s.flags); size > MaxSize {
 		refuse("Name, Path and Domain leave no room: even the cookie of an id takes %d bytes, browsers take %d; shorten them", size, MaxSize)
 	}
 	return s, errors.Join(errs...)
 }
+
+// formerLines returns the Set-Cookie values that remove the cookies of the name
+// that a browser may hold beside ours, from before Domain, Path or Partitioned
+// were set: a browser sends all of them.
+func (a Attributes) formerLines(s *Spec, path string) (lines []string) {
+	domains, paths, flags := []string{""}, []string{"; Path=/"}, []string{s.flags}
+	if _, domain, ok := strings.Cut(s.path, "; Domain="); ok {
+		domains = append(domains, "; Domain="+domain)
+	}
+	if path != "/" {
+		paths = append(paths, "; Path="+path)
+	}
+	if a.Partitioned {
+		flags = append(flags, strings.TrimSuffix(s.flags, "; Partitioned"))
+	}
+	for _, p := range paths {
+		for _, d := range domains {
+			for _, f := range flags {
+				if p+d != s.path || f != s.flags {
+					lines = append(lines, s.begin+p+d+expired+f)
+				}
+			}
+		}
+	}
+	return lines
+}
+
+// expired are the attributes that remove a cookie.
+const expired = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
 
 // checkPrefix checks the rules of names that browsers take as promises. They
 // compare without case.
@@ -144,8 +175,12 @@ func (s *Spec) Line(buf *[]byte, start int, maxAge int64, lasting bool) (string,
 
 // Expire returns the Set-Cookie value that removes the cookie.
 func (s *Spec) Expire() string {
-	return s.begin + s.path + "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0" + s.flags
+	return s.begin + s.path + expired + s.flags
 }
+
+// ExpireFormer returns the Set-Cookie values that remove what the browser may hold
+// of the name under attributes that the present ones have replaced.
+func (s *Spec) ExpireFormer() []string { return s.former }
 
 // Next returns the value of the first cookie of the name in a line of the Cookie
 // header, and the rest of the line. Only exact names count. Unlike

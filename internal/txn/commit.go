@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/typedsessions/sessions/internal/codec"
@@ -26,6 +27,9 @@ var errAgain = errors.New("plan again")
 // outcome holds even if there is an error, since a Save may have stored before.
 // The error is for Config.ErrorHandler: what the user does not see is an event.
 func (t *Txn) Commit(r Reach) (Outcome, error) {
+	if r == Whole && timedOut(t.req) {
+		r = Overdue
+	}
 	defer t.Emit()
 	t.shared.Gate.Lock()
 	defer t.shared.Gate.Unlock()
@@ -36,23 +40,27 @@ func (t *Txn) Commit(r Reach) (Outcome, error) {
 		return t.commitToHeader()
 	}
 	err := t.flush(t.lasting, r, false)
-	if err != nil {
-		err = t.visible(err)
+	if err == nil {
+		return t.outcome, nil
 	}
-	return Outcome{t.cookie, t.endImports}, err
+	shown := t.visible(err)
+	if r == Overdue && errors.Is(err, ErrTooLate) {
+		shown = fmt.Errorf("sessions: the request's deadline has passed: %w", err)
+	}
+	return t.outcome, shown
 }
 
 // commitToHeader is Commit where the handler, or nobody, sends the header.
 func (t *Txn) commitToHeader() (Outcome, error) {
-	saved, base := t.cookie != "", t.currentBase()
+	saved, base := t.outcome.Cookie != "", t.currentBase()
 	err := t.flush(t.lasting, Header, false)
-	if err == nil && t.cookie != "" && (saved || t.currentBase() != base) { // one that a read has renewed is no loss
-		t.event(Event{Kind: Late, Err: errors.New("the connection was hijacked, or the request's deadline has passed: the session's cookie stands in the header for whoever still sends it")})
+	if err == nil && t.outcome.Cookie != "" && (saved || t.currentBase() != base) { // one that a read has renewed is no loss
+		t.event(Event{Kind: Late, Err: errors.New("the connection was hijacked: the session's cookie stands in the header for whoever still sends it")})
 	}
 	if err != nil {
 		err = t.visible(err)
 	}
-	return Outcome{t.cookie, t.endImports}, err
+	return t.outcome, err
 }
 
 // Abort carries out a Destroy, or that half of a Reset, of a request whose
@@ -70,7 +78,7 @@ func (t *Txn) Abort(r Reach) Outcome {
 	if err := t.end(ctx, r); err != nil {
 		_ = t.visible(err)
 	}
-	return Outcome{t.cookie, t.endImports}
+	return t.outcome
 }
 
 // Save is Session.Save.
@@ -100,8 +108,11 @@ func (t *Txn) save(ctx context.Context) error {
 		return err
 	}
 	r := Whole
-	if t.shared.Phase.Left() || TimedOut(t.req) {
+	switch {
+	case t.shared.Phase.Left():
 		r = Gone
+	case timedOut(t.req):
+		r = Overdue
 	}
 	if t.eng.Store == nil && r == Whole {
 		return t.rehearse()
@@ -109,20 +120,25 @@ func (t *Txn) save(ctx context.Context) error {
 	return t.flush(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, r, true)
 }
 
-// TimedOut reports whether the deadline of a request has passed: an
+// timedOut reports whether the deadline of a request has passed: an
 // http.TimeoutHandler outside has answered, and no cookie reaches the browser.
-func TimedOut(req Request) bool { return errors.Is(req.Err(), context.DeadlineExceeded) }
+func timedOut(req Request) bool { return errors.Is(req.Err(), context.DeadlineExceeded) }
 
 // rehearse reports what a commit in cookie mode would.
 func (t *Txn) rehearse() error {
 	var c change
-	n, hash := t.readData()
-	t.snapshot(&c, n, hash, Whole, false)
-	if c.action.Step != Seal {
-		return nil
+	t.snapshot(&c, t.readData(), Whole, true)
+	switch c.action.Step {
+	case Seal:
+		v, err := t.own(&c)
+		if err == nil {
+			_, _, err = t.cookieOf(v, &c)
+		}
+		return err
+	case Touch:
+		return t.ask(context.Background(), &c)
 	}
-	_, _, err := t.cookieOf(c.own(t.data()), &c)
-	return err
+	return nil
 }
 
 // lasting returns the context of a commit. It goes on when the client has hung
@@ -162,19 +178,29 @@ func (t *Txn) visible(err error) error {
 	return err
 }
 
+// A reading is what a commit reads in Data.
+type reading struct {
+	n     int32 // the number of the first op after it was read
+	hash  uint64
+	zero  bool
+	owner string
+	err   error // of Config.Owner
+}
+
 // A change is what a request did to its session since that was last stored, as
 // it stands when a commit begins. The commit works on it while other goroutines
 // of the request may go on.
 type change struct {
+	reading
 	facts    Facts
 	view     View
 	action   Action
-	from, n  int32 // the numbers of its first op and of the first op after it
+	from     int32 // the number of its first op
+	ops      []Op
 	base     *Base
 	kept     []byte    // the encoded data that this request began with
+	began    int64     // when a new session began
 	identity *Identity // that the session is to have; nil: that of base, in a cookie
-	life     Life
-	hash     uint64 // of Data
 	now      time.Time
 	mine     []byte // Data, encoded
 	first    version
@@ -194,19 +220,70 @@ type version struct {
 	encoded []byte
 	flashes []wire.Flash
 	dropped int
+	owner   string
 	life    Life
 	foreign Foreign
 }
 
+// empty reports whether nothing would be kept of a version, whose data is zero.
+func (v *version) empty() bool {
+	return len(v.flashes) == 0 && v.life.Lifetime == 0 && v.foreign.Extensions == nil
+}
+
 // own returns the version that a commit tries first.
-func (c *change) own(data any) *version {
+func (t *Txn) own(c *change) (*version, error) {
 	v := &c.first
-	v.data, v.life, v.foreign = data, c.life, c.base.foreign()
-	if c.view.Move { // what this program does not know may be rights
-		v.foreign = Foreign{}
+	v.data = t.data()
+	if c.err != nil {
+		return v, c.err
 	}
-	v.flashes, v.dropped = mergeFlashes(c.base.Flashes, c.view.Consumed, c.view.Added)
-	return v
+	return v, t.dress(c, v, c.base)
+}
+
+// dress fills in what goes with the data of a version: its owner, its life, and
+// what other programs have put into base, which it is to replace.
+func (t *Txn) dress(c *change, v *version, base *Base) (err error) {
+	v.owner = c.owner
+	if v.data != t.data() { // merged
+		if v.owner, err = t.eng.OwnerOf(v.data, base.Owner); err != nil {
+			return err
+		}
+	}
+	passed := base.kept() && v.owner != base.Owner
+	v.life = t.eng.lifeAfter(c, base, v.owner)
+	if !passed && !c.view.Anew {
+		v.foreign = base.foreign()
+	}
+	if t.eng.Labels == nil {
+		return nil
+	}
+	var was any
+	if base.Kept != nil && len(v.foreign.Labels) > 0 {
+		if was, err = t.eng.Codec.With(t.eng.Codec.New(), base.Kept); err != nil {
+			return err
+		}
+	}
+	v.foreign.Labels, err = t.eng.labels(v.foreign.Labels, was, v.data)
+	return err
+}
+
+// lifeAfter returns the life that a change gives the session that is kept as base
+// says: that of base, but for what the request asked for. A session that passes
+// to another owner begins a new one, without the length that SetLifetime gave the
+// former owner.
+func (e *Engine) lifeAfter(c *change, base *Base, owner string) Life {
+	l := e.begin(c.began, 0, owner)
+	if base.kept() {
+		l = lifeOf(&base.Header)
+		if owner != base.Owner {
+			lifetime := l.Lifetime
+			if base.Owner != "" {
+				lifetime = 0
+			}
+			l = e.begin(c.now.UnixNano(), lifetime, owner)
+		}
+	}
+	return e.after(l, owner, c.ops)
 }
 
 // flush brings the session to where it is kept, and readies its cookie. The gate
@@ -219,20 +296,21 @@ func (t *Txn) flush(newCtx func() (context.Context, context.CancelFunc), r Reach
 	t.journal.seen = n
 	idle := t.idleLocked(proof)
 	t.mu.Unlock()
-	hash := t.hashSince(base)
-	if idle && hash == base.Hash { // as most are
+	read := reading{n: n}
+	if read.hash, read.zero = t.hashSince(base); idle && read.hash == base.Hash { // as most are
 		return nil
 	}
+	t.readOwner(&read, base)
 	ctx, cancel := newCtx()
 	defer cancel()
 	t.deleteOrphans(ctx)
 	for {
 		var c change // not on the heap: BenchmarkRequest/W, 350 bytes
-		t.snapshot(&c, n, hash, r, proof)
+		t.snapshot(&c, read, r, proof)
 		if err := t.carryOut(ctx, &c); !errors.Is(err, errAgain) {
 			return err
 		}
-		n, hash = t.readData()
+		read = t.readData()
 	}
 }
 
@@ -240,58 +318,82 @@ func (t *Txn) flush(newCtx func() (context.Context, context.CancelFunc), r Reach
 // has changed: no verb was called, and no use has to be noted.
 func (t *Txn) idleLocked(proof bool) bool {
 	return len(t.journal.ops) == 0 && (t.rare == nil || t.rare.orphans == nil) &&
-		(t.exists == Fresh || t.exists == Loaded && !proof && !t.base.OldKey && t.eng.Idle == 0)
+		(t.exists == Fresh || t.exists == Behind || t.exists == Loaded && !proof && !t.base.OldKey && t.eng.Idle == 0)
 }
 
-// readData returns the hash of Data, and the number of the first op after it was
-// read.
-func (t *Txn) readData() (n int32, hash uint64) {
+// readData reads Data anew.
+func (t *Txn) readData() (read reading) {
 	t.mu.Lock()
 	t.clearLocked()
 	n, base := t.journal.End(), t.base
 	t.mu.Unlock()
-	return n, t.hashSince(base)
+	read.n = n
+	read.hash, read.zero = t.hashSince(base)
+	t.readOwner(&read, base)
+	return read
 }
 
-// hashSince returns the hash of Data. It need not be computed for a new session
-// that nobody has put anything into.
-func (t *Txn) hashSince(base *Base) uint64 {
-	if base == t.eng.None && t.eng.Codec.IsZero(t.data()) {
-		return base.Hash
+// hashSince returns the hash of Data, and reports whether Data is zero. It need
+// not be computed for a new session that nobody has put anything into.
+func (t *Txn) hashSince(base *Base) (hash uint64, zero bool) {
+	c := t.eng.Codec
+	if base == t.eng.None && c.IsZero(t.data()) {
+		return base.Hash, true
 	}
-	return t.eng.Codec.Hash(t.data())
+	hash = c.Hash(t.data())
+	return hash, hash == t.eng.None.Hash && c.IsZero(t.data())
 }
 
-// snapshot captures what there is to store, all of it as of one moment. hash is
-// that of Data when the next op had the number n: Data is read again if another
-// goroutine has called a verb since that decides where Data belongs.
-func (t *Txn) snapshot(c *change, n int32, hash uint64, r Reach, proof bool) {
+// readOwner finds the owner of Data that has changed.
+func (t *Txn) readOwner(read *reading, base *Base) {
+	read.owner = base.Owner
+	if read.hash != base.Hash {
+		read.owner, read.err = t.eng.OwnerOf(t.data(), base.Owner)
+	}
+}
+
+// snapshot captures what there is to store, all of it as of one moment. Data is
+// read again if another goroutine has called a verb since that decides where Data
+// belongs.
+func (t *Txn) snapshot(c *change, read reading, r Reach, proof bool) {
 	t.mu.Lock()
-	for t.wipe || t.journal.TurnedSince(n) {
+	for t.wipe || t.journal.TurnedSince(read.n) {
 		t.mu.Unlock()
-		n, hash = t.readData()
+		read = t.readData()
 		t.mu.Lock()
 	}
-	c.hash, c.now = hash, time.Now()
+	c.reading, c.now = read, time.Now()
 	defer t.mu.Unlock()
 	c.base, c.kept, c.n = t.base, t.base.Kept, t.journal.End()
 	t.journal.seen = c.n
 	c.facts = Facts{
-		Stored: t.eng.Store != nil, Exists: t.exists, Changed: c.hash != c.base.Hash,
-		OldKey: c.base.OldKey, Due: t.dueLocked(c.now), Proof: proof, Reach: r,
+		Stored: t.eng.Store != nil, Exists: t.exists, Changed: c.hash != c.base.Hash, Owned: c.owner != "",
+		Passed: t.exists == Loaded && c.owner != c.base.Owner || t.rare != nil && t.rare.passed,
+		OldKey: c.base.OldKey, Due: !proof && r != Gone && t.dueLocked(c.now), Proof: proof, Reach: r,
 	}
 	t.planLocked(c)
 }
 
 // planLocked plans a change anew, by the ops that it holds.
 func (t *Txn) planLocked(c *change) {
-	c.view = t.foldLocked(c.from, c.n)
+	c.ops = t.journal.Ops(c.from, c.n)
+	c.view = Fold(c.ops, t.exists == Loaded || t.exists == Lost)
+	v := &c.first
+	v.flashes, v.dropped, c.facts.Flashes = c.base.Flashes, 0, false
+	if len(c.view.Added)+len(c.view.Consumed) > 0 {
+		v.flashes, v.dropped = mergeFlashes(c.base.Flashes, c.view.Consumed, c.view.Added)
+		c.facts.Flashes = v.dropped > 0 || !slices.Equal(v.flashes, c.base.Flashes)
+	}
+	c.facts.Empty = c.zero && len(v.flashes) == 0 && (c.view.Anew || c.base.foreign().Extensions == nil) && t.eng.lifeAfter(c, c.base, c.owner).Lifetime == 0
 	c.action = Plan(c.facts, c.view)
 	if c.action.Step >= Seal && c.action.Step <= Move {
 		t.beginLocked(c.now)
+		if c.facts.Passed && t.idLocked() == c.base.ID {
+			t.id = t.eng.newIdentity()
+		}
 		t.idLocked()
 	}
-	c.identity, c.life = t.id, t.life
+	c.identity, c.began = t.id, t.began
 }
 
 // foldLocked adds up the ops from number from up to number n.
@@ -323,6 +425,8 @@ func (t *Txn) carryOut(ctx context.Context, c *change) (err error) {
 	case Nothing:
 	case Touch:
 		err = t.touch(ctx, c)
+	case Spend:
+		err = t.spend(ctx, c)
 	case Reissue:
 		t.reissue(c.base, c.now)
 	case Seal:
@@ -330,7 +434,11 @@ func (t *Txn) carryOut(ctx context.Context, c *change) (err error) {
 	case Create, Replace, Move:
 		err = t.store(ctx, c)
 	case Discard:
-		return t.discard(c, Unknown, ErrNotFound)
+		reason := Unknown
+		if c.facts.Exists == Behind {
+			reason = Replaced
+		}
+		return t.discard(c, reason, ErrNotFound)
 	case Missing:
 		return &errDiscarded{ErrNotFound}
 	}
@@ -347,19 +455,19 @@ func tooLate(l Lateness) error { return fmt.Errorf("%w: %s", ErrTooLate, latenes
 
 var lateness = [...]string{
 	LateEnd:     "Destroy or Reset after the headers had left",
-	LateMove:    "RegenerateID when the new id cannot reach the browser; what the request changed is not stored",
+	LateMove:    "RegenerateID, RotateID or a new owner when the new id cannot reach the browser; what the request changed is not stored",
 	LateChange:  "the session was changed when its cookie could not be sent any more",
 	LateProlong: "SetLifetime after the headers had left",
 }
 
-// end deletes the records that Destroy and Reset ended, and then expires the
-// cookie: if the deletion fails, users must see that they are still signed in.
+// end ends what Destroy and Reset doomed, and then expires the cookie: if that
+// fails, users must see that they are still signed in.
 func (t *Txn) end(ctx context.Context, r Reach) error {
 	t.mu.Lock()
 	ending, n := t.journal.Ending(), t.journal.first+1
-	var ids []ID
+	var all []doomed
 	if ending {
-		ids = t.rare.doomed
+		all = t.rare.doomed
 	}
 	t.mu.Unlock()
 	switch {
@@ -368,71 +476,218 @@ func (t *Txn) end(ctx context.Context, r Reach) error {
 	case t.eng.Store == nil && r == Gone:
 		return tooLate(LateEnd)
 	}
-	for _, id := range ids {
-		if err := t.eng.Store.Delete(ctx, id, 0); err != nil {
-			return &StoreError{"destroy", id, err}
+	for _, d := range all {
+		ended, err := t.eng.Finish(ctx, d.id, d.version)
+		if err != nil {
+			return err
+		}
+		if ended {
+			t.event(Event{Kind: Finished, Reason: d.reason, ID: t.eng.PublicID(d.id), Owner: d.owner})
 		}
 	}
 	t.mu.Lock()
-	t.rare.doomed = t.rare.doomed[len(ids):]
+	t.rare.doomed = t.rare.doomed[len(all):]
 	t.journal.Settle(n)
 	t.mu.Unlock()
-	t.cookie = ""
-	if t.shared.HadCookie {
-		t.cookie = t.eng.Cookie.Expire()
-	}
-	t.endImports = true
+	t.expireCookie()
+	t.outcome.EndFormer = t.shared.HadCookie
+	t.outcome.EndImports = true
 	return nil
+}
+
+func (t *Txn) expireCookie() {
+	t.outcome.Cookie = ""
+	if t.shared.HadCookie {
+		t.outcome.Cookie = t.eng.Cookie.Expire()
+	}
+}
+
+// Finish ends the session with an id, whatever its version is now, and reports
+// whether this call did. version is that which is probably stored, 0 if nothing
+// is known. A tombstone stays.
+func (e *Engine) Finish(ctx context.Context, id ID, version uint64) (ended bool, err error) {
+	if e.Store == nil {
+		return true, nil // its cookie expires
+	}
+	began := time.Now()
+	for try := 0; ; try++ {
+		if version == 0 {
+			rec, err := e.Store.Newest(ctx, id)
+			if errors.Is(err, ErrNotFound) {
+				return false, nil
+			}
+			if err != nil {
+				return false, &StoreError{"destroy", id, err}
+			}
+			if _, dead := wire.ReadTombstone(rec.Data); dead {
+				return false, nil
+			}
+			version = rec.Version
+		}
+		err := e.Store.Delete(ctx, id, version)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, ErrNotFound):
+			return false, nil
+		case !errors.Is(err, ErrConflict):
+			return false, &StoreError{"destroy", id, err}
+		}
+		version = 0
+		if err := retry(ctx, try, began, "destroy", id); err != nil {
+			return false, err
+		}
+	}
+}
+
+// spend ends a session of which nothing is left.
+func (t *Txn) spend(ctx context.Context, c *change) error {
+	if c.facts.Stored {
+		ended, err := t.spendRecord(ctx, c)
+		if err != nil {
+			return err
+		}
+		if !ended {
+			return nil // what another request has stored is kept
+		}
+	}
+	t.spent(c)
+	return nil
+}
+
+// spendRecord deletes the record, unless another request has put something into
+// it.
+func (t *Txn) spendRecord(ctx context.Context, c *change) (ended bool, err error) {
+	id, expected, began := c.base.ID, c.base.Version, time.Now()
+	for try := 0; ; try++ {
+		err := t.eng.Store.Delete(ctx, id, expected)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, ErrNotFound):
+			return false, t.vanished(c, err)
+		case !errors.Is(err, ErrConflict):
+			return false, &StoreError{"delete", id, err}
+		}
+		if err := retry(ctx, try, began, "delete", id); err != nil {
+			return false, err
+		}
+		if c.mine, err = t.eng.Codec.Encode(nil, t.data()); err != nil {
+			return false, err
+		}
+		v, version, err := t.rebase(ctx, c, id)
+		if err != nil {
+			return false, err
+		}
+		if expected = version; v.empty() && t.eng.Codec.IsZero(v.data) {
+			continue
+		}
+		base, v, err := t.replace(ctx, c, v, expected)
+		if err == nil {
+			t.settle(c, v, base)
+		}
+		return false, err
+	}
+}
+
+// spent notes that a session of which nothing is left has ended. What the request
+// puts into it from now on begins another one.
+func (t *Txn) spent(c *change) {
+	t.expireCookie()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.journal.Ending() { // since the commit began
+		return
+	}
+	t.eventLocked(Event{Kind: Finished, Reason: Spent, ID: t.eng.PublicID(c.base.ID), Owner: c.base.Owner})
+	t.settleLocked(c.n)
+	t.restartLocked()
+}
+
+// restartLocked makes the session one that is kept nowhere.
+func (t *Txn) restartLocked() {
+	t.base, t.exists, t.reason = t.eng.None, Fresh, Spent
+	t.id, t.began = nil, 0
 }
 
 // touch notes the use of an unchanged session, or asks whether it exists. With
 // Cookie it makes the cookie anew. What fails is an event, unless somebody asks.
 func (t *Txn) touch(ctx context.Context, c *change) error {
 	base := c.base
-	ends := base.Ends
-	if c.facts.Due {
-		ends = max(ends, t.eng.recordEnd(base.Expires, c.now).UnixMilli())
+	if ends := max(base.Ends, t.eng.recordEnd(base.Expires, c.now).UnixMilli()); c.facts.Due && ends != base.Ends {
+		err := t.eng.Store.Touch(ctx, base.ID, time.UnixMilli(ends))
+		t.changeBase(base, func(b *Base) { b.Ends = ends }) // also if that failed: once in a request is enough
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return t.lose(Unknown, err)
+		case err != nil:
+			t.event(Event{Kind: Failed, Err: &StoreError{"touch", base.ID, err}})
+			return nil
+		}
 	}
-	if !c.action.Cookie && !c.facts.Proof && ends == base.Ends {
-		return nil
-	}
-	err := t.eng.Store.Touch(ctx, base.ID, time.UnixMilli(ends))
-	t.mu.Lock()
-	if t.base == base { // no Destroy or Reset came in between
-		touched := *base
-		touched.Ends = ends // also if that failed: once in a request is enough
-		touched.OldKey = base.OldKey && !c.action.Cookie
-		t.base = &touched
-	}
-	t.mu.Unlock()
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return t.lose(Unknown, err)
-	case err != nil && c.facts.Proof:
-		return &StoreError{"touch", base.ID, err}
-	case err != nil:
-		t.event(Event{Kind: Failed, Err: &StoreError{"touch", base.ID, err}})
-	case c.action.Cookie:
-		return t.reissueID(ctx, c)
+	if c.action.Cookie || c.facts.Proof {
+		return t.ask(ctx, c)
 	}
 	return nil
 }
 
-// reissueID renews a cookie with an id, until the end that the session has now:
-// a parallel SetLifetime may have changed it since it was loaded.
-func (t *Txn) reissueID(ctx context.Context, c *change) error {
-	life := lifeOf(&c.base.Header)
-	rec, err := t.eng.Store.Load(ctx, c.base.ID)
-	if errors.Is(err, ErrNotFound) {
-		return t.lose(Unknown, err)
+// changeBase changes a copy of base, unless Destroy or Reset came in between.
+func (t *Txn) changeBase(base *Base, f func(b *Base)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.base.ID == base.ID {
+		changed := *t.base
+		f(&changed)
+		t.base = &changed
 	}
-	if err == nil {
-		if body, err := wire.OpenRecord(t.eng.sealer(), c.base.ID[:], rec.Data); err == nil {
-			h := wire.ParseHeader(body)
-			life = lifeOf(&h)
+}
+
+// ask finds out whether a session still exists. A cookie that is made anew ends
+// when the session does now: a parallel SetLifetime may have changed that.
+func (t *Txn) ask(ctx context.Context, c *change) error {
+	if t.eng.Store == nil {
+		if reason := t.eng.over(&c.base.Header, c.now); reason != NotNew {
+			return fmt.Errorf("%w: it is over (%v)", ErrNotFound, reason)
 		}
+		return nil
 	}
-	return t.readyID(c.identity, life, c.now)
+	rec, err := t.eng.Store.Newest(ctx, c.base.ID)
+	life := lifeOf(&c.base.Header)
+	switch reason := t.eng.gone(c.base.ID, rec, err, c.now, &life); {
+	case reason != NotNew:
+		return t.lose(reason, ErrNotFound)
+	case err != nil && c.facts.Proof:
+		return &StoreError{"load", c.base.ID, err}
+	case err != nil:
+		t.event(Event{Kind: Failed, Err: &StoreError{"load", c.base.ID, err}})
+		return nil
+	case c.action.Cookie:
+		t.changeBase(c.base, func(b *Base) { b.OldKey = false })
+		return t.readyID(c.identity, life, c.now)
+	}
+	return nil
+}
+
+// gone returns why a session does not exist any more, by what a Load returned,
+// NotNew if it may exist. It changes life to that in the record, if that can be
+// read.
+func (e *Engine) gone(id ID, rec Record, err error, now time.Time, life *Life) Reason {
+	if errors.Is(err, ErrNotFound) {
+		return Unknown
+	}
+	if end, dead := wire.ReadTombstone(rec.Data); dead && end > now.Unix() {
+		return Replaced
+	} else if dead {
+		return Unknown
+	}
+	if body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data); err == nil {
+		h := wire.ParseHeader(body)
+		*life = lifeOf(&h)
+	}
+	if life.Expires <= now.Unix() {
+		return Expired
+	}
+	return NotNew
 }
 
 // discard gives up the changes of a request whose session is lost, and all that
@@ -449,6 +704,23 @@ func (t *Txn) discard(c *change, reason Reason, err error) error {
 	return t.lose(reason, err)
 }
 
+// vanished is discard for a record that is not there any more. A session in which
+// there was nothing has ended with its last message: what this request has to keep
+// begins another.
+func (t *Txn) vanished(c *change, err error) error {
+	t.mu.Lock()
+	if c.wasEmpty(t.eng) && !t.journal.Ending() {
+		t.restartLocked()
+		t.mu.Unlock()
+		return errAgain
+	}
+	t.mu.Unlock()
+	return t.discard(c, Unknown, err)
+}
+
+// wasEmpty reports whether the session was loaded without data.
+func (c *change) wasEmpty(e *Engine) bool { return c.base.Hash == e.None.Hash && c.base.Owner == "" }
+
 // lose notes that somebody else has ended the session, moved it, or stored what
 // this program cannot read.
 func (t *Txn) lose(reason Reason, err error) error {
@@ -456,8 +728,10 @@ func (t *Txn) lose(reason Reason, err error) error {
 	defer t.mu.Unlock()
 	t.eventLocked(Event{Kind: Discarded, Reason: reason, Err: err})
 	if !t.journal.Ending() { // what a Reset has begun is not lost
-		t.exists = Lost
-		t.cookie = "" // that of a Save, for an id that is dead now
+		if t.exists != Behind {
+			t.exists = Lost
+		}
+		t.outcome.Cookie = "" // that of a Save, for an id that is dead now
 	}
 	return &errDiscarded{err}
 }
@@ -484,17 +758,26 @@ func (t *Txn) deleteOrphans(ctx context.Context) {
 	}
 }
 
+func droppedEvent(v *version) Event {
+	return Event{Kind: FlashDropped, Err: fmt.Errorf("%d of the oldest: more than %d were waiting, or the cookie has no room", v.dropped, wire.MaxFlashes)}
+}
+
 // settle notes that a version was stored as base.
 func (t *Txn) settle(c *change, v *version, base *Base) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if v.dropped > 0 {
-		t.eventLocked(Event{Kind: FlashDropped, Err: fmt.Errorf("%d of the oldest, more than %d were waiting", v.dropped, wire.MaxFlashes)})
+		t.eventLocked(droppedEvent(v))
+	}
+	existed := c.base.kept()
+	switch id := t.eng.PublicID(base.ID); {
+	case !existed:
+		t.eventLocked(Event{Kind: Started, Reason: t.reason, ID: id, Owner: v.owner})
+	case base.ID != c.base.ID:
+		t.eventLocked(Event{Kind: Renewed, ID: id, Previous: t.eng.PublicID(c.base.ID), Owner: v.owner, PreviousOwner: c.base.Owner})
 	}
 	if t.journal.Ending() { // since the commit began
-		if t.eng.Store != nil {
-			t.rare.doomed = append(t.rare.doomed, base.ID)
-		}
+		t.rare.doomed = append(t.rare.doomed, doomed{base.ID, base.Version, v.owner, t.rare.why})
 		return
 	}
 	base.Hash = c.hash
@@ -502,20 +785,16 @@ func (t *Txn) settle(c *change, v *version, base *Base) {
 		codec.Set(t.data(), v.data)
 		base.Hash = t.eng.Codec.Hash(t.data())
 	}
-	t.endImports = t.endImports || c.view.Imported
-	existed := t.exists == Loaded
+	t.outcome.EndImports = t.outcome.EndImports || c.view.Imported
 	t.base, t.exists = base, Loaded
 	if t.rare != nil {
-		t.rare.attempts = nil
+		t.rare.attempts, t.rare.passed = nil, false
 	}
 	if !t.journal.TurnedSince(c.n) {
-		t.id, t.life = c.identity, v.life
+		t.id = c.identity
 	}
 	t.settleLocked(c.n)
 	if c.view.LateProlong && c.facts.Proof {
 		t.journal.Append(Op{Verb: SetLifetime, Late: true}, nil) // the commit reports it too
-	}
-	if !existed {
-		t.eventLocked(Event{Kind: Started, Reason: t.reason})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/codec"
 )
 
 // Edit changes the record of an id by a function. It runs f again if somebody
@@ -12,7 +14,7 @@ import (
 func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 	began := time.Now()
 	for try := 0; ; try++ {
-		rec, err := e.Store.Load(ctx, id)
+		rec, err := e.Store.Newest(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -21,13 +23,26 @@ func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 		base, reason, err := e.Read(id, rec, data, now)
 		switch reason {
 		case NotNew:
-		case Expired:
+		case Replaced, Unknown, Expired:
 			return ErrNotFound
 		default:
 			return fmt.Errorf("it cannot be read (%v): %w", reason, err)
 		}
+		was, err := e.Codec.With(e.Codec.New(), base.Kept)
+		if err != nil {
+			return err
+		}
 		f(data)
 		v := &version{data: data, flashes: base.Flashes, life: lifeOf(&base.Header), foreign: base.foreign()}
+		if v.owner, err = e.OwnerOf(data, base.Owner); err != nil {
+			return err
+		}
+		if v.owner != base.Owner {
+			return fmt.Errorf("%w: the result belongs to another owner; a session passes to another owner by a request that signs in, which gets a new id", codec.ErrInvalid)
+		}
+		if v.foreign.Labels, err = e.labels(v.foreign.Labels, was, data); err != nil {
+			return err
+		}
 		if v.encoded, err = e.Codec.Encode(nil, data); err != nil {
 			return err
 		}

@@ -10,6 +10,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -35,9 +37,11 @@ type Record struct {
 	Labels  []string
 }
 
-// A Store keeps records, as sessions.Store says.
+// A Store keeps records, as sessions.Store says. Newest is Load past a cache of
+// the store.
 type Store interface {
 	Load(ctx context.Context, id ID) (Record, error)
+	Newest(ctx context.Context, id ID) (Record, error)
 	Create(ctx context.Context, id ID, rec Record) (uint64, error)
 	Update(ctx context.Context, id ID, rec Record) (uint64, error)
 	Touch(ctx context.Context, id ID, expires time.Time) error
@@ -70,18 +74,22 @@ const Timeout = 5 * time.Second
 // An Engine is the part of a Manager that concerns sessions as bytes. It is
 // immutable, but for the ring, and safe for concurrent use.
 type Engine struct {
-	Codec     *codec.Codec
-	Store     Store // nil: the whole session travels in the cookie
-	NeverWait bool  // the Store needs no time limit
-	Encrypt   bool
-	Ring      *atomic.Pointer[keys.Ring]
-	Cookie    cookie.Spec
-	Lifetime  time.Duration
-	Idle      time.Duration
-	Owner     func(data any) string // nil: nobody's
-	Data      func(session any) any // the data of a session
-	Hears     func(e Event) bool    // whether anybody listens
-	None      *Base                 // of a session that is kept nowhere yet
+	Codec       *codec.Codec
+	Store       Store // nil: the whole session travels in the cookie
+	NeverWait   bool  // the Store needs no time limit
+	Encrypt     bool
+	Ring        *atomic.Pointer[keys.Ring]
+	Cookie      cookie.Spec
+	Lifetime    time.Duration
+	Anonymous   time.Duration // the lifetime without an owner; 0: Lifetime
+	Idle        time.Duration
+	MaxPerOwner int                     // sessions of one owner; 0: no bound
+	Owner       func(data any) string   // nil: what the record has
+	Labels      func(data any) []string // nil: what the record has
+	Owned       func(ctx context.Context, owner string) iter.Seq2[ID, error]
+	Data        func(session any) any // the data of a session
+	Hears       func(e Event) bool    // whether anybody listens
+	None        *Base                 // of a session that is kept nowhere yet
 
 	signer atomic.Pointer[keys.Signer]
 }
@@ -128,15 +136,6 @@ func (e *Engine) Format() wire.Format {
 	return wire.Signed
 }
 
-// length returns the absolute lifetime of a session that SetLifetime gave a
-// number of seconds, 0 if it was not called.
-func (e *Engine) length(lifetime uint32) time.Duration {
-	if lifetime == 0 {
-		return e.Lifetime
-	}
-	return time.Duration(lifetime) * time.Second
-}
-
 // recordEnd returns Record.Expires: the absolute end, or the idle end if that
 // is earlier, to the millisecond.
 func (e *Engine) recordEnd(expires int64, now time.Time) time.Time {
@@ -147,13 +146,63 @@ func (e *Engine) recordEnd(expires int64, now time.Time) time.Time {
 	return end
 }
 
-// OwnerOf returns whose session it is, "" if nobody's.
-func (e *Engine) OwnerOf(data any) (owner string, err error) {
+// OwnerOf returns whose session it is. A record that has been loaded says it
+// where no Config.Owner does.
+func (e *Engine) OwnerOf(data any, loaded string) (owner string, err error) {
 	if e.Owner == nil {
-		return "", nil
+		return loaded, nil
 	}
 	defer codec.Caught(&err, "Config.Owner")
 	return e.Owner(data), nil
+}
+
+// maxLabels bounds what Config.Labels returns, since each costs the Store an
+// entry.
+const maxLabels = 8
+
+// labelsOf returns the labels that Config.Labels gives data.
+func (e *Engine) labelsOf(data any) (labels []string, err error) {
+	defer codec.Caught(&err, "Config.Labels")
+	labels = e.Labels(data)
+	switch {
+	case len(labels) > maxLabels:
+		return nil, fmt.Errorf("%w: Config.Labels returned %d labels, a session has at most %d", codec.ErrInvalid, len(labels), maxLabels)
+	case slices.Contains(labels, ""):
+		return nil, fmt.Errorf("%w: Config.Labels returned an empty label", codec.ErrInvalid)
+	}
+	return labels, nil
+}
+
+// labels returns the labels of a record that is to hold data: those that other
+// programs gave to the record it replaces, and those of Config.Labels. was is
+// what this program has loaded from that record, nil for a new session.
+func (e *Engine) labels(has []string, was, data any) ([]string, error) {
+	if e.Labels == nil {
+		return has, nil
+	}
+	now, err := e.labelsOf(data)
+	if err != nil {
+		return nil, err
+	}
+	var labels []string
+	if was != nil && len(has) > 0 {
+		mine, err := e.labelsOf(was)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range has {
+			if !slices.Contains(mine, l) {
+				labels = append(labels, l)
+			}
+		}
+	}
+	for _, l := range now {
+		if !slices.Contains(labels, l) {
+			labels = append(labels, l)
+		}
+	}
+	slices.Sort(labels)
+	return labels, nil
 }
 
 // A Life is when a session began and ends, in seconds since 1970, and the length
@@ -203,13 +252,17 @@ type Base struct {
 	wire.Header
 	ID      ID
 	Version uint64
-	Ends    int64 // Record.Expires, in milliseconds since 1970
+	Ends    int64  // Record.Expires, in milliseconds since 1970
+	Owner   string // by Engine.Owner, or that of the record
 	Flashes []wire.Flash
 	Kept    []byte // with a Store the data in today's schema; else a body that may be re-issued
 	Hash    uint64 // of the data
 	OldKey  bool   // the cookie was made with an older key
 	Foreign *Foreign
 }
+
+// kept reports whether the session is kept anywhere.
+func (b *Base) kept() bool { return b.ID != ID{} }
 
 // Foreign is what other programs have put into a session, nil if there is
 // nothing. It is immutable.

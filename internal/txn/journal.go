@@ -1,6 +1,11 @@
 package txn
 
-import "github.com/typedsessions/sessions/internal/wire"
+import (
+	"math"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/wire"
+)
 
 // A Verb is what a request did to its session, besides editing Data.
 type Verb uint8
@@ -10,7 +15,8 @@ const (
 	Consume                     // take messages
 	Update                      // run a function that can be repeated
 	SetLifetime                 // change the absolute end
-	Regenerate                  // take a new id
+	Regenerate                  // take a new id and begin the lifetime anew
+	Rotate                      // take a new id
 	Import                      // adopt the data of another library's session
 	Destroy                     // end the session
 	Reset                       // end the session and begin another
@@ -19,9 +25,11 @@ const (
 // An Op is one call of a verb.
 type Op struct {
 	Verb    Verb
-	Late    bool         // the call came when its effect could not reach the browser any more
-	Flashes []wire.Flash // the messages of Flash and Consume
-	Run     *Run         // of Update
+	Late    bool          // the call came when its effect could not reach the browser any more
+	At      int64         // when Regenerate and SetLifetime were called, in nanoseconds since 1970
+	Length  time.Duration // of SetLifetime, 0 for the default
+	Flashes []wire.Flash  // the messages of Flash and Consume
+	Run     *Run          // of Update
 }
 
 // A Run is the function of an Update and what it did.
@@ -30,9 +38,9 @@ type Run struct {
 	Before, After []byte         // the encoded data around the first run
 	Ops           []Op           // the verbs that the function called
 
-	repeated bool // it runs again, after a conflict
-	void     bool // it called Destroy or Reset
-	life     Life // before the first run
+	now      []wire.Flash // the messages of FlashNow
+	repeated bool         // it runs again, after a conflict
+	void     bool         // it called Destroy or Reset
 }
 
 // A Journal holds the ops of a request that are not stored yet, in their order.
@@ -98,20 +106,9 @@ func (j *Journal) Ending() bool {
 // lifetime, or ends the session.
 func (j *Journal) TurnedSince(n int32) bool { return turn(j.Ops(n, j.End())) }
 
-// TurnedAfter is TurnedSince for the ops that follow an Update. A Destroy or
-// Reset, which replaces all ops, has followed one that is not there.
-func (j *Journal) TurnedAfter(run *Run) bool {
-	for i := range j.ops {
-		if j.ops[i].Run == run {
-			return turn(j.ops[i+1:])
-		}
-	}
-	return true
-}
-
 func turn(ops []Op) bool {
 	for i := range ops {
-		if v := ops[i].Verb; v == SetLifetime || v == Regenerate || v == Destroy || v == Reset {
+		if v := ops[i].Verb; v == SetLifetime || v == Regenerate || v == Rotate || v == Destroy || v == Reset {
 			return true
 		}
 		if run := ops[i].Run; run != nil && turn(run.Ops) {
@@ -126,6 +123,7 @@ type View struct {
 	End       bool // what was there before ends
 	Destroyed bool // and nothing follows
 	Move      bool // to a new id
+	Anew      bool // a new authentication
 	Prolong   bool // a stored session has a new end
 
 	LateMove    bool // the same two, when they cannot reach the browser
@@ -172,8 +170,46 @@ func fold(ops []Op, present *bool, v *View) {
 		case Regenerate:
 			v.LateMove = v.LateMove || op.Late
 			v.Move = v.Move || *present && !op.Late
+			v.Anew = v.Anew || !op.Late
+		case Rotate:
+			v.LateMove = v.LateMove || op.Late
+			v.Move = v.Move || *present && !op.Late
 		case Import:
 			v.Imported = true
 		}
 	}
+}
+
+// after returns what ops make of a life. owner is whose session it is after them.
+func (e *Engine) after(l Life, owner string, ops []Op) Life {
+	for i := range ops {
+		op := &ops[i]
+		switch {
+		case op.Verb == Update:
+			l = e.after(l, owner, op.Run.Ops)
+		case op.Late:
+		case op.Verb == Regenerate:
+			l = e.begin(op.At, l.Lifetime, owner)
+		case op.Verb == SetLifetime:
+			l.Lifetime = uint32(min((op.Length+time.Second-1)/time.Second, math.MaxUint32))
+			l.Expires = e.begin(op.At, 0, owner).Expires
+			if op.Length > 0 {
+				l.Expires = wire.EndOf(time.Unix(0, op.At), op.Length)
+			}
+		}
+	}
+	return l
+}
+
+// begin returns a life that begins at a time in nanoseconds since 1970. lifetime
+// is the length that SetLifetime gave, 0 for none.
+func (e *Engine) begin(at int64, lifetime uint32, owner string) Life {
+	now, length := time.Unix(0, at), e.Lifetime
+	switch {
+	case lifetime > 0:
+		length = time.Duration(lifetime) * time.Second
+	case owner == "" && e.Anonymous > 0:
+		length = e.Anonymous
+	}
+	return Life{now.Unix(), wire.EndOf(now, length), lifetime}
 }

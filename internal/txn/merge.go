@@ -32,15 +32,19 @@ func (t *Txn) rebase(ctx context.Context, c *change, id ID) (*version, uint64, e
 
 // newest loads what another request or an Edit stored.
 func (t *Txn) newest(ctx context.Context, c *change, id ID) (Record, *Base, error) {
-	rec, err := t.eng.Store.Load(ctx, id)
+	rec, err := t.eng.Store.Newest(ctx, id)
 	if errors.Is(err, ErrNotFound) {
-		return rec, nil, t.discard(c, Unknown, err)
+		return rec, nil, t.vanished(c, err)
 	}
 	if err != nil {
 		return rec, nil, &StoreError{"load", id, err}
 	}
 	theirs, reason, err := t.eng.Read(id, rec, t.eng.Codec.New(), time.Now())
-	if reason != NotNew {
+	switch reason {
+	case NotNew:
+	case Replaced, Unknown, Expired:
+		return rec, nil, t.discard(c, reason, ErrNotFound)
+	default:
 		return rec, nil, t.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%v): %v", ErrConflict, reason, err))
 	}
 	return rec, theirs, nil
@@ -57,6 +61,7 @@ func (t *Txn) wasStored(c *change, rec []byte) bool {
 	for _, a := range t.rare.attempts {
 		if bytes.Equal(rec, a.sent) {
 			c.base, c.kept, c.from = a.base, a.mine, a.n
+			c.ops = t.journal.Ops(c.from, c.n)
 			c.view = t.foldLocked(c.from, c.n)
 			return true
 		}
@@ -87,9 +92,15 @@ func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
 	if err := t.eng.Codec.MergeInto(cur, from, c.mine); err != nil {
 		return nil, err
 	}
-	v := &version{data: cur, life: t.lifeAfter(c, theirs)}
-	if !c.view.Move {
-		v.foreign = theirs.foreign()
+	v := &version{data: cur}
+	if err := t.dress(c, v, theirs); err != nil {
+		return nil, err
+	}
+	if v.owner != theirs.Owner && c.action.Step == Replace {
+		t.mu.Lock()
+		t.rareLocked().passed = true
+		t.mu.Unlock()
+		return nil, errAgain
 	}
 	if v.encoded, err = t.eng.Codec.Encode(nil, cur); err != nil {
 		return nil, fmt.Errorf("merged with a parallel change: %w", err)
@@ -103,10 +114,8 @@ func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
 func (t *Txn) repeat(c *change, run *Run, data any) (err error) {
 	t.mu.Lock()
 	r := t.rareLocked()
-	if turn(run.Ops) && !t.journal.TurnedAfter(run) {
-		t.life = run.life
-	}
-	run.Ops, run.repeated = nil, true
+	r.now = without(r.now, run.now)
+	run.Ops, run.now, run.repeated = nil, nil, true
 	r.run, r.reach, r.moving = run, c.facts.Reach, c.action.Step == Move
 	t.mu.Unlock()
 	defer t.endRun()
@@ -134,23 +143,16 @@ func (t *Txn) replanned(c *change) bool {
 	return c.action.Step != planned.Step
 }
 
-// lifeAfter is the newest record's, but for what this request asked for.
-func (t *Txn) lifeAfter(c *change, theirs *Base) Life {
-	l := lifeOf(&theirs.Header)
-	if c.view.Move {
-		l.Created = c.life.Created
-		l.Expires = wire.EndOf(time.Unix(c.life.Created, 0), t.eng.length(theirs.Lifetime))
-	}
-	if c.view.Prolong {
-		l.Expires, l.Lifetime = c.life.Expires, c.life.Lifetime
-	}
-	return l
-}
-
 // mergeFlashes returns stored without consumed and with added, and how many of
-// the oldest had to go.
+// the oldest had to go. A message that is equal to a waiting one does not wait
+// twice.
 func mergeFlashes(stored, consumed, added []wire.Flash) (flashes []wire.Flash, dropped int) {
-	flashes = append(without(stored, consumed), added...)
+	flashes = without(stored, consumed)
+	for _, f := range added {
+		if !slices.Contains(flashes, f) {
+			flashes = append(flashes, f)
+		}
+	}
 	dropped = max(0, len(flashes)-wire.MaxFlashes)
 	return flashes[dropped:], dropped
 }

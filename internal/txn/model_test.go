@@ -71,6 +71,8 @@ func (s *modelStore) Load(_ context.Context, id ID) (rec Record, err error) {
 	return rec, err
 }
 
+func (s *modelStore) Newest(ctx context.Context, id ID) (Record, error) { return s.Load(ctx, id) }
+
 func (s *modelStore) put(id ID, rec Record) uint64 {
 	s.version++
 	rec.Version = s.version
@@ -222,7 +224,7 @@ func (r *modelRequest) act(rnd *rand.Rand, unique int) {
 			r.part.consumed = append(r.part.consumed, f.Message)
 		}
 	case 8:
-		r.txn.Regenerate()
+		r.txn.Regenerate(rnd.IntN(2) == 0)
 		r.part.move = true
 	case 9:
 		if rnd.IntN(3) > 0 {
@@ -475,6 +477,9 @@ func modelScenario(t *testing.T, seed uint64, met map[string]int) (failure strin
 		}
 	}
 	for id, rec := range store.records {
+		if _, dead := wire.ReadTombstone(rec.Data); dead {
+			continue
+		}
 		var s shopSession
 		base, reason, err := e.Read(id, rec, &s.data, time.Now())
 		if reason != NotNew {

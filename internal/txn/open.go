@@ -30,14 +30,19 @@ type named struct {
 	asked            bool // the store was asked for it
 }
 
-// ids returns every id that the cookies name.
-func (f *Found) ids() (ids []ID) {
-	if f != nil {
-		for i := range f.named {
-			ids = append(ids, f.named[i].ID)
-		}
+// all returns every session that the cookies name.
+func (f *Found) all() (all []doomed) {
+	if f == nil {
+		return nil
 	}
-	return ids
+	for i := range f.named {
+		d := doomed{id: f.named[i].ID}
+		if f.of == &f.named[i] {
+			d.version, d.owner = f.record.Version, f.record.Owner
+		}
+		all = append(all, d)
+	}
+	return all
 }
 
 // Find verifies the values of cookies and loads the record of the id that was
@@ -67,12 +72,18 @@ func (e *Engine) Find(ctx context.Context, values []string) (*Found, error) {
 			continue
 		}
 		rec, err := e.Store.Load(ctx, n.ID)
-		if errors.Is(err, ErrNotFound) {
-			f.reason = Unknown
-			continue
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return f, &StoreError{"load", n.ID, err}
+		}
+		switch end, dead := wire.ReadTombstone(rec.Data); {
+		case dead && end > now:
+			f.reason = Replaced
+			continue
+		case dead || err != nil:
+			if f.reason != Replaced {
+				f.reason = Unknown
+			}
+			continue
 		}
 		f.reason, f.of, f.record = NotNew, n, rec
 		break
@@ -134,7 +145,6 @@ func (t *Txn) Open(e *Engine, req Request, shared *Shared, session any, values [
 	}
 	if t.reason == NotNew {
 		t.exists = Loaded
-		t.life = lifeOf(&t.base.Header)
 		if len(t.base.Flashes) > 0 {
 			t.rareLocked().came = t.base.Flashes
 		}
@@ -155,6 +165,9 @@ func (t *Txn) Open(e *Engine, req Request, shared *Shared, session any, values [
 	}
 	// The id is left to what was refused: a newer program may read it.
 	t.base, t.id = e.None, nil
+	if t.reason == Replaced {
+		t.exists = Behind
+	}
 }
 
 func (t *Txn) openRecord(f *Found) error {
@@ -262,6 +275,9 @@ func (t *Txn) adopt(importer Importer) {
 		return
 	}
 	if !ok {
+		return
+	}
+	if t.eng.Codec.IsZero(data) { // Import knew nothing in it: the other library's session stays
 		return
 	}
 	if _, err := t.eng.Codec.Encode(nil, data); err != nil {

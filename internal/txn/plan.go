@@ -5,6 +5,7 @@ type Existence uint8
 
 const (
 	Fresh  Existence = iota // it is kept nowhere yet
+	Behind                  // the same, and the request came with an id that another has just replaced
 	Loaded                  // it is kept as the base says
 	Lost                    // it was kept, and somebody else has ended it or moved it to another id
 	Ended                   // this request has destroyed it
@@ -14,9 +15,10 @@ const (
 type Reach uint8
 
 const (
-	Whole  Reach = iota // a cookie, also with a new id
-	Header              // a cookie, if somebody sends the header: no new id
-	Gone                // nothing: the headers have left
+	Whole   Reach = iota // a cookie, also with a new id
+	Header               // a cookie, if somebody sends the header: no new id
+	Overdue              // the end of a cookie: the request's deadline has passed, and somebody outside may have answered
+	Gone                 // nothing: the headers have left
 )
 
 // Facts are what a plan depends on besides the ops.
@@ -24,6 +26,10 @@ type Facts struct {
 	Stored  bool // in a Store; else in the cookie
 	Exists  Existence
 	Changed bool // Data is not as it is kept
+	Flashes bool // the messages are not as they are kept
+	Owned   bool // the session has an owner
+	Passed  bool // to another owner than the one that it was loaded with
+	Empty   bool // nothing would be kept
 	OldKey  bool // an older key than the newest has made the cookie
 	Due     bool // the use of the session is to be noted
 	Proof   bool // the caller wants to know whether the session still exists
@@ -41,6 +47,7 @@ const (
 	Create       // store a new record
 	Replace      // store a new version of the record
 	Move         // store a new record, then end the old one
+	Spend        // end a session of which nothing is left
 	Discard      // give the changes up: the session is lost
 	Missing      // the same without changes
 )
@@ -75,7 +82,9 @@ func Plan(f Facts, v View) (a Action) {
 	if v.Destroyed || f.Exists == Ended {
 		return a
 	}
-	changed := f.Changed || len(v.Added)+len(v.Consumed) > 0 || v.Move || v.Prolong || v.Imported
+	move := v.Move || f.Passed
+	changed := f.Changed || f.Flashes || move || v.Prolong || v.Imported
+	fresh := f.Exists == Fresh || f.Exists == Behind
 	switch {
 	case f.Exists == Lost && changed:
 		a.Step = Discard
@@ -83,23 +92,30 @@ func Plan(f Facts, v View) (a Action) {
 	case f.Exists == Lost:
 		a.Step = Missing
 		return a
-	case v.LateMove || v.Move && f.Reach != Whole:
+	case f.Exists == Behind && changed && !v.Anew && !f.Owned && !f.Empty:
+		// Its cookie would take the place of the one with the new id.
+		a.Step = Discard
+		return a
+	case v.LateMove || move && f.Reach != Whole:
 		// Rights that belong to a new id must not come to the old one.
 		a.Late = LateMove
 		return a
-	case changed && f.Reach == Gone && (!f.Stored || f.Exists == Fresh || v.Prolong):
+	case changed && fresh && f.Empty:
+	case changed && f.Reach >= Overdue && (!f.Stored || fresh || v.Prolong):
 		a.Late = LateChange
 		return a
+	case changed && f.Empty:
+		a.Step = Spend
 	case changed && !f.Stored:
 		a.Step = Seal
-	case changed && f.Exists == Fresh:
+	case changed && fresh:
 		a.Step, a.Cookie = Create, true
-	case changed && v.Move:
+	case changed && move:
 		a.Step, a.Cookie = Move, true
 	case changed:
-		a.Step, a.Cookie = Replace, v.Prolong || f.OldKey && f.Reach != Gone
-	case f.Exists == Fresh || v.LateProlong:
-	case !f.Stored && f.Reach != Gone && (f.OldKey || f.Due):
+		a.Step, a.Cookie = Replace, v.Prolong || f.OldKey && f.Reach < Overdue
+	case fresh || v.LateProlong:
+	case !f.Stored && f.Reach < Overdue && (f.OldKey || f.Due):
 		a.Step = Reissue
 	case f.Stored:
 		a.Cookie = f.OldKey && f.Reach == Whole

@@ -11,6 +11,7 @@ var tableOps = []Op{
 	{Verb: Consume, Flashes: flash("waiting")},
 	{Verb: Regenerate},
 	{Verb: Regenerate, Late: true},
+	{Verb: Rotate},
 	{Verb: SetLifetime},
 	{Verb: SetLifetime, Late: true},
 	{Verb: Import},
@@ -31,12 +32,15 @@ func allPlans(yield func(f Facts, ops []Op, v View, a Action)) (n int) {
 					ops = append(ops, op)
 				}
 			}
-			for _, exists := range []Existence{Fresh, Loaded, Lost, Ended} {
+			for _, exists := range []Existence{Fresh, Behind, Loaded, Lost, Ended} {
 				v := Fold(ops, exists == Loaded)
-				for _, reach := range []Reach{Whole, Header, Gone} {
-					for flags := range 1 << 5 {
+				for _, reach := range []Reach{Whole, Header, Overdue, Gone} {
+					for flags := range 1 << 7 {
 						has := func(i int) bool { return both[flags>>i&1] }
-						f := Facts{Stored: has(0), Exists: exists, Changed: has(1), OldKey: has(2), Due: has(3), Proof: has(4), Reach: reach}
+						// OldKey, Due and Proof concern a session that nothing changes.
+						f := Facts{Stored: has(0), Exists: exists, Changed: has(1), OldKey: has(2), Due: has(2), Proof: has(3), Reach: reach,
+							Owned: has(4), Passed: has(5) && exists == Loaded && has(1), Empty: has(6) && len(v.Added) == 0}
+						f.Flashes = len(v.Added)+len(v.Consumed) > 0
 						yield(f, ops, v, Plan(f, v))
 						n++
 					}
@@ -56,26 +60,42 @@ var promises = []struct {
 		return !stores(a) || f.Exists != Lost && f.Exists != Ended && !v.Destroyed
 	}},
 	{"a record is created for a session that is kept nowhere, and for no other", func(f Facts, v View, a Action) bool {
-		return (a.Step == Create) == (stores(a) && f.Stored && f.Exists == Fresh)
+		return (a.Step == Create) == (stores(a) && f.Stored && fresh(f))
 	}},
 	{"what belongs to a new id is not stored under the old one", func(f Facts, v View, a Action) bool {
-		return !stores(a) || !v.LateMove && (!v.Move || f.Reach == Whole && (a.Step == Move || !f.Stored || f.Exists == Fresh))
+		return !stores(a) || !v.LateMove && (!moves(f, v) || f.Reach == Whole && (a.Step == Move || !f.Stored || fresh(f)))
 	}},
 	{"a change is stored, given up with an event, or reported as late", func(f Facts, v View, a Action) bool {
 		ended := v.Destroyed || f.Exists == Ended || a.Late == LateEnd
-		return !changes(f, v) || ended || stores(a) || a.Step == Discard || a.Late != InTime
+		nothing := fresh(f) && f.Empty
+		return !changes(f, v) || ended || stores(a) || nothing || a.Step == Spend || a.Step == Discard || a.Late != InTime
+	}},
+	{"a session of which nothing is left ends, or never begins", func(f Facts, v View, a Action) bool {
+		return !f.Empty || !stores(a) && (a.Step != Spend || f.Exists == Loaded)
+	}},
+	{"a session of which something is left does not end by itself", func(f Facts, v View, a Action) bool {
+		return f.Empty || a.Step != Spend
+	}},
+	{"an id that another has replaced sends a cookie for a new authentication only", func(f Facts, v View, a Action) bool {
+		return f.Exists != Behind || !stores(a) && !a.Cookie || v.Anew || f.Owned
+	}},
+	{"what passes to another owner gets a new id", func(f Facts, v View, a Action) bool {
+		return !f.Passed || !stores(a) || !f.Stored || a.Step == Move
+	}},
+	{"nothing needs a cookie where the deadline has passed", func(f Facts, v View, a Action) bool {
+		return f.Reach != Overdue || !a.Cookie && a.Step != Seal && a.Step != Reissue && a.Step != Create && a.Step != Move
 	}},
 	{"nothing is sent once the headers have left", func(f Facts, v View, a Action) bool {
 		return f.Reach != Gone || !a.Cookie && a.Step != Seal && a.Step != Reissue
 	}},
 	{"no new id is sent where only a header is left", func(f Facts, v View, a Action) bool {
-		return f.Reach == Whole || a.Step != Move && !v.Move || !a.Cookie
+		return f.Reach == Whole || a.Step != Move && !moves(f, v) || !a.Cookie
 	}},
 	{"what did not change is not stored", func(f Facts, v View, a Action) bool {
 		return changes(f, v) || !stores(a) && a.Step != Discard
 	}},
 	{"a new session that nothing was put into does nothing", func(f Facts, v View, a Action) bool {
-		return f.Exists != Fresh || changes(f, v) || a.Step == Nothing && !a.Cookie
+		return !fresh(f) || changes(f, v) || a.Step == Nothing && !a.Cookie
 	}},
 	{"Destroy and Reset are carried out, or reported as late without a Store", func(f Facts, v View, a Action) bool {
 		return v.End == (a.End || a.Late == LateEnd) && (a.Late != LateEnd || !f.Stored && f.Reach == Gone)
@@ -92,17 +112,21 @@ var promises = []struct {
 		return a.Step != Create && a.Step != Move && !(a.Step == Replace && v.Prolong) || a.Cookie
 	}},
 	{"a late SetLifetime is reported, and what else changed is stored", func(f Facts, v View, a Action) bool {
-		if !v.LateProlong || f.Exists == Lost || f.Exists == Ended || v.Destroyed || a.Late == LateEnd {
+		if !v.LateProlong || f.Exists == Lost || a.Step == Discard || f.Exists == Ended || v.Destroyed || a.Late == LateEnd {
 			return true
 		}
 		return a.Late != InTime
 	}},
 }
 
+func fresh(f Facts) bool { return f.Exists == Fresh || f.Exists == Behind }
+
+func moves(f Facts, v View) bool { return v.Move || f.Passed }
+
 func stores(a Action) bool { return a.Step >= Seal && a.Step <= Move }
 
 func changes(f Facts, v View) bool {
-	return f.Changed || len(v.Added)+len(v.Consumed) > 0 || v.Move || v.Prolong || v.Imported
+	return f.Changed || f.Flashes || moves(f, v) || v.Prolong || v.Imported
 }
 
 func TestEveryPlanKeepsThePromises(t *testing.T) {

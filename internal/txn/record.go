@@ -22,18 +22,21 @@ func (e *Engine) header(id ID, l Life, now time.Time) wire.Header {
 // record returns what the Store keeps of a version, and the base that it makes.
 func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Base, err error) {
 	rec.Expires = e.recordEnd(v.life.Expires, now)
-	if rec.Owner, err = e.OwnerOf(v.data); err != nil {
-		return rec, base, err
-	}
-	rec.Labels = v.foreign.Labels
-	base = &Base{Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes, Foreign: foreignOf(v.foreign)}
+	rec.Owner, rec.Labels = v.owner, v.foreign.Labels
+	base = &Base{Owner: v.owner, Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes, Foreign: foreignOf(v.foreign)}
 	rec.Data = wire.NewRecord(e.sealer(), id[:], &wire.Body{Header: base.Header, Extensions: v.foreign.Extensions, Flashes: v.flashes, Data: v.encoded})
 	return rec, base, nil
 }
 
 // Read opens the record of an id and fills data, which is zero.
 func (e *Engine) Read(id ID, rec Record, data any, now time.Time) (*Base, Reason, error) {
-	base := &Base{ID: id, Version: rec.Version, Ends: rec.Expires.UnixMilli()}
+	base := &Base{ID: id, Version: rec.Version, Ends: rec.Expires.UnixMilli(), Owner: rec.Owner}
+	if end, ok := wire.ReadTombstone(rec.Data); ok {
+		if end > now.Unix() {
+			return base, Replaced, nil
+		}
+		return base, Unknown, nil
+	}
 	body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data)
 	if err != nil {
 		return base, Undecodable, err
@@ -74,6 +77,9 @@ func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Re
 	}
 	if err := e.Codec.Check(data, base.Kept); err != nil {
 		return Invalid, err
+	}
+	if base.Owner, err = e.OwnerOf(data, base.Owner); err != nil {
+		return Undecodable, err
 	}
 	base.Hash = e.Codec.Hash(data)
 	return NotNew, nil
@@ -120,36 +126,49 @@ func (e *Engine) idCookie(id *Identity, l Life, now time.Time) (string, error) {
 func (t *Txn) readyID(id *Identity, l Life, now time.Time) error {
 	line, err := t.eng.idCookie(id, l, now)
 	if err == nil {
-		t.cookie = line
+		t.outcome.Cookie = line
 	}
 	return err
 }
 
-// cookieOf returns the Set-Cookie of a version that travels in it.
+// cookieOf returns the Set-Cookie of a version that travels in it. Where there is
+// no room for all messages, it drops the oldest.
 func (t *Txn) cookieOf(v *version, c *change) (line string, h wire.Header, err error) {
 	h = t.eng.header(c.id(), v.life, c.now)
 	signer := t.eng.Signer()
 	sc := signer.Scratch()
 	defer signer.Put(sc)
-	body := wire.Body{Header: h, Extensions: v.foreign.Extensions, Flashes: v.flashes}
-	b := body.AppendHead(signer.AppendPrefix(sc.Buf[:0], t.eng.Format()))
-	if sc.Buf, err = t.eng.Codec.Encode(b, v.data); err != nil {
-		sc.Buf = b
-		return "", h, err
+	for {
+		body := wire.Body{Header: h, Extensions: v.foreign.Extensions, Flashes: v.flashes}
+		b := body.AppendHead(signer.AppendPrefix(sc.Buf[:0], t.eng.Format()))
+		if sc.Buf, err = t.eng.Codec.Encode(b, v.data); err != nil {
+			sc.Buf = b
+			return "", h, err
+		}
+		line, err = t.eng.dataCookie(signer, sc, &h, c.now)
+		if len(v.flashes) == 0 || !errors.Is(err, codec.ErrTooLarge) {
+			return line, h, err
+		}
+		v.flashes = v.flashes[1:]
+		v.dropped++
 	}
-	line, err = t.eng.dataCookie(signer, sc, &h, c.now)
-	return line, h, err
 }
 
 // seal stores a session in the cookie.
 func (t *Txn) seal(c *change) error {
-	v := c.own(t.data())
+	v, err := t.own(c)
+	if err != nil {
+		return err
+	}
 	line, h, err := t.cookieOf(v, c)
 	if err != nil {
 		return err
 	}
-	t.cookie = line
-	t.settle(c, v, &Base{Header: h, ID: c.id(), Flashes: v.flashes, Foreign: foreignOf(v.foreign)})
+	if v.dropped > 0 && c.zero && v.empty() {
+		return t.dropAll(c, v)
+	}
+	t.outcome.Cookie = line
+	t.settle(c, v, &Base{Header: h, ID: c.id(), Owner: v.owner, Flashes: v.flashes, Foreign: foreignOf(v.foreign)})
 	return nil
 }
 
@@ -165,5 +184,18 @@ func (t *Txn) reissue(base *Base, now time.Time) {
 		t.event(Event{Kind: Failed, Err: err})
 		return
 	}
-	t.cookie = line
+	t.outcome.Cookie = line
+}
+
+// dropAll notes that no message of a session without data has room in the cookie.
+func (t *Txn) dropAll(c *change, v *version) error {
+	t.event(droppedEvent(v))
+	if c.base.kept() {
+		t.spent(c)
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settleLocked(c.n)
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -44,26 +43,28 @@ type Txn struct {
 	mu      sync.Mutex // guards what follows; never held while a store or the application's code runs
 	base    *Base      // what is kept, Engine.None unless something is
 	id      *Identity  // nil: that of base, or none drawn yet
-	life    Life
+	began   int64      // when a new session began, in nanoseconds since 1970; 0: nobody asked yet
 	journal Journal
 	rare    *rare
 	exists  Existence
 	reason  Reason
 	wipe    bool // Data is to be cleared
 
-	endImports bool   // guarded by the gate, as cookie is: what goes with the headers
-	cookie     string // the Set-Cookie of the session
+	outcome Outcome // guarded by the gate
 }
 
 // rare is what few requests need, apart so that the others do not pay for it.
 type rare struct {
 	came     []wire.Flash // that the request found, but for those whose consumption is stored
-	doomed   []ID         // records that Destroy and Reset are to delete
+	now      []wire.Flash // of FlashNow, that no Flashes has returned yet
+	doomed   []doomed     // what Destroy and Reset are to end
+	why      Reason       // of the last of them
 	orphans  []ID         // records that an unfinished Save has left
 	attempts []attempt
 	run      *Run // of the Update that runs now
 	reach    Reach
 	moving   bool    // the commit that repeats it moves the session
+	passed   bool    // what a commit has merged has another owner: the session is to move
 	told     bool    // that a new id or a new end came too late
 	events   []Event // that wait until no lock is held
 }
@@ -72,6 +73,7 @@ type rare struct {
 type Outcome struct {
 	Cookie     string // the Set-Cookie of the session
 	EndImports bool   // the cookies of the imported session are to be expired
+	EndFormer  bool   // those that the browser may hold under former attributes too
 }
 
 // Session returns the *sessions.Session[T].
@@ -98,7 +100,7 @@ func (t *Txn) publicLocked() string { return t.eng.PublicID(t.idLocked()) }
 
 // idLocked returns the present id. It draws one if there is none.
 func (t *Txn) idLocked() ID {
-	if t.id == nil && t.base != t.eng.None {
+	if t.id == nil && t.base.kept() {
 		return t.base.ID
 	}
 	if t.id == nil {
@@ -119,14 +121,24 @@ func (t *Txn) Times() (created, expires int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.beginLocked(time.Now())
-	return t.life.Created, t.life.Expires
+	l := t.eng.after(t.lifeLocked(t.base.Owner), t.base.Owner, t.journal.ops)
+	return l.Created, l.Expires
 }
 
 // beginLocked starts the lifetime of a new session, once.
 func (t *Txn) beginLocked(now time.Time) {
-	if t.life.Expires == 0 {
-		t.life.Created, t.life.Expires = now.Unix(), wire.EndOf(now, t.eng.length(t.life.Lifetime))
+	if t.began == 0 {
+		t.began = now.UnixNano()
 	}
+}
+
+// lifeLocked returns the life before the ops of the request. owner is whose
+// session a new one is.
+func (t *Txn) lifeLocked(owner string) Life {
+	if t.base.kept() {
+		return lifeOf(&t.base.Header)
+	}
+	return t.eng.begin(t.began, 0, owner)
 }
 
 // String returns the public id and the state. It shows no data.
@@ -140,6 +152,8 @@ func (t *Txn) String() string {
 	switch {
 	case t.exists == Ended:
 		what = "destroyed"
+	case t.reason == Replaced:
+		what = "replaced"
 	case t.reason != NotNew:
 		what = "new: " + t.reason.String()
 	}
@@ -173,7 +187,7 @@ func (t *Txn) eventLocked(e Event) {
 	if !t.eng.Hears(e) {
 		return
 	}
-	if t.id != nil || t.base != t.eng.None {
+	if e.ID == "" && (t.id != nil || t.base.kept()) {
 		e.ID = t.publicLocked()
 	}
 	r := t.rareLocked()
@@ -227,30 +241,22 @@ func (t *Txn) lateLocked(need Reach) bool {
 	return t.shared.Phase.Left()
 }
 
-// overruledLocked reports whether an Update's function is repeated whose changes
-// of the lifetime do not stand, since the request has changed it after that Update.
-func (t *Txn) overruledLocked() bool {
-	run := t.runLocked()
-	return run != nil && run.repeated && t.journal.TurnedAfter(run)
-}
-
-// Regenerate is Session.RegenerateID.
-func (t *Txn) Regenerate() {
-	if !t.lockFor("RegenerateID") {
+// Regenerate is Session.RegenerateID, and with rotate Session.RotateID.
+func (t *Txn) Regenerate(rotate bool) {
+	op := Op{Verb: Regenerate, At: time.Now().UnixNano()}
+	if rotate {
+		op.Verb = Rotate
+	}
+	if !t.lockFor("RegenerateID or RotateID") {
 		return
 	}
 	defer t.mu.Unlock()
 	if t.exists == Ended {
 		return
 	}
-	op := Op{Verb: Regenerate, Late: t.lateLocked(Whole)}
-	if op.Late {
+	if op.Late = t.lateLocked(Whole); op.Late {
 		t.noteLocked(op, nil)
 		return
-	}
-	if !t.overruledLocked() {
-		now := time.Now()
-		t.life.Created, t.life.Expires = now.Unix(), wire.EndOf(now, t.eng.length(t.life.Lifetime))
 	}
 	if run := t.runLocked(); run != nil && run.repeated && t.rare.moving {
 		t.noteLocked(op, nil) // the commit has a new id for it
@@ -268,6 +274,10 @@ func (t *Txn) Regenerate() {
 
 // SetLifetime is Session.SetLifetime.
 func (t *Txn) SetLifetime(d time.Duration) {
+	if d < 0 {
+		t.destroy(false, Expired)
+		return
+	}
 	if !t.lockFor("SetLifetime") {
 		return
 	}
@@ -275,23 +285,30 @@ func (t *Txn) SetLifetime(d time.Duration) {
 	if t.exists == Ended {
 		return
 	}
-	op := Op{Verb: SetLifetime, Late: t.lateLocked(Header)}
-	if !op.Late && !t.overruledLocked() {
-		var lifetime uint32
-		if d > 0 {
-			lifetime = uint32(min((d-1)/time.Second+1, math.MaxUint32))
-		} else {
-			d = t.eng.Lifetime
-		}
-		now := time.Now()
-		t.beginLocked(now)
-		t.life.Lifetime, t.life.Expires = lifetime, wire.EndOf(now, d)
-	}
-	t.noteLocked(op, nil)
+	now := time.Now()
+	t.beginLocked(now)
+	t.noteLocked(Op{Verb: SetLifetime, Late: t.lateLocked(Header), At: now.UnixNano(), Length: d}, nil)
 }
 
 // Destroy is Session.Destroy, and with restart Session.Reset.
 func (t *Txn) Destroy(restart bool) {
+	if restart {
+		t.destroy(true, WasReset)
+	} else {
+		t.destroy(false, Destroyed)
+	}
+}
+
+// A doomed session is one that Destroy or Reset has ended. A commit carries it
+// out.
+type doomed struct {
+	id      ID
+	version uint64 // 0: the store has to be asked
+	owner   string
+	reason  Reason
+}
+
+func (t *Txn) destroy(restart bool, why Reason) {
 	if !t.lockFor("Destroy or Reset") {
 		return
 	}
@@ -300,22 +317,22 @@ func (t *Txn) Destroy(restart bool) {
 		return
 	}
 	r := t.rareLocked()
-	if t.eng.Store != nil {
-		for _, id := range append(t.shared.Found.ids(), t.base.ID) {
-			if id != (ID{}) && !slices.Contains(r.doomed, id) {
-				r.doomed = append(r.doomed, id)
-			}
-		}
+	if t.base.kept() {
+		r.doom(doomed{t.base.ID, t.base.Version, t.base.Owner, why})
 	}
-	if t.id == nil && t.base != t.eng.None {
+	for _, d := range t.shared.Found.all() {
+		d.reason = why
+		r.doom(d)
+	}
+	if t.id == nil && t.base.kept() {
 		t.id = &Identity{ID: t.base.ID} // that it goes on showing
 	}
-	r.came, r.attempts = nil, nil
+	r.came, r.now, r.attempts, r.passed, r.why = nil, nil, nil, false, why
 	t.base = t.eng.None
 	if restart {
 		t.journal.Restart(Op{Verb: Reset})
 		t.exists, t.reason = Fresh, WasReset
-		t.id, t.life = nil, Life{}
+		t.id, t.began = nil, 0
 	} else {
 		t.journal.Restart(Op{Verb: Destroy})
 		t.exists = Ended
@@ -337,6 +354,15 @@ func (t *Txn) Destroy(restart bool) {
 	}
 }
 
+func (r *rare) doom(d doomed) {
+	for _, other := range r.doomed {
+		if other.id == d.id {
+			return
+		}
+	}
+	r.doomed = append(r.doomed, d)
+}
+
 // clearLocked clears Data after a Destroy or Reset. The gate is held.
 func (t *Txn) clearLocked() {
 	if t.wipe {
@@ -356,24 +382,49 @@ func (t *Txn) Flash(f wire.Flash) {
 	}
 }
 
+// FlashNow is Session.FlashNow.
+func (t *Txn) FlashNow(f wire.Flash) {
+	if !t.lockFor("FlashNow") {
+		return
+	}
+	defer t.mu.Unlock()
+	if t.exists == Ended {
+		return
+	}
+	r := t.rareLocked()
+	r.now = append(r.now, f)
+	if r.run != nil {
+		r.run.now = append(r.run.now, f)
+	}
+}
+
 // Flashes is Session.Flashes.
 func (t *Txn) Flashes(kinds []string) []wire.Flash {
 	if !t.lockFor("Flashes") {
 		return nil
 	}
 	defer t.mu.Unlock()
-	if t.exists == Ended || t.rare == nil || len(t.rare.came) == 0 {
+	if t.exists == Ended || t.rare == nil {
 		return nil
 	}
+	wanted := func(f wire.Flash) bool { return len(kinds) == 0 || slices.Contains(kinds, f.Kind) }
 	var taken []wire.Flash
-	for _, f := range without(t.rare.came, t.foldLocked(0, t.journal.End()).Consumed) {
-		if len(kinds) == 0 || slices.Contains(kinds, f.Kind) {
-			taken = append(taken, f)
+	if len(t.rare.came) > 0 {
+		for _, f := range without(t.rare.came, t.foldLocked(0, t.journal.End()).Consumed) {
+			if wanted(f) {
+				taken = append(taken, f)
+			}
 		}
 	}
 	if taken != nil {
 		t.noteLocked(Op{Verb: Consume, Flashes: taken}, nil)
 	}
+	for _, f := range t.rare.now {
+		if wanted(f) {
+			taken = append(taken, f)
+		}
+	}
+	t.rare.now = slices.DeleteFunc(t.rare.now, wanted)
 	return taken
 }
 
@@ -392,7 +443,7 @@ func (t *Txn) Update(f func(data any)) {
 		return
 	}
 	t.clearLocked()
-	run := &Run{life: t.life}
+	run := new(Run)
 	r := t.rareLocked()
 	t.journal.Append(Op{Verb: Update, Run: run}, nil)
 	r.run = run

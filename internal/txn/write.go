@@ -6,23 +6,32 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // store stores a session in the Store as planned, and readies its cookie.
-func (t *Txn) store(ctx context.Context, c *change) (err error) {
-	v := c.own(t.data())
+func (t *Txn) store(ctx context.Context, c *change) error {
+	v, err := t.own(c)
+	if err != nil {
+		return err
+	}
 	if c.mine, err = t.eng.Codec.Encode(nil, v.data); err != nil {
 		return err
 	}
 	v.encoded = c.mine
 	var base *Base
+	var surplus []doomed
 	switch c.action.Step {
 	case Create:
-		base, err = t.create(ctx, c, v)
+		base, surplus, err = t.admit(ctx, c, v)
 	case Move:
-		base, v, err = t.move(ctx, c, v)
+		base, v, surplus, err = t.move(ctx, c, v)
 	default:
-		base, v, err = t.replace(ctx, c, v)
+		base, v, err = t.replace(ctx, c, v, c.base.Version)
+	}
+	if err == nil {
+		err = t.endSurplus(ctx, base, surplus)
 	}
 	if err != nil {
 		return err
@@ -80,8 +89,8 @@ type attempt struct {
 }
 
 // replace updates the record, on the newest state if another request was faster.
-func (t *Txn) replace(ctx context.Context, c *change, v *version) (*Base, *version, error) {
-	id, expected, began := c.base.ID, c.base.Version, time.Now()
+func (t *Txn) replace(ctx context.Context, c *change, v *version, expected uint64) (*Base, *version, error) {
+	id, began := c.base.ID, time.Now()
 	for try := 0; ; try++ {
 		rec, base, err := t.eng.record(id, v, time.Now())
 		if err != nil {
@@ -93,7 +102,7 @@ func (t *Txn) replace(ctx context.Context, c *change, v *version) (*Base, *versi
 		case err == nil:
 			return base, v, nil
 		case errors.Is(err, ErrNotFound):
-			return base, v, t.discard(c, Unknown, err)
+			return base, v, t.vanished(c, err)
 		case !errors.Is(err, ErrConflict):
 			t.mu.Lock()
 			r := t.rareLocked()
@@ -110,27 +119,36 @@ func (t *Txn) replace(ctx context.Context, c *change, v *version) (*Base, *versi
 	}
 }
 
-// move stores the session under its new id and deletes the old record at the
-// version that it knows, so that of two requests that move it one succeeds and
-// a logout is never outlived. There are never two records that stay.
-func (t *Txn) move(ctx context.Context, c *change, v *version) (*Base, *version, error) {
+// afterlife is how long a tombstone stands for an id that was replaced: longer
+// than a response is on its way to a browser.
+const afterlife = time.Minute
+
+func tombstone(version uint64) Record {
+	end := wire.EndOf(time.Now(), afterlife)
+	return Record{Data: wire.NewTombstone(end), Version: version, Expires: time.Unix(end, 0)}
+}
+
+// move stores the session under its new id and replaces the old record, at the
+// version that it knows, by a tombstone, so that of two requests that move it one
+// succeeds and a logout is never outlived. There are never two records that stay.
+func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *version, surplus []doomed, err error) {
 	old, expected, began := c.base.ID, c.base.Version, time.Now()
-	base, err := t.create(context.WithValue(ctx, movingKey{}, true), c, v)
+	base, surplus, err = t.admit(context.WithValue(ctx, movingKey{}, true), c, v)
 	if err != nil {
-		return base, v, err
+		return base, v, nil, err
 	}
 	var edits []edit
 	for try := 0; ; try++ {
-		err := t.eng.Store.Delete(ctx, old, expected)
+		_, err := t.eng.Store.Update(ctx, old, tombstone(expected))
 		switch {
-		case err == nil:
-			return base, v, nil
+		case err == nil, errors.Is(err, ErrNotFound) && c.wasEmpty(t.eng):
+			return base, v, surplus, nil
 		case errors.Is(err, ErrNotFound):
 			err = t.discard(c, Unknown, err)
 		case !errors.Is(err, ErrConflict):
-			err = &StoreError{"delete", old, err}
+			err = &StoreError{"replace", old, err}
 		default:
-			if err = retry(ctx, try, began, "delete", old); err == nil {
+			if err = retry(ctx, try, began, "replace", old); err == nil {
 				v, expected, err = t.rebase(ctx, c, old)
 			}
 			if err == nil {
@@ -141,7 +159,7 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (*Base, *version,
 			}
 		}
 		t.undo(ctx, c.id())
-		return base, v, err
+		return base, v, nil, err
 	}
 }
 

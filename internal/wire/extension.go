@@ -63,3 +63,45 @@ func readBytes(b []byte) (value, rest []byte, ok bool) {
 	end := size + int(n)
 	return b[size:end:end], b[end:], true
 }
+
+// Tags of extensions.
+const (
+	DeviceTag   = 0x01 // of package dbsc
+	ReplacesTag = 0x02 // the first half of the id that the session is about to replace
+)
+
+// Extension returns the value of a tag, nil if the entries have none.
+func Extension(entries []byte, tag byte) []byte {
+	for len(entries) > 0 {
+		t, value, rest := NextExtension(entries)
+		if t == tag {
+			return value
+		}
+		entries = rest
+	}
+	return nil
+}
+
+// WithExtension returns a copy of the entries with another value of a tag, without
+// the tag if value is nil.
+func WithExtension(entries []byte, tag byte, value []byte) []byte {
+	var with []byte
+	add := func(tag byte, value []byte) {
+		with = append(binary.AppendUvarint(append(with, tag), uint64(len(value))), value...)
+	}
+	for len(entries) > 0 {
+		t, v, rest := NextExtension(entries)
+		if t > tag && value != nil {
+			add(tag, value)
+			value = nil
+		}
+		if t != tag {
+			add(t, v)
+		}
+		entries = rest
+	}
+	if value != nil {
+		add(tag, value)
+	}
+	return with
+}

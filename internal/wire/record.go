@@ -67,3 +67,19 @@ func OpenRecord(seal *keys.Signer, id, b []byte) (body []byte, err error) {
 	}
 	return nil, errors.New("it is no record of this kind of session; was Config.Encrypt changed?")
 }
+
+const tombstoneSize = 1 + 5
+
+// NewTombstone returns the record of an id that another has replaced. It ends at
+// a time in seconds since 1970.
+func NewTombstone(end int64) []byte {
+	return AppendTime(append(make([]byte, 0, tombstoneSize), Tombstone), end)
+}
+
+// ReadTombstone returns the end of a tombstone, and reports whether b is one.
+func ReadTombstone(b []byte) (end int64, ok bool) {
+	if len(b) != tombstoneSize || b[0] != Tombstone {
+		return 0, false
+	}
+	return Time(b[1:]), true
+}
