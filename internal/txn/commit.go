@@ -482,7 +482,7 @@ func (t *Txn) end(ctx context.Context, r Reach) error {
 			return err
 		}
 		if ended {
-			t.event(Event{Kind: Finished, Reason: d.reason, ID: t.eng.PublicID(d.id), Owner: d.owner})
+			t.tellEnd(d)
 		}
 	}
 	t.mu.Lock()
@@ -599,7 +599,7 @@ func (t *Txn) spent(c *change) {
 	if t.journal.Ending() { // since the commit began
 		return
 	}
-	t.eventLocked(Event{Kind: Finished, Reason: Spent, ID: t.eng.PublicID(c.base.ID), Owner: c.base.Owner})
+	t.tellLocked(Event{Kind: Finished, Reason: Spent, Owner: c.base.Owner}, c.base.ID, ID{})
 	t.settleLocked(c.n)
 	t.restartLocked()
 }
@@ -769,12 +769,11 @@ func (t *Txn) settle(c *change, v *version, base *Base) {
 	if v.dropped > 0 {
 		t.eventLocked(droppedEvent(v))
 	}
-	existed := c.base.kept()
-	switch id := t.eng.PublicID(base.ID); {
-	case !existed:
-		t.eventLocked(Event{Kind: Started, Reason: t.reason, ID: id, Owner: v.owner})
+	switch {
+	case !c.base.kept():
+		t.tellLocked(Event{Kind: Started, Reason: t.reason, Owner: v.owner}, base.ID, ID{})
 	case base.ID != c.base.ID:
-		t.eventLocked(Event{Kind: Renewed, ID: id, Previous: t.eng.PublicID(c.base.ID), Owner: v.owner, PreviousOwner: c.base.Owner})
+		t.tellLocked(Event{Kind: Renewed, Owner: v.owner, PreviousOwner: c.base.Owner}, base.ID, c.base.ID)
 	}
 	if t.journal.Ending() { // since the commit began
 		t.rare.doomed = append(t.rare.doomed, doomed{base.ID, base.Version, v.owner, t.rare.why})

@@ -284,5 +284,6 @@ func foreignOf(f Foreign) *Foreign {
 	if f.Extensions == nil && f.Labels == nil {
 		return nil
 	}
-	return &f
+	kept := f // not f: it would be on the heap for those that have none
+	return &kept
 }

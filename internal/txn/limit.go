@@ -98,7 +98,7 @@ func (t *Txn) endSurplus(ctx context.Context, base *Base, surplus []doomed) erro
 			return err
 		}
 		if ended {
-			t.event(Event{Kind: Finished, Reason: d.reason, ID: t.eng.PublicID(d.id), Owner: d.owner})
+			t.tellEnd(d)
 		}
 	}
 	return nil

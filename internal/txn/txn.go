@@ -194,6 +194,26 @@ func (t *Txn) eventLocked(e Event) {
 	r.events = append(r.events, e)
 }
 
+// tellLocked queues an event about the session with an id, and previous if there
+// is one.
+func (t *Txn) tellLocked(e Event, id, previous ID) {
+	if !t.eng.Hears(e) {
+		return
+	}
+	e.ID = t.eng.PublicID(id)
+	if previous != (ID{}) {
+		e.Previous = t.eng.PublicID(previous)
+	}
+	t.eventLocked(e)
+}
+
+// tellEnd queues the event of a session that has ended.
+func (t *Txn) tellEnd(d doomed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tellLocked(Event{Kind: Finished, Reason: d.reason, Owner: d.owner}, d.id, ID{})
+}
+
 func (t *Txn) event(e Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
