@@ -117,7 +117,8 @@ func (s *Session[T]) Update(f func(*T)) {
 // stores what needs no new cookie.
 //
 // Save returns ErrNotFound once the session was destroyed or revoked elsewhere,
-// also if there is nothing to store. It returns ErrTooLate where a cookie would
+// also if there is nothing to store. A Save with nothing to store is no use of the
+// session, and leaves Data as it is: see Reload. It returns ErrTooLate where a cookie would
 // be needed and the headers have left or the request has ended. It returns
 // ErrInvalid, ErrTooLarge, or an error of the Store. After an error of the Store
 // it is unknown whether the session was stored. The next try finds out, unless
@@ -125,6 +126,23 @@ func (s *Session[T]) Update(f func(*T)) {
 // Save obeys ctx and takes 5 seconds at most.
 func (s *Session[T]) Save(ctx context.Context) error {
 	if err := s.txn.Save(ctx); err != nil {
+		return fmt.Errorf("sessions: %w", err)
+	}
+	return nil
+}
+
+// Reload makes Data the newest stored state, with the changes of this request on
+// it, as a commit would after a conflict. It stores nothing, and it is no use of
+// the session. It is for handlers that stream or live long, and for those that
+// must see what another request has stored since this one began, under a lock of
+// the application's own.
+//
+// Reload returns ErrNotFound once the session has ended, an error of the Store, or
+// an error if the newest state cannot be read by this program. Without a Store
+// there is no newer state than that of the request. Reload obeys ctx and takes 5
+// seconds at most.
+func (s *Session[T]) Reload(ctx context.Context) error {
+	if err := s.txn.Reload(ctx); err != nil {
 		return fmt.Errorf("sessions: %w", err)
 	}
 	return nil

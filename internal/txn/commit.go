@@ -114,8 +114,13 @@ func (t *Txn) save(ctx context.Context) error {
 	case timedOut(t.req):
 		r = Overdue
 	}
-	if t.eng.Store == nil && r == Whole {
-		return t.rehearse()
+	if t.eng.Store == nil {
+		if err := t.overInCookie(); err != nil {
+			return err
+		}
+		if r == Whole {
+			return t.rehearse()
+		}
 	}
 	return t.flush(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, r, true)
 }
@@ -128,15 +133,24 @@ func timedOut(req Request) bool { return errors.Is(req.Err(), context.DeadlineEx
 func (t *Txn) rehearse() error {
 	var c change
 	t.snapshot(&c, t.readData(), Whole, true)
-	switch c.action.Step {
-	case Seal:
-		v, err := t.own(&c)
-		if err == nil {
-			_, _, err = t.cookieOf(v, &c)
+	if c.action.Step != Seal {
+		return nil
+	}
+	v, err := t.own(&c)
+	if err == nil {
+		_, _, err = t.cookieOf(v, &c)
+	}
+	return err
+}
+
+// overInCookie returns ErrNotFound if a session in a cookie has ended meanwhile.
+func (t *Txn) overInCookie() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.exists == Loaded && !t.journal.TurnedSince(0) {
+		if reason := t.eng.over(&t.base.Header, time.Now()); reason != NotNew {
+			return fmt.Errorf("%w: it is over (%v)", ErrNotFound, reason)
 		}
-		return err
-	case Touch:
-		return t.ask(context.Background(), &c)
 	}
 	return nil
 }
@@ -645,12 +659,6 @@ func (t *Txn) changeBase(base *Base, f func(b *Base)) {
 // ask finds out whether a session still exists. A cookie that is made anew ends
 // when the session does now: a parallel SetLifetime may have changed that.
 func (t *Txn) ask(ctx context.Context, c *change) error {
-	if t.eng.Store == nil {
-		if reason := t.eng.over(&c.base.Header, c.now); reason != NotNew {
-			return fmt.Errorf("%w: it is over (%v)", ErrNotFound, reason)
-		}
-		return nil
-	}
 	rec, err := t.eng.Store.Newest(ctx, c.base.ID)
 	life := lifeOf(&c.base.Header)
 	switch reason := t.eng.gone(c.base.ID, rec, err, c.now, &life); {

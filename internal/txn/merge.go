@@ -72,25 +72,12 @@ func (t *Txn) wasStored(c *change, rec []byte) bool {
 // replay makes the version that this request's changes give on what another
 // request stored.
 func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
-	cur, err := t.eng.Codec.With(t.data(), theirs.Kept)
+	cur, err := t.onto(c, theirs, func(*Run, any) error { return nil })
 	if err != nil {
 		return nil, err
 	}
-	from := c.kept
-	for _, run := range c.view.Runs {
-		if err := t.eng.Codec.MergeInto(cur, from, run.Before); err != nil {
-			return nil, err
-		}
-		if err := t.repeat(c, run, cur); err != nil {
-			return nil, err
-		}
-		from = run.After
-	}
 	if len(c.view.Runs) > 0 && t.replanned(c) {
 		return nil, errAgain
-	}
-	if err := t.eng.Codec.MergeInto(cur, from, c.mine); err != nil {
-		return nil, err
 	}
 	v := &version{data: cur}
 	if err := t.dress(c, v, theirs); err != nil {
@@ -107,6 +94,34 @@ func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
 	}
 	v.flashes, v.dropped = mergeFlashes(theirs.Flashes, c.view.Consumed, c.view.Added)
 	return v, nil
+}
+
+// onto returns a copy of the data that another request stored, with this
+// request's changes on it. around is called before and after the function of each
+// Update runs again.
+func (t *Txn) onto(c *change, theirs *Base, around func(run *Run, data any) error) (any, error) {
+	cur, err := t.eng.Codec.With(t.data(), theirs.Kept)
+	if err != nil {
+		return nil, err
+	}
+	from := c.kept
+	for _, run := range c.view.Runs {
+		after := run.After // around may change it
+		if err := t.eng.Codec.MergeInto(cur, from, run.Before); err != nil {
+			return nil, err
+		}
+		if err := around(run, cur); err != nil {
+			return nil, err
+		}
+		if err := t.repeat(c, run, cur); err != nil {
+			return nil, err
+		}
+		if err := around(run, cur); err != nil {
+			return nil, err
+		}
+		from = after
+	}
+	return cur, t.eng.Codec.MergeInto(cur, from, c.mine)
 }
 
 // repeat runs the function of an Update again. What its last run did besides

@@ -1,0 +1,126 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/wait"
+)
+
+// Reload is Session.Reload.
+func (t *Txn) Reload(ctx context.Context) error {
+	ctx, cancel := wait.Limit(ctx, Timeout)
+	defer cancel()
+	defer t.Emit()
+	if err := t.reload(ctx); err != nil {
+		return fmt.Errorf("reload session %s: %w", t.ID(), err)
+	}
+	return nil
+}
+
+func (t *Txn) reload(ctx context.Context) error {
+	ended := fmt.Errorf("%w: the request has ended", ErrTooLate)
+	if t.over("Reload") {
+		return ended
+	}
+	if err := t.shared.Gate.LockBefore(ctx); err != nil {
+		return err
+	}
+	defer t.shared.Gate.Unlock()
+	if t.over("Reload") {
+		return ended
+	}
+	var c change
+	seen := t.journal.seen // only commits change it, which hold the gate
+	t.snapshot(&c, t.readData(), Gone, true)
+	t.mu.Lock()
+	t.journal.seen = seen // this is none
+	t.mu.Unlock()
+	switch {
+	case c.facts.Exists == Ended || c.facts.Exists == Lost:
+		return ErrNotFound
+	case c.facts.Exists != Loaded:
+		return nil // nothing is stored
+	case t.eng.Store == nil:
+		return t.overInCookie()
+	}
+	theirs, err := t.stored(ctx, &c)
+	if err != nil || theirs.Version == c.base.Version {
+		return err
+	}
+	return t.adoptNewest(&c, theirs)
+}
+
+// stored loads what is stored of the session now.
+func (t *Txn) stored(ctx context.Context, c *change) (*Base, error) {
+	id := c.base.ID
+	rec, err := t.eng.Store.Newest(ctx, id)
+	life := lifeOf(&c.base.Header)
+	switch reason := t.eng.gone(id, rec, err, c.now, &life); {
+	case reason != NotNew:
+		return nil, t.lose(reason, ErrNotFound)
+	case err != nil:
+		return nil, &StoreError{"load", id, err}
+	}
+	theirs, reason, err := t.eng.Read(id, rec, t.eng.Codec.New(), c.now)
+	if reason != NotNew {
+		return nil, fmt.Errorf("the newest state cannot be read (%v): %w", reason, err)
+	}
+	if c.mine, err = t.eng.Codec.Append(nil, t.data()); err != nil {
+		return nil, err
+	}
+	t.wasStored(c, rec.Data)
+	return theirs, nil
+}
+
+// adoptNewest makes what another request has stored the base of this one. Its
+// changes are then changes of that.
+func (t *Txn) adoptNewest(c *change, theirs *Base) error {
+	type around struct{ before, after []byte }
+	runs := make(map[*Run]*around)
+	data, err := t.onto(c, theirs, func(run *Run, data any) error {
+		b, err := t.eng.Codec.Append(nil, data)
+		if seen := runs[run]; seen != nil {
+			seen.after = b
+		} else {
+			runs[run] = &around{before: b}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.journal.Ending() { // by a repeated function, or another goroutine
+		return ErrNotFound
+	}
+	for run, seen := range runs {
+		run.Before, run.After = seen.before, seen.after
+	}
+	codec.Set(t.data(), data)
+	theirs.OldKey = c.base.OldKey
+	if c.from > 0 {
+		t.settleLocked(c.from) // a lost answer has stored these
+	}
+	t.base = theirs
+	r := t.rareLocked()
+	r.attempts, r.came = nil, theirs.Flashes
+	return nil
+}
+
+// Ends returns when the session ends if nobody uses it, or why it has ended: what
+// a record, or the error of its Load, says.
+func (e *Engine) Ends(id ID, rec Record, err error) (ends time.Time, reason Reason, _ error) {
+	life := Life{Expires: rec.Expires.Unix() + 1}
+	if reason := e.gone(id, rec, err, time.Now(), &life); reason != NotNew {
+		return ends, reason, nil
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return ends, NotNew, err
+	}
+	return rec.Expires, NotNew, nil
+}
