@@ -52,9 +52,9 @@ func (t *Txn) Commit(r Reach) (Outcome, error) {
 
 // commitToHeader is Commit where the handler, or nobody, sends the header.
 func (t *Txn) commitToHeader() (Outcome, error) {
-	saved, base := t.outcome.Cookie != "", t.currentBase()
+	base, before, saved := t.currentBase(), t.outcome.Cookie, t.savedAll()
 	err := t.flush(t.lasting, Header, false)
-	if err == nil && t.outcome.Cookie != "" && (saved || t.currentBase() != base) { // one that a read has renewed is no loss
+	if err == nil && !saved && t.outcome.Cookie != before && t.currentBase() != base { // one that a read has renewed is no loss
 		t.event(Event{Kind: Late, Err: errors.New("the connection was hijacked: the session's cookie stands in the header for whoever still sends it")})
 	}
 	if err != nil {
@@ -92,7 +92,26 @@ func (t *Txn) Save(ctx context.Context) error {
 	return nil
 }
 
-func (t *Txn) save(ctx context.Context) error {
+// savedAll reports whether a Save has seen all that the request did: whoever
+// calls it before a handshake means to send the cookie.
+func (t *Txn) savedAll() bool {
+	if t.rare == nil || t.rare.saved == 0 {
+		return false
+	}
+	read := t.readData()
+	return t.rare.saved == read.n+1 && t.rare.savedHash == read.hash
+}
+
+// noteSaved notes what a Save has seen. The gate is held.
+func (t *Txn) noteSaved() {
+	read := t.readData()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.rareLocked()
+	r.saved, r.savedHash = read.n+1, read.hash
+}
+
+func (t *Txn) save(ctx context.Context) (err error) {
 	ended := fmt.Errorf("%w: the request has ended", ErrTooLate)
 	if t.over("Save") {
 		return ended
@@ -115,14 +134,19 @@ func (t *Txn) save(ctx context.Context) error {
 		r = Overdue
 	}
 	if t.eng.Store == nil {
-		if err := t.overInCookie(); err != nil {
-			return err
-		}
-		if r == Whole {
-			return t.rehearse()
-		}
+		err = t.overInCookie()
 	}
-	return t.flush(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, r, true)
+	switch {
+	case err != nil:
+	case t.eng.Store == nil && r == Whole:
+		err = t.rehearse()
+	default:
+		err = t.flush(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, r, true)
+	}
+	if err == nil {
+		t.noteSaved()
+	}
+	return err
 }
 
 // timedOut reports whether the deadline of a request has passed: an

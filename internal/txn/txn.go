@@ -55,18 +55,20 @@ type Txn struct {
 
 // rare is what few requests need, apart so that the others do not pay for it.
 type rare struct {
-	came     []wire.Flash // that the request found, but for those whose consumption is stored
-	now      []wire.Flash // of FlashNow, that no Flashes has returned yet
-	doomed   []doomed     // what Destroy and Reset are to end
-	why      Reason       // of the last of them
-	orphans  []ID         // records that an unfinished Save has left
-	attempts []attempt
-	run      *Run // of the Update that runs now
-	reach    Reach
-	moving   bool    // the commit that repeats it moves the session
-	passed   bool    // what a commit has merged has another owner: the session is to move
-	told     bool    // that a new id or a new end came too late
-	events   []Event // that wait until no lock is held
+	came      []wire.Flash // that the request found, but for those whose consumption is stored
+	now       []wire.Flash // of FlashNow, that no Flashes has returned yet
+	doomed    []doomed     // what Destroy and Reset are to end
+	why       Reason       // of the last of them
+	orphans   []ID         // records that an unfinished Save has left
+	attempts  []attempt
+	run       *Run // of the Update that runs now
+	reach     Reach
+	moving    bool    // the commit that repeats it moves the session
+	passed    bool    // what a commit has merged has another owner: the session is to move
+	saved     int32   // after the last Save, the number of the next op plus one
+	savedHash uint64  // and the hash of Data
+	told      bool    // that a new id or a new end came too late
+	events    []Event // that wait until no lock is held
 }
 
 // An Outcome is what goes with the headers of the response.

@@ -1,0 +1,51 @@
+package sessions_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/typedsessions/sessions"
+)
+
+func TestACookieOfASaveBeforeAHijackIsNoLoss(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		for _, saved := range []bool{true, false} {
+			s := newSite(t, m, nil)
+			s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, httptest.NewRequest("GET", s.route(func(w http.ResponseWriter, r *http.Request) {
+				x := sessions.Get[AppSession](r.Context())
+				x.Data.N = 1
+				if saved {
+					if err := x.Save(r.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				_, _, _ = http.NewResponseController(w).Hijack()
+				if lines := w.Header()["Set-Cookie"]; len(lines) != 1 {
+					t.Errorf("got %q in the header, want the cookie for whoever writes the handshake", lines)
+				}
+			}), nil))
+			if late := s.events.of(sessions.EventLate); (len(late) > 0) == saved {
+				t.Errorf("Save before=%t: got the events %v, want one without Save only", saved, late)
+			}
+		}
+	})
+}
+
+func TestAChangeAfterTheSaveBeforeAHijackIsReported(t *testing.T) {
+	for _, m := range modes[:2] { // with a store, no new cookie is needed
+		s := newSite(t, m, nil)
+		s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, httptest.NewRequest("GET", s.route(func(w http.ResponseWriter, r *http.Request) {
+			x := sessions.Get[AppSession](r.Context())
+			x.Data.N = 1
+			if err := x.Save(r.Context()); err != nil {
+				t.Fatal(err)
+			}
+			x.Data.N = 2
+			_, _, _ = http.NewResponseController(w).Hijack()
+		}), nil))
+		if late := s.events.of(sessions.EventLate); len(late) != 1 {
+			t.Errorf("%s: got the events %v, want one", m.name, late)
+		}
+	}
+}
