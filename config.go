@@ -56,7 +56,8 @@ type Config[T any] struct {
 
 	// Version is the schema version of T, 0 to 65535. Raise it when a change of T
 	// needs code to carry old data over, and add that code to Upgrades. Fields
-	// that are merely added or removed need none.
+	// that are merely added or removed need none, unless a field grants something:
+	// a program that does not know a field keeps it in the session.
 	Version int
 
 	// Upgrades lead from older versions to Version, one from each to the next,
@@ -75,32 +76,40 @@ type Config[T any] struct {
 	// error goes to ErrorHandler. It needs a Store.
 	Merge func(base, mine, theirs T) (T, error)
 
-	// Owner returns the owner of a session, "" for none. Sessions and RevokeOwner
-	// find sessions by it. Owner must not keep or change its argument. It needs an
-	// OwnerStore. All programs with the same Store need the same Owner: a program
-	// without it stores sessions that have no owner.
+	// Owner returns the owner of a session, "" for none. A session whose owner
+	// changes gets a new id and begins its lifetime anew, whether or not the
+	// handler calls RegenerateID: what SetLifetime gave the former owner does not
+	// pass on. Set the owner after the last factor of a login, not after the
+	// password: with MaxPerOwner, a password alone would end sessions of its user.
+	//
+	// With a Store, which must be an OwnerStore then, Sessions and RevokeOwner find
+	// sessions by their owner. Owner must not keep or change its argument.
 	Owner func(*T) string
 
 	// Labels returns further keys that a session is found by, for Labelled and
 	// RevokeLabelled: at most 8, none empty. Give each kind a prefix of its own,
-	// such as "tenant:" or "sid:", or one kind can end sessions of another.
-	// Labels must not keep or change its argument. It needs a LabelStore. It has
-	// no effect yet.
+	// such as "tenant:" or "sid:", or one kind can end sessions of another. Labels
+	// that another program has given to a session stay, until RegenerateID, Reset
+	// or a new owner. Labels must not keep or change its argument. It needs
+	// a Store that is a LabelStore.
 	Labels func(*T) []string
 
-	// MaxPerOwner is how many sessions of one owner live: a login beyond it ends
-	// the oldest. It needs Owner and an OwnerStore. Zero: no bound. It has no
-	// effect yet.
+	// MaxPerOwner is how many sessions of one owner live (OWASP ASVS 5.0, 7.1.2):
+	// a login beyond it ends the oldest by CreatedAt. After any number of logins at
+	// the same moment, the newest live. A login that is not among them gets
+	// ErrLimit. It needs Owner, and a Store that is an OwnerStore. Zero: no bound.
 	MaxPerOwner int
 
-	// AnonymousLifetime takes the place of Lifetime for sessions whose owner is
-	// "". It needs Owner. Zero: Lifetime. It has no effect yet.
+	// AnonymousLifetime takes the place of Lifetime for sessions whose owner is "",
+	// unless SetLifetime was called. It needs Owner. Zero: Lifetime.
 	AnonymousLifetime time.Duration
 
 	// Import adopts a session of another library: it is called when the session
 	// of a request that brought no cookie of ours is asked for, and what it
-	// returns with true becomes a new session. The request is the one the
-	// middleware got; verifying what it brings is up to Import.
+	// returns with true becomes a new session. The zero T becomes none, and leaves
+	// the old cookie alone. The request is the one the middleware got. Import must
+	// verify what it brings: a signature, or the other library's store. A copy of
+	// the old cookie can be imported again until the old library's own end.
 	Import func(*http.Request) (T, bool)
 
 	// ImportCookies are the cookies that Import reads, with the Path, Domain,
@@ -110,8 +119,9 @@ type Config[T any] struct {
 
 	// ErrorHandler answers in place of the handler when the session could not be
 	// loaded or stored. Cache-Control: no-store is set before. If it writes
-	// nothing, status 500 is sent. Nil: 503 for an error of the Store, 500 for
-	// others, with no details.
+	// nothing, status 500 is sent. Nil: 503 for an error of the Store, and where the
+	// request's deadline has passed before a new cookie was sent (ErrTooLate), 409
+	// for ErrLimit, 500 for others, with no details.
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 
 	// OnEvent is told what happens to sessions. It is called on the goroutine of

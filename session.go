@@ -60,16 +60,19 @@ func (s *Session[T]) ExpiresAt() time.Time {
 }
 
 // RegenerateID gives the session a new id and begins its absolute lifetime anew,
-// with the same data. Call it whenever somebody signs in or gains rights, so that
+// with the same data. It marks a new authentication. Call it whenever somebody signs in or gains rights, so that
 // nobody who knew the old id shares the new rights (session fixation). With
-// a Store the old id is dead once the response leaves. A cookie session cannot be
-// recalled: its old cookie stays valid until it expires.
+// a Store the old id is dead once the response leaves. A request that still comes
+// with it, within a minute, gets a session that sends no cookie (ReasonReplaced), so
+// that it cannot replace the new one. A cookie session cannot be recalled: its old
+// cookie stays valid until it expires.
 //
 // The new id cannot reach the browser if the headers have left, the connection
 // was hijacked or the request's deadline has passed. Then nothing that the
 // request did to a stored session is stored, since rights that belong to a new id
 // must not come to the old one. Save returns ErrTooLate, and there is an event at
-// the end of the request.
+// the end of the request. If the deadline has passed and nothing was sent yet,
+// Config.ErrorHandler answers with ErrTooLate.
 func (s *Session[T]) RegenerateID() { s.txn.Regenerate(false) }
 
 // RotateID gives the session a new id and leaves everything else, in particular
