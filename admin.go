@@ -221,42 +221,26 @@ func (m *core) revoke(ctx context.Context, id string) error {
 	}
 	ctx, cancel := m.engine.Limit(ctx)
 	defer cancel()
-	rec, err := m.engine.Store.Newest(ctx, txn.ID(at))
-	if err == nil {
-		err = m.finish(ctx, at, rec)
+	for try, began := 0, time.Now(); ; try++ {
+		rec, err := m.engine.Store.Newest(ctx, txn.ID(at))
+		if err == nil {
+			err = m.revokeAt(ctx, at, rec)
+		}
+		if errors.Is(err, ErrConflict) {
+			if err = txn.BackOff(ctx, try, began); err == nil {
+				continue
+			}
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return m.failed(ctx, at, err)
+		}
+		return nil
 	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return m.failed(ctx, at, err)
-	}
-	return nil
-}
-
-// finish ends a session, whatever its version is now, and tells it if this call
-// did. It returns ErrNotFound if somebody else was faster.
-func (m *core) finish(ctx context.Context, id ID, rec txn.Record) error {
-	owner := rec.Owner
-	if base, reason, _ := m.engine.Read(txn.ID(id), rec, m.engine.Codec.New(), time.Now()); reason == txn.NotNew {
-		owner = base.Owner
-	} else if reason == txn.Replaced || reason == txn.Unknown {
-		return ErrNotFound
-	}
-	ended, err := m.engine.Finish(ctx, txn.ID(id), rec.Version)
-	if err == nil && !ended {
-		err = ErrNotFound
-	}
-	if err == nil {
-		m.emit(ctx, Event{Kind: EventEnded, Reason: ReasonRevoked, ID: id.String(), Owner: owner})
-	}
-	return err
 }
 
 // failed tells that it is unknown whether a session has ended.
 func (m *core) failed(ctx context.Context, id ID, err error) error {
-	var fromStore *txn.StoreError
-	if !errors.As(err, &fromStore) {
-		err = &txn.StoreError{Op: "revoke", ID: txn.ID(id), Err: err}
-	}
-	err = fmt.Errorf("sessions: %w", err)
+	err = fmt.Errorf("sessions: %w", &txn.StoreError{Op: "revoke", ID: txn.ID(id), Err: err})
 	m.emit(ctx, Event{Kind: EventFailed, ID: id.String(), Err: err})
 	return err
 }
@@ -389,11 +373,15 @@ func (m *core) revokePass(ctx context.Context, ids iter.Seq2[ID, error], x index
 	return revoked, again, nil
 }
 
-// revokeAt ends a session at the version of rec, and tells it.
+// revokeAt ends a session at the version of rec, and tells it. A tombstone is no
+// session: it stays.
 func (m *core) revokeAt(ctx context.Context, id ID, rec txn.Record) error {
 	owner := rec.Owner
-	if base, reason, _ := m.engine.Read(txn.ID(id), rec, m.engine.Codec.New(), time.Now()); reason == txn.NotNew {
+	switch base, reason, _ := m.engine.Read(txn.ID(id), rec, m.engine.Codec.New(), time.Now()); reason {
+	case txn.NotNew:
 		owner = base.Owner
+	case txn.Replaced, txn.Unknown:
+		return ErrNotFound
 	}
 	err := m.engine.Store.Delete(ctx, txn.ID(id), rec.Version)
 	if err == nil {
