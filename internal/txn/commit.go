@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -261,6 +262,7 @@ type version struct {
 	owner   string
 	life    Life
 	foreign Foreign
+	mark    []byte // of a record that is to take the place of another, for those who count sessions
 }
 
 // empty reports whether nothing would be kept of a version, whose data is zero.
@@ -292,6 +294,7 @@ func (t *Txn) dress(c *change, v *version, base *Base) (err error) {
 	if !passed && !c.view.Anew {
 		v.foreign = base.foreign()
 	}
+	v.foreign.Extensions = c.view.extend(v.foreign.Extensions)
 	if t.eng.Labels == nil {
 		return nil
 	}
@@ -417,12 +420,18 @@ func (t *Txn) planLocked(c *change) {
 	c.ops = t.journal.Ops(c.from, c.n)
 	c.view = Fold(c.ops, t.exists == Loaded || t.exists == Lost)
 	v := &c.first
-	v.flashes, v.dropped, c.facts.Flashes = c.base.Flashes, 0, false
+	v.flashes, v.dropped, c.facts.Beside = c.base.Flashes, 0, false
 	if len(c.view.Added)+len(c.view.Consumed) > 0 {
 		v.flashes, v.dropped = mergeFlashes(c.base.Flashes, c.view.Consumed, c.view.Added)
-		c.facts.Flashes = v.dropped > 0 || !slices.Equal(v.flashes, c.base.Flashes)
+		c.facts.Beside = v.dropped > 0 || !slices.Equal(v.flashes, c.base.Flashes)
 	}
-	c.facts.Empty = c.zero && len(v.flashes) == 0 && (c.view.Anew || c.base.foreign().Extensions == nil) && t.eng.lifeAfter(c, c.base, c.owner).Lifetime == 0
+	extensions := c.base.foreign().Extensions
+	if c.view.Extensions != nil {
+		extended := c.view.extend(extensions)
+		c.facts.Beside = c.facts.Beside || !bytes.Equal(extended, extensions)
+		extensions = extended
+	}
+	c.facts.Empty = c.zero && len(v.flashes) == 0 && (c.view.Anew || extensions == nil) && t.eng.lifeAfter(c, c.base, c.owner).Lifetime == 0
 	c.action = Plan(c.facts, c.view)
 	if c.action.Step >= Seal && c.action.Step <= Move {
 		t.beginLocked(c.now)

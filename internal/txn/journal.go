@@ -17,6 +17,7 @@ const (
 	SetLifetime                 // change the absolute end
 	Regenerate                  // take a new id and begin the lifetime anew
 	Rotate                      // take a new id
+	Extend                      // change an extension of the session
 	Import                      // adopt the data of another library's session
 	Destroy                     // end the session
 	Reset                       // end the session and begin another
@@ -30,6 +31,14 @@ type Op struct {
 	Length  time.Duration // of SetLifetime, 0 for the default
 	Flashes []wire.Flash  // the messages of Flash and Consume
 	Run     *Run          // of Update
+	Extend  *Extension
+}
+
+// An Extension is a change of what a package of this module keeps in a session,
+// beside Data.
+type Extension struct {
+	Tag    byte
+	Change func(now []byte) []byte // may run again, on what another request has stored; nil is none
 }
 
 // A Run is the function of an Update and what it did.
@@ -131,6 +140,7 @@ type View struct {
 
 	Imported        bool
 	Added, Consumed []wire.Flash
+	Extensions      []*Extension
 	Runs            []*Run // of Update, those that can be repeated
 }
 
@@ -174,6 +184,8 @@ func fold(ops []Op, present *bool, v *View) {
 		case Rotate:
 			v.LateMove = v.LateMove || op.Late
 			v.Move = v.Move || *present && !op.Late
+		case Extend:
+			v.Extensions = append(v.Extensions, op.Extend)
 		case Import:
 			v.Imported = true
 		}
@@ -212,4 +224,12 @@ func (e *Engine) begin(at int64, lifetime uint32, owner string) Life {
 		length = e.Anonymous
 	}
 	return Life{now.Unix(), wire.EndOf(now, length), lifetime}
+}
+
+// extend returns the entries of extensions with the changes of a view.
+func (v *View) extend(entries []byte) []byte {
+	for _, x := range v.Extensions {
+		entries = wire.WithExtension(entries, x.Tag, x.Change(wire.Extension(entries, x.Tag)))
+	}
+	return entries
 }

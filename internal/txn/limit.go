@@ -19,8 +19,8 @@ func (t *Txn) admit(ctx context.Context, c *change, v *version) (*Base, []doomed
 	limited := t.eng.MaxPerOwner > 0 && v.owner != ""
 	if limited && c.base.kept() && v.owner == c.base.Owner {
 		// Others, which count meanwhile, must not count both records.
-		old := c.base.ID.half()
-		v.foreign.Extensions = wire.WithExtension(v.foreign.Extensions, wire.ReplacesTag, old[:])
+		half := c.base.ID.half()
+		v.mark = half[:]
 	}
 	base, err := t.create(ctx, c, v)
 	if err != nil || !limited || c.base.kept() && !c.view.Anew && v.owner == c.base.Owner {

@@ -26,7 +26,7 @@ type Facts struct {
 	Stored  bool // in a Store; else in the cookie
 	Exists  Existence
 	Changed bool // Data is not as it is kept
-	Flashes bool // the messages are not as they are kept
+	Beside  bool // what is kept beside Data is not as it is kept: messages, extensions
 	Owned   bool // the session has an owner
 	Passed  bool // to another owner than the one that it was loaded with
 	Empty   bool // nothing would be kept
@@ -83,7 +83,7 @@ func Plan(f Facts, v View) (a Action) {
 		return a
 	}
 	move := v.Move || f.Passed
-	changed := f.Changed || f.Flashes || move || v.Prolong || v.Imported
+	changed := f.Changed || f.Beside || move || v.Prolong || v.Imported
 	fresh := f.Exists == Fresh || f.Exists == Behind
 	switch {
 	case f.Exists == Lost && changed:

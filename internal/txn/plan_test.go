@@ -40,7 +40,7 @@ func allPlans(yield func(f Facts, ops []Op, v View, a Action)) (n int) {
 						// OldKey, Due and Proof concern a session that nothing changes.
 						f := Facts{Stored: has(0), Exists: exists, Changed: has(1), OldKey: has(2), Due: has(2), Proof: has(3), Reach: reach,
 							Owned: has(4), Passed: has(5) && exists == Loaded && has(1), Empty: has(6) && len(v.Added) == 0}
-						f.Flashes = len(v.Added)+len(v.Consumed) > 0
+						f.Beside = len(v.Added)+len(v.Consumed) > 0
 						yield(f, ops, v, Plan(f, v))
 						n++
 					}
@@ -126,7 +126,7 @@ func moves(f Facts, v View) bool { return v.Move || f.Passed }
 func stores(a Action) bool { return a.Step >= Seal && a.Step <= Move }
 
 func changes(f Facts, v View) bool {
-	return f.Changed || f.Flashes || moves(f, v) || v.Prolong || v.Imported
+	return f.Changed || f.Beside || moves(f, v) || v.Prolong || v.Imported
 }
 
 func TestEveryPlanKeepsThePromises(t *testing.T) {

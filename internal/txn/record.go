@@ -1,7 +1,6 @@
 package txn
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -24,7 +23,11 @@ func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Bas
 	rec.Expires = e.recordEnd(v.life.Expires, now)
 	rec.Owner, rec.Labels = v.owner, v.foreign.Labels
 	base = &Base{Owner: v.owner, Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes, Foreign: foreignOf(v.foreign)}
-	rec.Data = wire.NewRecord(e.sealer(), id[:], &wire.Body{Header: base.Header, Extensions: v.foreign.Extensions, Flashes: v.flashes, Data: v.encoded})
+	extensions := v.foreign.Extensions
+	if v.mark != nil {
+		extensions = wire.WithExtension(extensions, wire.ReplacesTag, v.mark)
+	}
+	rec.Data = wire.NewRecord(e.sealer(), id[:], &wire.Body{Header: base.Header, Extensions: extensions, Flashes: v.flashes, Data: v.encoded})
 	return rec, base, nil
 }
 
@@ -68,8 +71,8 @@ func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Re
 	base.Flashes = b.Flashes
 	if b.Extensions != nil {
 		f := base.foreign()
-		f.Extensions = bytes.Clone(b.Extensions)
-		base.Foreign = &f
+		f.Extensions = wire.WithExtension(b.Extensions, wire.ReplacesTag, nil)
+		base.Foreign = foreignOf(f)
 	}
 	trusted := authentic && base.Shape == e.Codec.Fingerprint
 	if base.Kept, err = e.Codec.Decode(data, int(base.Schema), b.Data, trusted); err != nil {

@@ -393,6 +393,34 @@ func (t *Txn) clearLocked() {
 	}
 }
 
+// Extend changes the extension with a tag, if change returns something else than
+// it gets.
+func (t *Txn) Extend(tag byte, change func(now []byte) []byte) {
+	if !t.lockFor("a change of an extension") {
+		return
+	}
+	defer t.mu.Unlock()
+	if t.exists != Ended {
+		t.noteLocked(Op{Verb: Extend, Extend: &Extension{tag, change}}, nil)
+	}
+}
+
+// Extension returns the extension with a tag, as this request sees it, nil if
+// there is none.
+func (t *Txn) Extension(tag byte) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.exists == Ended {
+		return nil
+	}
+	v := t.foldLocked(0, t.journal.End())
+	entries := t.base.foreign().Extensions
+	if v.Anew {
+		entries = nil
+	}
+	return wire.Extension(v.extend(entries), tag)
+}
+
 // Flash is Session.Flash.
 func (t *Txn) Flash(f wire.Flash) {
 	if !t.lockFor("Flash") {
