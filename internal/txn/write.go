@@ -149,7 +149,11 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *v
 			err = &StoreError{"replace", old, err}
 		default:
 			if err = retry(ctx, try, began, "replace", old); err == nil {
+				mark := v.mark
 				v, expected, err = t.rebase(ctx, c, old)
+				if err == nil {
+					v.mark = mark
+				}
 			}
 			if err == nil {
 				base, v, err = t.overwrite(ctx, c, v, base, &edits)
