@@ -265,9 +265,9 @@ type version struct {
 	mark    []byte // of a record that is to take the place of another, for those who count sessions
 }
 
-// empty reports whether nothing would be kept of a version, whose data is zero.
-func (v *version) empty() bool {
-	return len(v.flashes) == 0 && v.life.Lifetime == 0 && v.foreign.Extensions == nil
+// nothingIn reports whether nothing would be kept of a version.
+func (t *Txn) nothingIn(v *version) bool {
+	return len(v.flashes) == 0 && v.life.Lifetime == 0 && v.foreign.Extensions == nil && t.eng.Codec.IsZero(v.data)
 }
 
 // own returns the version that a commit tries first.
@@ -432,6 +432,9 @@ func (t *Txn) planLocked(c *change) {
 		extensions = extended
 	}
 	c.facts.Empty = c.zero && len(v.flashes) == 0 && (c.view.Anew || extensions == nil) && t.eng.lifeAfter(c, c.base, c.owner).Lifetime == 0
+	if t.rare != nil && t.rare.passed {
+		c.facts.Empty = false // what was merged is not
+	}
 	c.action = Plan(c.facts, c.view)
 	if c.action.Step >= Seal && c.action.Step <= Move {
 		t.beginLocked(c.now)
@@ -626,7 +629,7 @@ func (t *Txn) spendRecord(ctx context.Context, c *change) (ended bool, err error
 		if err != nil {
 			return false, err
 		}
-		if expected = version; v.empty() && t.eng.Codec.IsZero(v.data) {
+		if expected = version; t.nothingIn(v) {
 			continue
 		}
 		base, v, err := t.replace(ctx, c, v, expected)

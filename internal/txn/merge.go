@@ -80,10 +80,12 @@ func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
 		return nil, errAgain
 	}
 	v := &version{data: cur}
+	v.flashes, v.dropped = mergeFlashes(theirs.Flashes, c.view.Consumed, c.view.Added)
 	if err := t.dress(c, v, theirs); err != nil {
 		return nil, err
 	}
-	if v.owner != theirs.Owner && c.action.Step == Replace {
+	stays := c.action.Step == Replace || c.action.Step == Spend && !t.nothingIn(v)
+	if stays && v.owner != theirs.Owner {
 		t.mu.Lock()
 		t.rareLocked().passed = true
 		t.mu.Unlock()
@@ -92,7 +94,6 @@ func (t *Txn) replay(c *change, theirs *Base) (*version, error) {
 	if v.encoded, err = t.eng.Codec.Encode(nil, cur); err != nil {
 		return nil, fmt.Errorf("merged with a parallel change: %w", err)
 	}
-	v.flashes, v.dropped = mergeFlashes(theirs.Flashes, c.view.Consumed, c.view.Added)
 	return v, nil
 }
 

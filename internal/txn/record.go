@@ -167,7 +167,7 @@ func (t *Txn) seal(c *change) error {
 	if err != nil {
 		return err
 	}
-	if v.dropped > 0 && c.zero && v.empty() {
+	if v.dropped > 0 && t.nothingIn(v) {
 		return t.dropAll(c, v)
 	}
 	t.outcome.Cookie = line
