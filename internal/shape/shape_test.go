@@ -329,6 +329,38 @@ func sortIsStable[T any](t *testing.T, s *shape.Shape, r *rand.Rand) {
 	}
 }
 
+// A listed has a codec of its own that writes a list.
+type listed struct{ a, b int8 }
+
+func (l *listed) EncodeMsgpack(e *msgpack.Encoder) error {
+	return errors.Join(e.EncodeArrayLen(2), e.EncodeInt8(l.a), e.EncodeInt8(l.b))
+}
+
+func (l *listed) DecodeMsgpack(d *msgpack.Decoder) error {
+	_, err := d.DecodeArrayLen()
+	if err == nil {
+		l.a, err = d.DecodeInt8()
+	}
+	if err == nil {
+		l.b, err = d.DecodeInt8()
+	}
+	return err
+}
+
+func TestSortCopiesWhatATypesOwnCodecWrote(t *testing.T) {
+	type mixed struct {
+		One  listed
+		M    map[string]int8
+		Many []listed
+		Last string
+	}
+	s := of[mixed](t)
+	v := &mixed{listed{1, 2}, map[string]int8{"b": 1, "a": 2}, []listed{{3, 4}, {5, 6}}, "last"}
+	if got := decode[mixed](t, s.Sort(encode(t, v))); !reflect.DeepEqual(got, v) {
+		t.Errorf("got %+v, want %+v", got, v)
+	}
+}
+
 func TestHashIsEqualForEqualValuesOnly(t *testing.T) {
 	same := 0
 	check := func(t *testing.T, s *shape.Shape, a, b *all) {

@@ -2,6 +2,7 @@ package shape
 
 import (
 	"bytes"
+	"math"
 	"slices"
 )
 
@@ -9,7 +10,7 @@ import (
 // in ascending order of their encoded keys, so that equal values have equal
 // encodings. Inside of types with codecs of their own nothing moves.
 func (s *Shape) Sort(b []byte) []byte {
-	r := reader{b: b}
+	r := reader{b: b, budget: math.MaxInt64}
 	return r.sorted(make([]byte, 0, len(b)), s.root)
 }
 
