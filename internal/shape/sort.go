@@ -2,16 +2,15 @@ package shape
 
 import (
 	"bytes"
-	"math"
 	"slices"
 )
 
 // Sort returns b, an encoding that Check takes, with the entries of every map
 // in ascending order of their encoded keys, so that equal values have equal
-// encodings. Inside of types with codecs of their own nothing moves.
+// encodings. Inside of types with codecs of their own, and of fields that the
+// shape does not know, nothing moves.
 func (s *Shape) Sort(b []byte) []byte {
-	r := reader{b: b, budget: math.MaxInt64}
-	return r.sorted(make([]byte, 0, len(b)), s.root)
+	return s.unlimited(b).sorted(make([]byte, 0, len(b)), s.root)
 }
 
 func (r *reader) sorted(out []byte, n *node) []byte {
@@ -35,11 +34,15 @@ func (r *reader) sorted(out []byte, n *node) []byte {
 		out = append(out, r.b[start:r.i]...)
 		for range l {
 			at := r.i
-			size, _ := r.blob()
-			k := n.names[string(r.b[r.i:r.i+size])]
-			r.i += size
+			name, _ := r.name()
+			k, known := n.names[string(name)]
+			if !known {
+				_ = r.skip(true)
+			}
 			out = append(out, r.b[at:r.i]...)
-			out = r.sorted(out, n.fields[k].node)
+			if known {
+				out = r.sorted(out, n.fields[k].node)
+			}
 		}
 		return out
 	case mapping:
@@ -49,7 +52,7 @@ func (r *reader) sorted(out []byte, n *node) []byte {
 	case instant:
 		_ = r.instant()
 	default:
-		_ = r.skip()
+		_ = r.skip(false)
 	}
 	return append(out, r.b[start:r.i]...)
 }

@@ -1,10 +1,12 @@
 package shape
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // ErrCost is the error of Check where decoding would take more memory than
@@ -26,28 +28,47 @@ const maxCustom = 32 << 10
 
 // Check reports whether b may be handed to a decoder for the shape: one value,
 // nothing after it, every length within b, every number within its field,
-// no nil where a decoder would panic, no field twice, no extension in front of
-// something else, nesting bounded, and memory within [Budget]. It allocates
-// nothing unless the shape has a struct of more than 64 fields.
+// no nil where a decoder would panic, no name twice in a struct, no extension in
+// front of something else, nesting bounded, and memory within [Budget]. Fields
+// that the shape does not know may be of any kind. It allocates nothing unless
+// there are such fields or the shape has a struct of more than 64.
 func (s *Shape) Check(b []byte) error {
+	_, err := s.CheckUnknown(b)
+	return err
+}
+
+// CheckUnknown is [Shape.Check], and reports whether b may have fields that
+// [Shape.Unknown] returns.
+func (s *Shape) CheckUnknown(b []byte) (found bool, err error) {
 	r := reader{b: b, budget: Budget(len(b)), lenient: s.msgp}
 	if len(b) == 0 || !isMap(b[0]) && !s.msgp {
-		return errors.New("not a map, as a struct is")
+		return false, errors.New("not a map, as a struct is")
 	}
 	if err := r.value(s.root); err != nil {
-		return err
+		return false, err
 	}
 	if r.i != len(b) {
-		return fmt.Errorf("%d bytes after the value", len(b)-r.i)
+		return false, fmt.Errorf("%d bytes after the value", len(b)-r.i)
 	}
-	return nil
+	return r.unknown, nil
 }
 
 type reader struct {
-	b       []byte
-	i       int
-	budget  int64
-	lenient bool // msgp: tuples, shims and its own extensions pass
+	b        []byte
+	i        int
+	budget   int64
+	lenient  bool   // msgp: tuples, shims and its own extensions pass
+	elements int    // lists, arrays and maps around i
+	unknown  bool   // there was an unknown field outside of those
+	names    []span // of the unknown fields of the structs around i
+}
+
+// A span is a part of the reader's bytes.
+type span struct{ start, end int }
+
+// unlimited returns a reader of bytes that Check takes, or that are our own.
+func (s *Shape) unlimited(b []byte) *reader {
+	return &reader{b: b, budget: math.MaxInt64, lenient: s.msgp}
 }
 
 var (
@@ -57,6 +78,7 @@ var (
 	errRange = errors.New("a number that does not fit its field")
 	errKind  = errors.New("a value of another kind than its field")
 	errTwice = errors.New("a field twice")
+	errName  = errors.New("a field's name that is no string")
 	errDepth = fmt.Errorf("nested deeper than %d", maxDepth)
 )
 
@@ -107,7 +129,7 @@ func (r *reader) value(n *node) error {
 		}
 	case instant:
 		if r.lenient {
-			err = r.skip() // msgp's own extension, or the standard one
+			err = r.skip(false) // msgp's own extension, or the standard one
 		} else {
 			err = r.instant()
 		}
@@ -124,7 +146,7 @@ func (r *reader) value(n *node) error {
 	case custom:
 		start := r.i
 		if err = r.charge(n.cost); err == nil {
-			err = r.skip()
+			err = r.skip(false)
 		}
 		if r.i-start > maxCustom {
 			err = ErrCost
@@ -141,7 +163,7 @@ func (r *reader) value(n *node) error {
 // over it.
 func (r *reader) otherwise(err error) error {
 	if r.lenient && err == errKind {
-		return r.skip()
+		return r.skip(false)
 	}
 	return err
 }
@@ -206,9 +228,9 @@ func (r *reader) float(n *node) error {
 		r.i++
 		return nil
 	case c == 0xca, c == 0xcb && n.kind == float64Kind:
-		return r.skip()
+		return r.skip(false)
 	case c >= 0xcc && c <= 0xd3:
-		return r.skip()
+		return r.skip(false)
 	}
 	return errKind
 }
@@ -281,11 +303,13 @@ func (r *reader) list(n *node) error {
 	} else if err := r.charge(listCost(int64(l), n.elem.cost)); err != nil {
 		return err
 	}
+	r.elements++
 	for range l {
 		if err := r.value(n.elem); err != nil {
 			return err
 		}
 	}
+	r.elements--
 	return nil
 }
 
@@ -297,6 +321,7 @@ func (r *reader) mapping(n *node) error {
 	if err := r.charge(mapCost(int64(l), n.key.cost, n.elem.cost)); err != nil {
 		return err
 	}
+	r.elements++
 	for range l {
 		if err := r.value(n.key); err != nil {
 			return err
@@ -305,6 +330,7 @@ func (r *reader) mapping(n *node) error {
 			return err
 		}
 	}
+	r.elements--
 	return nil
 }
 
@@ -348,24 +374,17 @@ func (r *reader) record(n *node) error {
 		more = make([]bool, len(n.fields))
 	}
 	next := 0
+	outer := len(r.names)
 	for range l {
-		if r.i >= len(r.b) {
-			return errShort
-		}
-		if c := r.b[r.i]; c >= 0xc4 && c <= 0xc6 {
-			return errKind // a name is a string
-		}
-		size, err := r.blob()
-		if err != nil {
-			return err
-		}
-		name := r.b[r.i : r.i+size]
-		r.i += size
 		k := next // fields come in the order of the struct, if we wrote them
-		if k >= len(n.fields) || n.fields[k].name != string(name) {
+		if k >= len(n.fields) || !r.isNamed(n.fields[k].name) {
+			name, err := r.name()
+			if err != nil {
+				return err
+			}
 			var known bool
 			if k, known = n.names[string(name)]; !known {
-				if err := r.skip(); err != nil {
+				if err := r.unknownField(len(name)); err != nil {
 					return err
 				}
 				continue
@@ -390,6 +409,68 @@ func (r *reader) record(n *node) error {
 			return fmt.Errorf("%s: %w", n.fields[k].name, err)
 		}
 	}
+	if len(r.names) == outer {
+		return nil
+	}
+	return r.distinct(outer)
+}
+
+// isNamed reads the name of a field if it is this one, in its shortest form.
+func (r *reader) isNamed(name string) bool {
+	end := r.i + 1 + len(name)
+	if len(name) > 31 || end > len(r.b) || r.b[r.i] != 0xa0|byte(len(name)) || string(r.b[r.i+1:end]) != name {
+		return false
+	}
+	r.i = end
+	return true
+}
+
+// name reads the name of a field. Bytes are none, though msgpack takes them.
+func (r *reader) name() ([]byte, error) {
+	if r.i >= len(r.b) {
+		return nil, errShort
+	}
+	if c := r.b[r.i]; c >= 0xc4 && c <= 0xc6 {
+		return nil, errName
+	}
+	size, err := r.blob()
+	if err == errKind {
+		err = errName
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.i += size
+	return r.b[r.i-size : r.i], nil
+}
+
+// unknownField reads over the value of a field that the shape does not know. Its
+// name, of this size, is before i. The field costs the buffer that msgpack skips
+// it through, the copy that [Shape.Unknown] makes, and its part of r.names, each
+// up to five times, since they grow.
+func (r *reader) unknownField(size int) error {
+	start := r.i
+	if err := r.skip(true); err != nil {
+		return err
+	}
+	r.unknown = r.unknown || r.elements == 0
+	r.names = append(r.names, span{start - size, start})
+	return r.charge(96 + 16*int64(size+r.i-start))
+}
+
+// distinct takes the names from the first one on out of r.names. It reports an
+// error if two are equal. To sort them takes no more time than their number
+// allows, whoever has chosen them.
+func (r *reader) distinct(first int) error {
+	names := r.names[first:]
+	r.names = r.names[:first]
+	of := func(s span) []byte { return r.b[s.start:s.end] }
+	slices.SortFunc(names, func(a, b span) int { return bytes.Compare(of(a), of(b)) })
+	for i := range len(names) - 1 {
+		if bytes.Equal(of(names[i]), of(names[i+1])) {
+			return errTwice
+		}
+	}
 	return nil
 }
 
@@ -403,7 +484,7 @@ func (r *reader) tuple(n *node) error {
 		if k < len(n.fields) {
 			err = r.value(n.fields[k].node)
 		} else {
-			err = r.skip()
+			err = r.skip(false)
 		}
 		if err != nil {
 			return err
@@ -460,11 +541,12 @@ func (r *reader) instant() error {
 // storable reports whether a time, in seconds since 1970, is of the years 1 to 9999.
 func storable(secs int64) bool { return secs >= -62135596800 && secs <= 253402300799 }
 
-// skip reads over one value of any kind without recursion. Extensions are
-// refused, since msgpack drops the header of one in front of a map and reads
-// its content as the map; msgp's own (3 to 5) and timestamps pass for a type
-// with its methods.
-func (r *reader) skip() error {
+// skip reads over one value of any kind without recursion. Where somebody will
+// decode it, its elements have a cost and extensions are refused, since msgpack
+// drops the header of one in front of a map and reads its content as the map;
+// msgp's own (3 to 5) and timestamps pass for a type with its methods. Of a
+// field that is not known, any extension passes.
+func (r *reader) skip(unknown bool) error {
 	var counts [maxDepth]int
 	depth := 0
 	for {
@@ -491,7 +573,7 @@ func (r *reader) skip() error {
 		case c == 0xc1:
 			err = errKind
 		case c >= 0xc7 && c <= 0xc9 || c >= 0xd4 && c <= 0xd8:
-			width, err = r.extension()
+			width, err = r.extension(unknown)
 		default:
 			width, err = r.blob()
 		}
@@ -503,9 +585,11 @@ func (r *reader) skip() error {
 		}
 		r.i += width
 		if elems > 0 {
-			// What an unknown decoder makes of an element is at most this.
-			if err := r.charge(32 * int64(elems)); err != nil {
-				return err
+			// What a type's own decoder makes of an element is at most this.
+			if !unknown {
+				if err := r.charge(32 * int64(elems)); err != nil {
+					return err
+				}
 			}
 			if depth == maxDepth {
 				return errDepth
@@ -527,8 +611,8 @@ func (r *reader) skip() error {
 }
 
 // extension returns the width of the one at i.
-func (r *reader) extension() (int, error) {
-	if !r.lenient {
+func (r *reader) extension(unknown bool) (int, error) {
+	if !r.lenient && !unknown {
 		return 0, errExt
 	}
 	c := r.b[r.i]
@@ -548,7 +632,10 @@ func (r *reader) extension() (int, error) {
 	}
 	switch r.b[r.i+head-1] {
 	case 3, 4, 5, 0xff:
-		return head + int(size), nil
+	default:
+		if !unknown {
+			return 0, errExt
+		}
 	}
-	return 0, errExt
+	return head + int(size), nil
 }
