@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"runtime"
@@ -305,6 +306,7 @@ func TestCheckRefusesANameThatIsNoString(t *testing.T) {
 			"a struct in it":  packed(t, "In", packed(t, key, 1)),
 			"behind others":   packed(t, "In", packed(t, "x", 1, key, 1)),
 			"a struct behind": packed(t, "Ptr", packed(t, key, 1)),
+			"out of step":     "\x82\xa2In\x81" + key + "\xa1x\x05",
 		} {
 			for kind, s := range map[string]*shape.Shape{"reflected": of[outer](t), "generated": of[generated](t)} {
 				if err := s.Check([]byte(b)); err == nil {
@@ -423,6 +425,93 @@ func TestUnknownFieldsCostWhatTheBudgetAllows(t *testing.T) {
 	}
 }
 
+// The dearest of what is known, as much of it as passes, beside many unknown
+// fields: Check charges for these too.
+func TestUnknownFieldsLeaveTheBudgetToWhatIsKnown(t *testing.T) {
+	const many = 30_000
+	for name, tt := range map[string]struct {
+		typ  reflect.Type
+		elem byte
+	}{"pointers": {typ[[]*kib](), 0x80}, "large arrays": {typ[[]*[4096]int](), 0x90}} {
+		s, err := shape.Of(tt.typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		make1 := func(n int) []byte {
+			b := binary.BigEndian.AppendUint32([]byte{0xdf}, many+1)
+			b = binary.BigEndian.AppendUint32(append(b, 0xa1, 'a', 0xdd), uint32(n))
+			b = append(b, bytes.Repeat([]byte{tt.elem}, n)...)
+			for i := range many {
+				b = append(b, 0xa3, byte(i), byte(i>>8), byte(i>>16), 0)
+			}
+			return b
+		}
+		low, high := 0, 1<<16
+		for low < high {
+			if mid := (low + high + 1) / 2; s.Check(make1(mid)) == nil {
+				low = mid
+			} else {
+				high = mid - 1
+			}
+		}
+		in := make1(low)
+		v := reflect.New(tt.typ)
+		d := msgpack.NewDecoder(nil)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err = s.Check(in)
+		d.Reset(bytes.NewReader(in))
+		if err == nil {
+			err = d.Decode(v.Interface())
+		}
+		if err == nil {
+			_, err = s.Unknown(in, nil)
+		}
+		runtime.ReadMemStats(&after)
+		if err != nil || low == 0 {
+			t.Fatalf("%s: %d of them: %v", name, low, err)
+		}
+		if cost := int64(after.TotalAlloc - before.TotalAlloc); cost > shape.Budget(len(in)) {
+			t.Errorf("%d %s: got %d bytes allocated, want at most %d", low, name, cost, shape.Budget(len(in)))
+		}
+	}
+}
+
+func TestCarryWritesTheShortestHeader(t *testing.T) {
+	s := of[user](t)
+	for _, n := range []int{2, 15, 16, math.MaxUint16, math.MaxUint16 + 1} {
+		entries := make([]any, 0, 2*n)
+		for i := range n - 1 {
+			entries = append(entries, fmt.Sprint(i), i%100)
+		}
+		var want bytes.Buffer
+		if err := msgpack.NewEncoder(&want).EncodeMapLen(n); err != nil {
+			t.Fatal(err)
+		}
+		in := binary.BigEndian.AppendUint32([]byte{0xdf}, uint32(n-1))
+		for _, v := range entries {
+			in = append(in, encode(t, v)...)
+		}
+		if got := carry[user](t, s, raw(in), nil); !strings.HasPrefix(string(got), want.String()+"\xa1A") {
+			t.Errorf("%d fields: got the header %x, want %x", n, got[:5], want.Bytes())
+		}
+	}
+}
+
+// A length in front of a long name is not one of a short one.
+func TestANameIsReadToItsEnd(t *testing.T) {
+	type house struct {
+		N int8 `msgpack:"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"` // 32 bytes: 0xa0|32 is 0xa0, an empty string
+	}
+	s := of[house](t)
+	if s.Check([]byte("\x81\xa0"+strings.Repeat("n", 32)+"\x05")) == nil {
+		t.Error("got no error for a name without its length")
+	}
+	if err := s.Check(encode(t, &house{5})); err != nil {
+		t.Errorf("got %v, want none", err)
+	}
+}
+
 func TestSortMovesNothingThatIsUnknown(t *testing.T) {
 	type house struct {
 		M map[string]int8
@@ -463,9 +552,9 @@ func TestCarryKeepsUnknownFieldsBesideWhatACodecWrote(t *testing.T) {
 			p("Ptr", p("A", 2, "z", 2), "In", p("A", 1, "y", 1), "n", 5),
 		},
 		"with names of its own": {
-			p("uid", 1, "x", 2, "In", p("own", 1, "y", 2)), p("uid", 1, "In", p("own", 1)),
-			p("uid", 9, "In", p("own", 9)),
-			p("uid", 9, "In", p("own", 9, "y", 2), "x", 2),
+			p("uid", foreign, "x", 2, "In", p("own", foreign, "y", 2)), p("uid", foreign, "In", p("own", foreign)),
+			p("uid", foreign, "In", p("own", foreign)),
+			p("uid", foreign, "In", p("own", foreign, "y", 2), "x", 2),
 		},
 		"with names of its own that it leaves out now": {
 			p("uid", 1, "x", 2, "In", p("own", 1, "y", 2)), p("uid", 1, "In", p("own", 1)),
