@@ -397,7 +397,7 @@ func BenchmarkLayers(b *testing.B) {
 		{"seal", func() { s.AppendSealed(s.AppendPrefix(buf[:0], wire.Sealed), body, nil) }},
 		{"open sealed", func() { s.Open(buf[:0], sealed, nil) }},
 		{"check", func() { _ = checked.Check(encoded) }},
-		{"decode", func() { _, _ = m.Codec.Decode(new(benchSession), 0, encoded, true) }},
+		{"decode", func() { _, _, _ = m.Codec.Decode(new(benchSession), 0, encoded, true) }},
 		{"encode", func() { _, _ = m.Codec.Append(buf[:0], &data) }},
 		{"hash", func() { m.Codec.Hash(&data) }},
 		{"validate", func() { _ = m.Codec.Check(&data, encoded) }},

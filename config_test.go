@@ -638,7 +638,7 @@ func roundTrip(t *testing.T, data any, equal func(a, b any) bool) {
 	}
 	for _, trusted := range []bool{false, true} {
 		got := c.New()
-		kept, err := c.Decode(got, 0, encoded, trusted)
+		kept, _, err := c.Decode(got, 0, encoded, trusted)
 		if err == nil {
 			err = c.Check(got, kept)
 		}

@@ -120,11 +120,45 @@ func (c *Codec) Encode(b []byte, data any) ([]byte, error) {
 // Decode fills data, which is zero, from b, the encoding of a schema version that
 // is not newer than c's. It returns the encoding in c's own version. Bytes are
 // trusted if they are authentic and have c's fingerprint.
-func (c *Codec) Decode(data any, version int, b []byte, trusted bool) ([]byte, error) {
+//
+// It also returns the fields that the type does not know, in a form for [Codec.Carry],
+// nil if there are none. Trusted bytes have none, and an upgrade drops them.
+func (c *Codec) Decode(data any, version int, b []byte, trusted bool) (kept, unknown []byte, err error) {
 	if version < c.Version {
-		return c.upgrade(data, version, b)
+		kept, err = c.upgrade(data, version, b)
+		return kept, nil, err
 	}
-	return b, c.decode(data, b, trusted)
+	found := false
+	if !trusted {
+		if found, err = c.shape.CheckUnknown(b); err != nil {
+			return b, nil, err
+		}
+	}
+	if err = c.decode(data, b); err == nil && found {
+		unknown, err = c.unknownOf(data, b)
+	}
+	return b, unknown, err
+}
+
+// Carry puts the unknown fields of an earlier encoding into the one that begins at
+// start in b, which is Append's. In each struct they stand behind its own fields,
+// as they came. Those of a struct behind a pointer that is nil now are dropped. The
+// error is ErrTooLarge if the whole could not be loaded again because of its size.
+func (c *Codec) Carry(b []byte, start int, unknown []byte) ([]byte, error) {
+	if len(unknown) == 0 {
+		return b, nil
+	}
+	e := encoders.Get().(*encoder)
+	defer e.recycle()
+	carried, err := c.shape.Carry(e.buf[:0], b[start:], unknown)
+	if err != nil {
+		return nil, fmt.Errorf("unknown fields cannot be put into it: %w", err)
+	}
+	e.buf = carried
+	if err := c.canLoad(carried); err != nil {
+		return nil, err
+	}
+	return append(b[:start], carried...), nil
 }
 
 // MergeInto brings into cur what changed between two encodings.

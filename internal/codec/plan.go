@@ -93,6 +93,11 @@ func (p *plan) loadable(data any, encoded []byte) error {
 	if p.shape.FitsWithin(value(data), len(encoded)) {
 		return nil
 	}
+	return p.canLoad(encoded)
+}
+
+// canLoad reports whether Check takes encoded.
+func (p *plan) canLoad(encoded []byte) error {
 	switch err := p.shape.Check(encoded); {
 	case err == nil:
 		return nil
@@ -103,15 +108,10 @@ func (p *plan) loadable(data any, encoded []byte) error {
 	}
 }
 
-// decode fills data, a pointer to a zero value of the plan's type. Bytes that
-// come from an authenticated value of the same shape were made by append; all
-// others are checked before msgpack sees them.
-func (p *plan) decode(data any, b []byte, trusted bool) (err error) {
-	if !trusted {
-		if err := p.shape.Check(b); err != nil {
-			return err
-		}
-	}
+// decode fills data, a pointer to a zero value of the plan's type. b is bytes that
+// the shape's Check takes, or that are from an authenticated value of the same
+// shape: those were made by Append.
+func (p *plan) decode(data any, b []byte) (err error) {
 	defer Caught(&err, "decoding")
 	if p.shape.IsMsgp() {
 		// A copy: what it fills may keep parts of its argument.
@@ -135,9 +135,28 @@ func (p *plan) decode(data any, b []byte, trusted bool) (err error) {
 	return nil
 }
 
+// decodeNew returns data from bytes that anybody may have made, without the fields
+// that its type does not know.
 func (p *plan) decodeNew(b []byte) (any, error) {
+	if err := p.shape.Check(b); err != nil {
+		return nil, err
+	}
 	data := p.New()
-	return data, p.decode(data, b, false)
+	return data, p.decode(data, b)
+}
+
+// unknownOf returns the fields in b that data, which was decoded from it, does not
+// have.
+func (p *plan) unknownOf(data any, b []byte) ([]byte, error) {
+	if !p.shape.IsMsgp() {
+		return p.shape.Unknown(b, nil)
+	}
+	e := encoders.Get().(*encoder)
+	defer e.recycle()
+	if !e.marshal(data.(shape.Msgp)) {
+		e.buf = e.buf[:0] // nothing of it can be saved either
+	}
+	return p.shape.Unknown(b, e.buf)
 }
 
 // New returns data that is zero.
@@ -155,17 +174,22 @@ func (p *plan) Hash(data any) uint64 {
 	}
 	e := encoders.Get().(*encoder)
 	defer e.recycle()
-	return e.hashMsgp(data.(shape.Msgp))
+	if !e.marshal(data.(shape.Msgp)) {
+		// The same for each value that cannot be encoded: if it was there before,
+		// it is no change, and if it is new, the save says so.
+		return 0
+	}
+	return shape.HashBytes(e.buf)
 }
 
-// hashMsgp is the same for each value that cannot be encoded: if it was there
-// before, it is no change, and if it is new, the save says so.
-func (e *encoder) hashMsgp(data shape.Msgp) (sum uint64) {
+// marshal makes the encoding of data by its generated code the content of e. It
+// reports whether that worked.
+func (e *encoder) marshal(data shape.Msgp) (ok bool) {
 	defer func() { _ = recover() }()
 	b, err := data.MarshalMsg(e.buf[:0])
 	if err != nil {
-		return 0
+		return false
 	}
 	e.buf = b
-	return shape.HashBytes(b)
+	return true
 }

@@ -372,7 +372,7 @@ func TestCheckBoundsTheNestingOfWhatIsUnknown(t *testing.T) {
 // Whatever is unknown is taken, and costs what the budget allows, with what
 // Unknown makes of it.
 func TestUnknownFieldsCostWhatTheBudgetAllows(t *testing.T) {
-	const many = 100_000
+	const many = 30_000
 	entries := func(name, value func(i int) string) raw {
 		b := binary.BigEndian.AppendUint32([]byte{0xdf}, many)
 		for i := range many {
@@ -390,11 +390,11 @@ func TestUnknownFieldsCostWhatTheBudgetAllows(t *testing.T) {
 		"many short names":     entries(shortest, same("\x00")),
 		"many names alike":     entries(long, same("\xc0")),
 		"many lists":           entries(shortest, same("\x91\x90")),
-		"a long list":          packed(t, "x", raw("\xdd\x00\x0f\x42\x40"+strings.Repeat("\x00", 1_000_000))),
-		"a long list of lists": packed(t, "x", raw("\xdd\x00\x0f\x42\x40"+strings.Repeat("\x90", 1_000_000))),
-		"a long string":        packed(t, "x", blob("\xdb\x00\x4c\x4b\x40", 5_000_000)),
-		"a long extension":     packed(t, "x", blob("\xc9\x00\x4c\x4b\x40\x07", 5_000_000)),
-		"a long name":          packed(t, blob("\xdb\x00\x4c\x4b\x40", 5_000_000), 1),
+		"a long list":          packed(t, "x", raw("\xdd\x00\x03\x0d\x40"+strings.Repeat("\x00", 200_000))),
+		"a long list of lists": packed(t, "x", raw("\xdd\x00\x03\x0d\x40"+strings.Repeat("\x90", 200_000))),
+		"a long string":        packed(t, "x", blob("\xdb\x00\x1e\x84\x80", 2_000_000)),
+		"a long extension":     packed(t, "x", blob("\xc9\x00\x1e\x84\x80\x07", 2_000_000)),
+		"a long name":          packed(t, blob("\xdb\x00\x1e\x84\x80", 2_000_000), 1),
 	} {
 		for where, b := range map[string]raw{"in the session": b, "in a struct in it": packed(t, "In", b)} {
 			t.Run(name+" "+where, func(t *testing.T) {
@@ -629,7 +629,7 @@ func TestCarryTakesAnyBytes(t *testing.T) {
 		for n := range len(whole) {
 			_, _ = s.Carry(nil, []byte(whole[:n]), unknown)
 		}
-		for range 20_000 {
+		for range 5_000 {
 			b := []byte(whole)
 			for range 1 + r.IntN(4) {
 				b[r.IntN(len(b))] = byte(r.IntN(256))

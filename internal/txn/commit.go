@@ -267,7 +267,7 @@ type version struct {
 
 // nothingIn reports whether nothing would be kept of a version.
 func (t *Txn) nothingIn(v *version) bool {
-	return len(v.flashes) == 0 && v.life.Lifetime == 0 && v.foreign.Extensions == nil && t.eng.Codec.IsZero(v.data)
+	return len(v.flashes) == 0 && v.life.Lifetime == 0 && v.foreign.Extensions == nil && v.foreign.Unknown == nil && t.eng.Codec.IsZero(v.data)
 }
 
 // own returns the version that a commit tries first.
@@ -295,6 +295,15 @@ func (t *Txn) dress(c *change, v *version, base *Base) (err error) {
 		v.foreign = base.foreign()
 	}
 	v.foreign.Extensions = c.view.extend(v.foreign.Extensions)
+	if v.foreign.Data != nil {
+		hash := c.hash
+		if v.data != t.data() {
+			hash = t.eng.Codec.Hash(v.data)
+		}
+		if hash != base.Hash {
+			v.foreign.Data = nil
+		}
+	}
 	if t.eng.Labels == nil {
 		return nil
 	}
@@ -425,13 +434,14 @@ func (t *Txn) planLocked(c *change) {
 		v.flashes, v.dropped = mergeFlashes(c.base.Flashes, c.view.Consumed, c.view.Added)
 		c.facts.Beside = v.dropped > 0 || !slices.Equal(v.flashes, c.base.Flashes)
 	}
-	extensions := c.base.foreign().Extensions
+	foreign := c.base.foreign()
+	extensions := foreign.Extensions
 	if c.view.Extensions != nil {
 		extended := c.view.extend(extensions)
 		c.facts.Beside = c.facts.Beside || !bytes.Equal(extended, extensions)
 		extensions = extended
 	}
-	c.facts.Empty = c.zero && len(v.flashes) == 0 && (c.view.Anew || extensions == nil) && t.eng.lifeAfter(c, c.base, c.owner).Lifetime == 0
+	c.facts.Empty = c.zero && len(v.flashes) == 0 && (c.view.Anew || extensions == nil && foreign.Unknown == nil) && t.eng.lifeAfter(c, c.base, c.owner).Lifetime == 0
 	if t.rare != nil && t.rare.passed {
 		c.facts.Empty = false // what was merged is not
 	}

@@ -43,6 +43,9 @@ func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 		if v.foreign.Labels, err = e.labels(v.foreign.Labels, was, data); err != nil {
 			return err
 		}
+		if e.Codec.Hash(data) != base.Hash {
+			v.foreign.Data = nil
+		}
 		if v.encoded, err = e.Codec.Encode(nil, data); err != nil {
 			return err
 		}

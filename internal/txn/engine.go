@@ -269,6 +269,13 @@ func (b *Base) kept() bool { return b.ID != ID{} }
 type Foreign struct {
 	Extensions []byte   // their entries, as in wire.Body
 	Labels     []string // of the record
+	Unknown    []byte   // the fields that this program's type does not have, by codec.Decode
+
+	// The data as they came, if another version of the program wrote them. They
+	// are not written anew unless they change.
+	Data   []byte
+	Schema uint16
+	Shape  uint32
 }
 
 // foreign returns what is not this program's in a session, to read it.
@@ -281,7 +288,7 @@ func (b *Base) foreign() Foreign {
 
 // foreignOf returns f, nil if there is nothing in it.
 func foreignOf(f Foreign) *Foreign {
-	if f.Extensions == nil && f.Labels == nil {
+	if f.Extensions == nil && f.Labels == nil && f.Unknown == nil && f.Data == nil {
 		return nil
 	}
 	kept := f // not f: it would be on the heap for those that have none

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -18,16 +19,46 @@ func (e *Engine) header(id ID, l Life, now time.Time) wire.Header {
 	}
 }
 
+// madeHere reports whether data was written by this version of the program.
+func (e *Engine) madeHere(h *wire.Header) bool {
+	return int(h.Schema) == e.Codec.Version && h.Shape == e.Codec.Fingerprint
+}
+
+// body returns what is kept of a version, whose encoded data ends b and begins at
+// start, but for the data, and the data: as they came, if nothing in them has
+// changed, and else with the fields that this program does not know.
+func (e *Engine) body(id ID, v *version, now time.Time, b []byte, start int) (body wire.Body, data []byte, err error) {
+	body = wire.Body{Header: e.header(id, v.life, now), Extensions: v.foreign.Extensions, Flashes: v.flashes}
+	switch f := &v.foreign; {
+	case f.Data != nil:
+		body.Schema, body.Shape = f.Schema, f.Shape
+		return body, append(b[:start], f.Data...), nil
+	case f.Unknown != nil:
+		body.Shape = 0 // no program may trust it to have no other fields than its own
+		data, err = e.Codec.Carry(b, start, f.Unknown)
+		return body, data, err
+	}
+	return body, b, nil
+}
+
 // record returns what the Store keeps of a version, and the base that it makes.
 func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Base, err error) {
 	rec.Expires = e.recordEnd(v.life.Expires, now)
 	rec.Owner, rec.Labels = v.owner, v.foreign.Labels
-	base = &Base{Owner: v.owner, Header: e.header(id, v.life, now), ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes, Foreign: foreignOf(v.foreign)}
-	extensions := v.foreign.Extensions
-	if v.mark != nil {
-		extensions = wire.WithExtension(extensions, wire.ReplacesTag, v.mark)
+	encoded := v.encoded
+	if v.foreign.Data != nil || v.foreign.Unknown != nil {
+		encoded = bytes.Clone(encoded)
 	}
-	rec.Data = wire.NewRecord(e.sealer(), id[:], &wire.Body{Header: base.Header, Extensions: extensions, Flashes: v.flashes, Data: v.encoded})
+	body, data, err := e.body(id, v, now, encoded, 0)
+	if err != nil {
+		return rec, nil, err
+	}
+	base = &Base{Owner: v.owner, Header: body.Header, ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes, Foreign: foreignOf(v.foreign)}
+	body.Data = data
+	if v.mark != nil {
+		body.Extensions = wire.WithExtension(body.Extensions, wire.ReplacesTag, v.mark)
+	}
+	rec.Data = wire.NewRecord(e.sealer(), id[:], &body)
 	return rec, base, nil
 }
 
@@ -69,17 +100,32 @@ func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Re
 		return Undecodable, err
 	}
 	base.Flashes = b.Flashes
-	if b.Extensions != nil {
+	if b.Extensions != nil || !e.madeHere(&base.Header) {
 		f := base.foreign()
 		f.Extensions = wire.WithExtension(b.Extensions, wire.ReplacesTag, nil)
+		if !e.madeHere(&base.Header) {
+			f.Data, f.Schema, f.Shape = bytes.Clone(b.Data), base.Schema, base.Shape
+		}
 		base.Foreign = foreignOf(f)
 	}
 	trusted := authentic && base.Shape == e.Codec.Fingerprint
-	if base.Kept, err = e.Codec.Decode(data, int(base.Schema), b.Data, trusted); err != nil {
+	var unknown []byte
+	if base.Kept, unknown, err = e.Codec.Decode(data, int(base.Schema), b.Data, trusted); err != nil {
 		return Undecodable, err
 	}
-	if err := e.Codec.Check(data, base.Kept); err != nil {
+	known := base.Kept
+	if unknown != nil {
+		if known, err = e.Codec.Append(nil, data); err != nil {
+			return Undecodable, err
+		}
+	}
+	if err := e.Codec.Check(data, known); err != nil {
 		return Invalid, err
+	}
+	if unknown != nil {
+		f := base.foreign()
+		f.Unknown = unknown
+		base.Foreign = &f
 	}
 	if base.Owner, err = e.OwnerOf(data, base.Owner); err != nil {
 		return Undecodable, err
@@ -137,16 +183,23 @@ func (t *Txn) readyID(id *Identity, l Life, now time.Time) error {
 // cookieOf returns the Set-Cookie of a version that travels in it. Where there is
 // no room for all messages, it drops the oldest.
 func (t *Txn) cookieOf(v *version, c *change) (line string, h wire.Header, err error) {
-	h = t.eng.header(c.id(), v.life, c.now)
 	signer := t.eng.Signer()
 	sc := signer.Scratch()
 	defer signer.Put(sc)
 	for {
-		body := wire.Body{Header: h, Extensions: v.foreign.Extensions, Flashes: v.flashes}
-		b := body.AppendHead(signer.AppendPrefix(sc.Buf[:0], t.eng.Format()))
-		if sc.Buf, err = t.eng.Codec.Encode(b, v.data); err != nil {
-			sc.Buf = b
+		body := wire.Body{Header: t.eng.header(c.id(), v.life, c.now), Extensions: v.foreign.Extensions, Flashes: v.flashes}
+		head := signer.AppendPrefix(sc.Buf[:0], t.eng.Format())
+		b := body.AppendHead(head)
+		start := len(b)
+		if b, err = t.eng.Codec.Encode(b, v.data); err == nil {
+			body, b, err = t.eng.body(c.id(), v, c.now, b, start)
+		}
+		if h = body.Header; err != nil {
 			return "", h, err
+		}
+		sc.Buf = b
+		if v.foreign.Data != nil || v.foreign.Unknown != nil {
+			body.AppendHead(b[:len(head)]) // with the schema and the shape of the data
 		}
 		line, err = t.eng.dataCookie(signer, sc, &h, c.now)
 		if len(v.flashes) == 0 || !errors.Is(err, codec.ErrTooLarge) {
