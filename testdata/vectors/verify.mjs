@@ -50,7 +50,6 @@ class Reader {
 
   skip(depth = 0) {
     const { kind, value } = this.next()
-    if (kind === 'ext') undecodable()
     if (kind !== 'array' && kind !== 'map') return
     if (value > 0 && depth === 100) undecodable()
     for (let n = kind === 'map' ? 2 * value : value; n > 0; n--) this.skip(depth + 1)
@@ -114,13 +113,14 @@ const struct = (fields) => kind(
   () => Object.fromEntries(Object.entries(fields).map(([name, k]) => [name, k.zero()])),
   ({ kind, value }, r) => {
     if (kind !== 'map') undecodable()
-    const out = {}
+    const out = {}, names = new Set()
     for (let n = value; n > 0; n--) {
       const name = r.next()
       if (name.kind !== 'str') undecodable()
       const field = name.value.toString('utf8')
+      if (names.has(name.value.toString('hex'))) undecodable()
+      names.add(name.value.toString('hex'))
       if (!Object.hasOwn(fields, field)) r.skip()
-      else if (Object.hasOwn(out, field)) undecodable()
       else out[field] = fields[field].read(r)
     }
     for (const [name, k] of Object.entries(fields)) out[name] ??= k.zero()
@@ -268,6 +268,7 @@ function read(v) {
   if (v.mode === 'id') return { created, expires, id: id.toString('hex') }
   if (id.toString('hex') !== v.id) return refuse('unknown')
   const record = Buffer.from(v.record, 'hex')
+  if (record.length === 6 && record[0] === 0x13) refuse(record.readUIntBE(1, 5) > v.clock ? 'replaced' : 'unknown')
   if (v.mode === 'record') {
     if (record.length < 45 || record[0] !== 0x11) undecodable()
     return sessionOf(record.subarray(1), v, v.id)
