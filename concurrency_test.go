@@ -60,8 +60,8 @@ func TestRegenerateIDInAFullMemoryStoreKeepsTheSession(t *testing.T) {
 				for user, other := range others {
 					wantUser(t, "somebody else", other, 1+user)
 				}
-				if n := memory.Len(); n != bound {
-					t.Errorf("got %d records, want %d", n, bound)
+				if n := memory.Len(); n != bound+1 {
+					t.Errorf("got %d records, want %d and the tombstone", n, bound)
 				}
 				signIn(s, 9)
 				if n := memory.Len(); n != bound {
@@ -79,7 +79,7 @@ func TestEditOfASessionThatMovesStays(t *testing.T) {
 		other := b.clone()
 		edits := 0
 		s.store.hook(func(op string, id sessions.ID) error {
-			if op == "Delete" && id.String() == old && edits < 2 { // the new record is there, and the old one still
+			if op == "Replace" && id.String() == old && edits < 2 { // the new record is there, and the old one still
 				edits++
 				other.do(func(s *session) { s.Data.N++ })
 				for info := range s.mgr.Sessions(bg, "42") {
@@ -212,7 +212,7 @@ func TestRevokeOfTheNewIDWhileASessionMovesEndsIt(t *testing.T) {
 		other := b.clone()
 		shown, once := "", false
 		s.store.hook(func(op string, id sessions.ID) error {
-			if op == "Delete" && !once {
+			if op == "Replace" && !once {
 				once = true
 				other.do(func(s *session) { s.Data.N++ })
 				if err := s.mgr.Revoke(bg, shown); err != nil {
@@ -385,23 +385,28 @@ func TestSaveReportsASessionThatWasDestroyedElsewhere(t *testing.T) {
 }
 
 func TestDestroyWinsInTheBrowserWhateverWasInFlight(t *testing.T) {
-	for name, other := range map[string]func(*session){
-		"an edit":          func(s *session) { s.Data.N = 1 },
-		"another destroy":  func(s *session) { s.Destroy() },
-		"a regenerated id": func(s *session) { s.RegenerateID() },
+	for _, tt := range []struct {
+		name  string
+		other func(*session)
+		dead  sessions.Reason
+	}{
+		{"an edit", func(s *session) { s.Data.N = 1 }, sessions.ReasonUnknown},
+		{"another destroy", func(s *session) { s.Destroy() }, sessions.ReasonUnknown},
+		{"a regenerated id", func(s *session) { s.RegenerateID() }, sessions.ReasonReplaced},
+		{"a rotated id", func(s *session) { s.RotateID() }, sessions.ReasonReplaced},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			eachStore(t, func(t *testing.T, m mode) {
 				s := newSite(t, m, nil)
 				b := s.browser()
 				b.do(func(s *session) { s.Data.UserID = 42 })
 				old := b.clone()
-				res := overlap(b, func(s *session) { s.Destroy() }, func() { b.clone().do(other) })
+				res := overlap(b, func(s *session) { s.Destroy() }, func() { b.clone().do(tt.other) })
 				if b.cookie() != "" || len(res.setCookies()) != 1 {
 					t.Errorf("got %v, want the cookie expired", res.setCookies())
 				}
-				if _, reason := old.peek(); reason != sessions.ReasonUnknown {
-					t.Errorf("the old cookie got %q, want it dead", reason)
+				if _, reason := old.peek(); reason != tt.dead {
+					t.Errorf("the old cookie got %q, want it dead (%q)", reason, tt.dead)
 				}
 			})
 		})
@@ -423,14 +428,14 @@ func TestTwoRegenerationsAtOnceLeaveOneLiveSession(t *testing.T) {
 				t.Error("the loser got a cookie")
 			}
 		})
-		t.Run("between the other's create and delete", func(t *testing.T) {
+		t.Run("between the other's create and replacement", func(t *testing.T) {
 			s := newSite(t, m, nil)
 			b := s.browser()
 			b.do(func(s *session) { s.Data.N = 1 })
 			first, second := b.clone(), b.clone()
 			done := false
 			s.store.hook(func(op string, _ sessions.ID) error {
-				if op == "Delete" && !done {
+				if op == "Replace" && !done {
 					done = true
 					second.do(func(s *session) { s.RegenerateID(); s.Data.UserID = 2 })
 				}
@@ -464,7 +469,7 @@ func TestSlowLoginDoesNotOutliveALogout(t *testing.T) {
 		login := b.clone()
 		// The login has created its new record when the logout comes.
 		s.store.hook(func(op string, _ sessions.ID) error {
-			if op == "Delete" && s.store.count("Create") == 2 && s.store.count("Delete") == 1 {
+			if op == "Replace" && s.store.count("Create") == 2 && s.store.count("Replace") == 1 {
 				b.do(func(s *session) { s.Destroy() })
 			}
 			return nil
@@ -533,7 +538,7 @@ func TestSlowReadDuringKeyRotationDoesNotOverwriteALogin(t *testing.T) {
 func TestRegenerationWhoseStoreFails(t *testing.T) {
 	errDown := errors.New("down")
 	for _, unknown := range []bool{false, true} { // the operation was carried out, but the answer is lost
-		for _, op := range []string{"Create", "Delete"} {
+		for _, op := range []string{"Create", "Replace"} {
 			t.Run(fmt.Sprintf("at %s, carried out: %t", op, unknown), func(t *testing.T) {
 				eachStore(t, func(t *testing.T, m mode) {
 					s := newSite(t, m, nil)
@@ -559,7 +564,7 @@ func TestRegenerationWhoseStoreFails(t *testing.T) {
 						t.Errorf("got %d with %v, want 503 without a cookie", res.StatusCode, res.setCookies())
 					}
 					live := s.store.live()
-					if unknown && op == "Delete" {
+					if unknown && op == "Replace" {
 						if len(live) != 0 {
 							t.Errorf("got %v, want no record: the old one is gone and nobody has the new id", live)
 						}
@@ -744,7 +749,7 @@ func TestParallelFlashesAreKeptAndConsumedOnesStayConsumed(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		s := newSite(t, m, nil)
 		b := s.browser()
-		b.do(func(s *session) { s.Flash("info", "one") })
+		b.do(func(s *session) { s.Data.N = 1; s.Flash("info", "one") })
 		overlap(b.clone(), func(s *session) { s.Flash("info", "two") }, func() {
 			b.do(func(s *session) { s.Flashes() })
 		})
