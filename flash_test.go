@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/typedsessions/sessions"
 )
@@ -238,6 +239,7 @@ func TestFlashesLiveApartFromData(t *testing.T) {
 		b := newSite(t, m, nil).browser()
 		b.do(func(s *session) {
 			s.Data.Name, s.Data.Extra = "Ada", map[string]string{"name": "kept"}
+			s.SetLifetime(time.Hour) // so that the session outlives its last message
 			s.Flash("name", "a flash")
 			s.Flash("Extra", "another")
 		})
@@ -477,7 +479,7 @@ func TestFlashIsShownAgainIfTheReadCouldNotBeStored(t *testing.T) {
 		} else {
 			broken := errors.New("the disk is full")
 			s.store.hook(func(op string, _ sessions.ID) error {
-				if op == "Update" {
+				if op == "Delete" { // of what is spent
 					return broken
 				}
 				return nil
@@ -524,9 +526,10 @@ func TestParallelRequestsAndFlashes(t *testing.T) {
 		{"two tabs that read at once both show them", take("i1", "e1"), take("i1", "e1"), nil},
 		{"one reads, the other adds", take("i1", "e1"), flash("info", "i2"), []string{"i2"}},
 		{"one adds, the other reads", flash("info", "i2"), take("i1", "e1"), []string{"i2"}},
-		{"one adds the same again, the other reads", flash("info", "i1"), take("i1", "e1"), []string{"i1"}},
+		{"one adds the same again, the other reads", flash("info", "i1"), take("i1", "e1"), nil},
+		{"one reads, the other adds the same again", take("i1", "e1"), flash("info", "i1"), nil},
 		{"both add", flash("info", "i2"), flash("info", "i3"), []string{"i1", "e1", "i2", "i3"}},
-		{"both add the same", flash("info", "i2"), flash("info", "i2"), []string{"i1", "e1", "i2", "i2"}},
+		{"both add the same", flash("info", "i2"), flash("info", "i2"), []string{"i1", "e1", "i2"}},
 		{"both read and add", all(take("i1", "e1"), flash("info", "i2")), all(take("i1", "e1"), flash("info", "i3")), []string{"i2", "i3"}},
 		{"they read different kinds", takeKind("info", "i1"), takeKind("error", "e1"), nil},
 		{"one reads a kind, the other adds to it", takeKind("info", "i1"), flash("info", "i2"), []string{"e1", "i2"}},
@@ -613,7 +616,7 @@ func TestAskingForFlashesThatAreNotThereSendsAndStoresNothing(t *testing.T) {
 			if !m.hasStore() {
 				return
 			}
-			for _, op := range []string{"Load", "Create", "Update", "Touch", "Delete"} {
+			for _, op := range []string{"Load", "Create", "Update", "Replace", "Touch", "Delete"} {
 				if n := s.store.count(op); n > 0 && (op != "Load" || n > loads) {
 					t.Errorf("%s: got %d calls of %s, want none", what, n, op)
 				}
@@ -681,29 +684,79 @@ func TestLongFlashesAreKeptInAStore(t *testing.T) {
 	}
 }
 
-func TestFlashThatDoesNotFitIntoTheCookieIsAnError(t *testing.T) {
-	for _, m := range modes {
-		if m.hasStore() {
-			continue
-		}
-		t.Run(m.name, func(t *testing.T) {
-			var failed error
-			s := newSite(t, m, func(cfg *config) {
-				cfg.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
-					failed = err
-					w.WriteHeader(http.StatusInternalServerError)
+func TestOldestFlashesGiveWayInACookieThatWouldBeTooLarge(t *testing.T) {
+	long := func(s string) string { return strings.Repeat(s, 1000) }
+	for _, tt := range []struct {
+		name    string
+		waiting []string
+		added   string
+		want    []string
+		dropped string // how many
+	}{
+		{"one of two", []string{long("a"), long("b")}, long("c"), []string{long("b"), long("c")}, "1"},
+		{"all that waited", []string{long("a"), long("b")}, long("ccc")[:2500], []string{long("ccc")[:2500]}, "2"},
+		{"short ones before", []string{"1", "2", long("a"), long("b")}, "3" + long("c"), []string{long("b"), "3" + long("c")}, "3"},
+	} {
+		for _, m := range modes[:2] {
+			t.Run(tt.name+"/"+m.name, func(t *testing.T) {
+				s := newSite(t, m, nil)
+				b := s.browser()
+				flashIn(b, tt.waiting...)
+				s.events.reset()
+				if res := b.do(func(s *session) { s.Flash("info", tt.added) }); res.StatusCode != http.StatusOK {
+					t.Errorf("got status %d, want 200", res.StatusCode)
 				}
+				got := s.events.of(sessions.EventFlashDropped)
+				if len(got) != 1 || !strings.HasPrefix(got[0].Err.Error(), tt.dropped+" ") || strings.Contains(got[0].Err.Error(), "aaa") {
+					t.Errorf("got the events %v, want one of %s dropped messages, without their text", got, tt.dropped)
+				}
+				wantMessages(t, "in the next request", takeFlashes(b), tt.want...)
 			})
+		}
+	}
+}
+
+func TestFlashThatNoCookieHasRoomForIsDropped(t *testing.T) {
+	tooLong := strings.Repeat("long ", 800)
+	for _, m := range modes[:2] {
+		t.Run(m.name, func(t *testing.T) {
+			s := newSite(t, m, nil)
 			b := s.browser()
-			flashIn(b, "short")
-			res := b.do(func(s *session) { s.Flash("info", strings.Repeat("long ", 800)) })
-			if res.StatusCode != http.StatusInternalServerError || !errors.Is(failed, sessions.ErrTooLarge) {
-				t.Errorf("got status %d, %v, want 500 and ErrTooLarge", res.StatusCode, failed)
+			if res := b.do(func(s *session) { s.Flash("info", tooLong) }); res.StatusCode != http.StatusOK || len(res.Header["Set-Cookie"]) > 0 {
+				t.Errorf("of a new visitor: got %d with %q, want 200 and no cookie for nothing", res.StatusCode, res.Header["Set-Cookie"])
 			}
-			if failed != nil && strings.Contains(failed.Error(), "long ") {
-				t.Errorf("the error holds the message: %v", failed)
+			if n := len(s.events.of(sessions.EventStarted)); n > 0 {
+				t.Errorf("got %d sessions begun, want none", n)
 			}
-			wantMessages(t, "in the next request", takeFlashes(b), "short")
+			b.do(func(s *session) { s.Data.N = 7 })
+			if res := b.do(func(s *session) { s.Flash("info", tooLong) }); res.StatusCode != http.StatusOK {
+				t.Errorf("of a known visitor: got %d, want 200", res.StatusCode)
+			}
+			if d, _ := b.peek(); d.N != 7 {
+				t.Errorf("got N=%d, want 7", d.N)
+			}
+			wantMessages(t, "in the next request", takeFlashes(b))
+			if n := len(s.events.of(sessions.EventFlashDropped)); n != 2 {
+				t.Errorf("got %d events of dropped messages, want 2", n)
+			}
+		})
+	}
+}
+
+func TestOnlyDataCanMakeASessionTooLarge(t *testing.T) {
+	for _, m := range modes[:2] {
+		t.Run(m.name, func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			flashIn(b, "waits")
+			res := b.do(func(s *session) { s.Data.Name = strings.Repeat("x", 5000); s.Flash("info", "more") })
+			if res.StatusCode != http.StatusInternalServerError || len(res.setCookies()) > 0 {
+				t.Errorf("got %d with %q, want 500 and no cookie", res.StatusCode, res.setCookies())
+			}
+			if n := len(s.events.of(sessions.EventFlashDropped)); n > 0 {
+				t.Errorf("got %d events of dropped messages, want none: nothing was stored", n)
+			}
+			wantMessages(t, "in the next request", takeFlashes(b), "waits")
 		})
 	}
 }
@@ -733,12 +786,13 @@ func TestSaveBetweenFlashes(t *testing.T) {
 			s.Flash("info", "4")
 			save(t, s)
 			wantMessages(t, "read, and saved", s.Flashes())
-			s.Flash("info", "4")
+			s.Flash("info", "5")
 			s.RegenerateID()
 			save(t, s)
+			s.Flash("info", "4") // it waits already
 			s.Data.N++
 		})
-		wantMessages(t, "in the request after", takeFlashes(b), "4", "4")
+		wantMessages(t, "in the request after", takeFlashes(b), "4", "5")
 		wantMessages(t, "in the end", takeFlashes(b))
 
 		flashIn(b, "kept")
@@ -865,7 +919,7 @@ func TestFlashAfterTheRequestIsAnEventAndNothingElse(t *testing.T) {
 func TestFlashThatIsReadAndLeftAgainStays(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		b := newSite(t, m, nil).browser()
-		flashIn(b, "one", "same", "same")
+		flashIn(b, "one", "two", "three")
 		for range 3 { // a page that cannot show them and passes them on
 			b.do(func(s *session) {
 				for _, f := range s.Flashes() {
@@ -873,7 +927,7 @@ func TestFlashThatIsReadAndLeftAgainStays(t *testing.T) {
 				}
 			})
 		}
-		wantMessages(t, "in the end", takeFlashes(b), "one", "same", "same")
+		wantMessages(t, "in the end", takeFlashes(b), "one", "two", "three")
 	})
 }
 
