@@ -574,9 +574,11 @@ func TestVerbsThatNeverStopAreReported(t *testing.T) {
 		b := s.browser()
 		b.do(func(s *session) { s.Data.N = 1 })
 		var x *session
+		n := 0
 		s.store.hook(nil, func(op string, _ sessions.ID) error {
 			if op == "Update" {
-				x.Flash("info", "x")
+				n++
+				x.Flash("info", fmt.Sprint(n))
 			}
 			return nil
 		})
@@ -625,7 +627,7 @@ func TestCodecPromotedFromAnUnexportedFieldIsRefused(t *testing.T) {
 	refused(t, newOf[holder](t), "holder.F", "Count")
 }
 
-func TestResetWhileAUseIsNotedBeginsASessionOfItsOwn(t *testing.T) {
+func TestResetWhileASaveAsksTheStoreBeginsASessionOfItsOwn(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(t, m, nil)
@@ -635,7 +637,7 @@ func TestResetWhileAUseIsNotedBeginsASessionOfItsOwn(t *testing.T) {
 			b.do(func(x *session) {
 				done := make(chan bool)
 				s.store.hook(func(op string, _ sessions.ID) error {
-					if op == "Touch" {
+					if op == "Load" {
 						go func() { x.Reset(); close(done) }()
 						synctest.Wait() // until it waits for the Save
 					}
