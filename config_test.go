@@ -388,10 +388,18 @@ func TestNewRefusesAConfigThatCannotWork(t *testing.T) {
 		{"negative idle timeout", func(c *config) { c.IdleTimeout = -time.Second }, []string{"Config.IdleTimeout"}},
 		{"idle timeout above the lifetime", func(c *config) { c.Lifetime, c.IdleTimeout = time.Hour, 2*time.Hour }, []string{"Config.IdleTimeout", "Config.Lifetime"}},
 		{"idle timeout above the lifetime of a day that zero means", func(c *config) { c.IdleTimeout = 25 * time.Hour }, []string{"Config.IdleTimeout", "Config.Lifetime"}},
-		{"Owner without a Store", func(c *config) { c.Owner = func(*AppSession) string { return "" } }, []string{"Config.Owner", "OwnerStore"}},
 		{"Owner with a Store that has no index", func(c *config) {
 			c.Owner, c.Store = func(*AppSession) string { return "" }, newPlainStore()
 		}, []string{"Config.Owner", "OwnerStore"}},
+		{"Labels without a Store", func(c *config) { c.Labels = func(*AppSession) []string { return nil } }, []string{"Config.Labels", "LabelStore"}},
+		{"Labels with a Store that has no index of them", func(c *config) {
+			c.Labels, c.Store = func(*AppSession) []string { return nil }, newPlainStore()
+		}, []string{"Config.Labels", "LabelStore"}},
+		{"MaxPerOwner below 0", func(c *config) { c.Owner, c.MaxPerOwner, c.Store = ownerOfUser, -1, new(sessions.MemoryStore) }, []string{"Config.MaxPerOwner", "negative"}},
+		{"MaxPerOwner without Owner", func(c *config) { c.MaxPerOwner, c.Store = 3, new(sessions.MemoryStore) }, []string{"Config.MaxPerOwner", "Config.Owner"}},
+		{"MaxPerOwner without a Store", func(c *config) { c.Owner, c.MaxPerOwner = ownerOfUser, 3 }, []string{"Config.MaxPerOwner", "OwnerStore"}},
+		{"AnonymousLifetime below 0", func(c *config) { c.Owner, c.AnonymousLifetime = ownerOfUser, -1 }, []string{"Config.AnonymousLifetime", "negative"}},
+		{"AnonymousLifetime without Owner", func(c *config) { c.AnonymousLifetime = time.Hour }, []string{"Config.AnonymousLifetime", "Config.Owner"}},
 		{"Merge without a Store", func(c *config) { c.Merge = func(_, mine, _ AppSession) (AppSession, error) { return mine, nil } }, []string{"Config.Merge", "Store"}},
 		{"Import without ImportCookies", func(c *config) {
 			c.Import = func(*http.Request) (AppSession, bool) { return AppSession{}, false }
@@ -475,12 +483,12 @@ func TestNewReportsAllMistakesAtOnce(t *testing.T) {
 	t.Run("those of the Config with them", func(t *testing.T) {
 		_, err := sessions.New(sessions.Config[tenMistakes]{
 			Cookie: sessions.Cookie{Name: "a b", Path: "x", Insecure: true, Partitioned: true}, Lifetime: -1, IdleTimeout: -1,
-			Upgrades: []sessions.Upgrade{{}}, Owner: func(*tenMistakes) string { return "" },
-			Merge:  func(_, m, _ tenMistakes) (tenMistakes, error) { return m, nil },
+			Upgrades: []sessions.Upgrade{{}}, Owner: func(*tenMistakes) string { return "" }, Store: newPlainStore(), AnonymousLifetime: -1, MaxPerOwner: -1,
+			Labels: func(*tenMistakes) []string { return nil },
 			Import: func(*http.Request) (tenMistakes, bool) { return tenMistakes{}, false },
 		})
 		refused(t, err, "tenMistakes.One", "tenMistakes.Ten", "Config.Keys", "Cookie.Name", "Cookie.Path", "Cookie.Partitioned", "Config.Lifetime",
-			"Config.IdleTimeout", "Config.Upgrades", "Config.Owner", "Config.Merge", "Config.Import")
+			"Config.IdleTimeout", "Config.Upgrades", "Config.Owner", "Config.Labels", "Config.MaxPerOwner", "Config.AnonymousLifetime", "Config.Import")
 	})
 	t.Run("those of the validate tags with them", func(t *testing.T) {
 		type both struct {

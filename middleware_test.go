@@ -599,8 +599,9 @@ func TestResetIsAReasonAndNoRefusal(t *testing.T) {
 			}
 			s.Data.N = 2
 		})
-		if got := s.events.all; len(got) != 1 || got[0].Kind != sessions.EventStarted || got[0].Reason != sessions.ReasonReset {
-			t.Errorf("got the events %v, want one start", got)
+		got := s.events.all
+		if len(got) != 2 || got[0].Kind != sessions.EventEnded || got[0].Reason != sessions.ReasonReset || got[1].Kind != sessions.EventStarted || got[1].Reason != sessions.ReasonReset {
+			t.Errorf("got the events %v, want the end of one session and the start of another", got)
 		}
 	})
 }
@@ -966,22 +967,35 @@ func TestImportAdoptsASessionOnce(t *testing.T) {
 	})
 }
 
-func TestImportOfAnEmptySessionIsStillStored(t *testing.T) {
-	eachMode(t, func(t *testing.T, m mode) {
-		calls := 0
-		s := importing(t, m, &calls, func(*http.Request) (AppSession, bool) { return AppSession{}, true })
-		b := s.browser()
-		res := b.do(func(*session) {})
-		oneCookie(t, res.Header["Set-Cookie"])
-		if len(res.Header["Set-Cookie"]) != 1 {
-			t.Errorf("got %q, want ours alone: the request brought no old cookies", res.Header["Set-Cookie"])
-		}
-		b.do(func(s *session) {
-			if s.IsNew() {
-				t.Errorf("got %q, want the stored session", s.Reason())
-			}
+func TestImportOfAnEmptySessionAdoptsNothing(t *testing.T) {
+	for name, empty := range map[string]AppSession{
+		"the zero T":                    {},
+		"empty maps and slices":         {Cart: map[string]int{}, Tags: []string{}},
+		"only what would not be stored": {Local: "x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, m mode) {
+				calls := 0
+				s := importing(t, m, &calls, func(*http.Request) (AppSession, bool) { return empty, true })
+				res := cookieHeader(s, func(s *session) {
+					if s.Reason() != sessions.ReasonNoCookie || fmt.Sprint(s.Data) != fmt.Sprint(AppSession{}) {
+						t.Errorf("got %q and %+v, want an ordinary visitor", s.Reason(), s.Data)
+					}
+				}, "legacy=ada")
+				if len(res.Header["Set-Cookie"]) > 0 || len(s.events.all) > 0 || calls != 1 {
+					t.Errorf("got %q, the events %v and %d calls, want one call and nothing else: the foreign cookie stays", res.Header["Set-Cookie"], s.events.all, calls)
+				}
+				if s.store != nil && len(s.store.live()) > 0 {
+					t.Errorf("got %d records, want none", len(s.store.live()))
+				}
+				// What the visitor does is a session of its own, beside the foreign one.
+				res = cookieHeader(s, func(s *session) { s.Flash("info", "x") }, "legacy=ada")
+				if lines := res.Header["Set-Cookie"]; len(lines) != 1 || len(gone(lines, "legacy")) != 0 {
+					t.Errorf("got %q, want our cookie alone", lines)
+				}
+			})
 		})
-	})
+	}
 }
 
 func TestImportIsNotCalled(t *testing.T) {
