@@ -2,12 +2,14 @@ package sessions_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,39 +22,52 @@ import (
 // A planned request is one of those that the library and its plan are compared
 // by.
 type planned struct {
-	store   bool
-	exists  txn.Existence
-	changed bool
-	oldKey  bool
-	due     bool
-	reach   txn.Reach
-	end     txn.Verb   // 0, Destroy or Reset
-	verbs   []txn.Verb // of Flash, Regenerate and SetLifetime
+	store  bool
+	exists txn.Existence
+	data   dataEdit
+	oldKey bool
+	due    bool
+	reach  txn.Reach
+	end    txn.Verb   // 0, Destroy or Reset
+	verbs  []txn.Verb // of Flash, Regenerate, Rotate and SetLifetime
 }
 
+// A dataEdit is what a planned request does to Data.
+type dataEdit uint8
+
+const (
+	dataLeft dataEdit = iota
+	dataChanged
+	dataPassed  // to another owner
+	dataCleared // and the messages taken
+)
+
 func (p planned) String() string {
-	return fmt.Sprintf("store=%t exists=%d changed=%t oldKey=%t due=%t reach=%d end=%d verbs=%v", p.store, p.exists, p.changed, p.oldKey, p.due, p.reach, p.end, p.verbs)
+	return fmt.Sprintf("store=%t exists=%d data=%d oldKey=%t due=%t reach=%d end=%d verbs=%v", p.store, p.exists, p.data, p.oldKey, p.due, p.reach, p.end, p.verbs)
 }
 
 func plannedRequests() (all []planned) {
 	both := []bool{false, true}
+	sets := [][]txn.Verb{nil, {txn.Regenerate}, {txn.Rotate}}
+	for _, v := range []txn.Verb{txn.Flash, txn.SetLifetime} {
+		for _, set := range sets {
+			sets = append(sets, append([]txn.Verb{v}, set...))
+		}
+	}
 	for _, kind := range []struct {
 		store  bool
 		exists txn.Existence
-	}{{false, txn.Fresh}, {false, txn.Loaded}, {true, txn.Fresh}, {true, txn.Loaded}, {true, txn.Lost}} {
-		for _, changed := range both {
+	}{{false, txn.Fresh}, {false, txn.Loaded}, {true, txn.Fresh}, {true, txn.Behind}, {true, txn.Loaded}, {true, txn.Lost}} {
+		for _, data := range []dataEdit{dataLeft, dataChanged, dataPassed, dataCleared} {
 			for _, oldKey := range both {
 				for _, due := range both {
-					for _, reach := range []txn.Reach{txn.Whole, txn.Header, txn.Gone} {
+					if (oldKey || due) && kind.exists != txn.Loaded {
+						continue // it makes no difference to what is not loaded
+					}
+					for _, reach := range []txn.Reach{txn.Whole, txn.Header, txn.Overdue, txn.Gone} {
 						for _, end := range []txn.Verb{0, txn.Destroy, txn.Reset} {
-							for set := range 8 {
-								p := planned{store: kind.store, exists: kind.exists, changed: changed, oldKey: oldKey, due: due, reach: reach, end: end}
-								for i, v := range []txn.Verb{txn.Flash, txn.Regenerate, txn.SetLifetime} {
-									if set&(1<<i) != 0 {
-										p.verbs = append(p.verbs, v)
-									}
-								}
-								all = append(all, p)
+							for _, verbs := range sets {
+								all = append(all, planned{kind.store, kind.exists, data, oldKey, due, reach, end, verbs})
 							}
 						}
 					}
@@ -67,7 +82,8 @@ func plannedRequests() (all []planned) {
 type outcome struct {
 	ops    string // of the store, in order
 	cookie string // none, set or expired
-	late   bool   // there was an EventLate
+	status int
+	told   string // the kinds of events that say what was not stored
 }
 
 func TestTheLibraryDoesWhatIsPlannedForEachRequest(t *testing.T) {
@@ -92,10 +108,10 @@ func TestTheLibraryDoesWhatIsPlannedForEachRequest(t *testing.T) {
 func (p planned) run(t *testing.T) (o outcome) {
 	m := modes[0] // signed
 	if p.store {
-		m = modes[2] // a plain store
+		m = modes[3] // a MemoryStore
 	}
 	keys := newKeys(t)
-	s := newSite(t, m, func(c *config) { c.Keys, c.IdleTimeout = keys, time.Hour })
+	s := newSite(t, m, func(c *config) { c.Keys, c.IdleTimeout, c.Owner = keys, time.Hour, ownerOfUser })
 	b := s.browser()
 	if p.exists != txn.Fresh {
 		b.do(func(s *session) { s.Data.N = 1; s.Flash("info", "waits") })
@@ -107,6 +123,9 @@ func (p planned) run(t *testing.T) (o outcome) {
 		if p.due {
 			time.Sleep(10 * time.Minute)
 		}
+	}
+	if p.exists == txn.Behind {
+		b.clone().do(func(s *session) { s.RegenerateID() })
 	}
 	var ops []string
 	record := func() {
@@ -126,8 +145,11 @@ func (p planned) run(t *testing.T) (o outcome) {
 		}
 		s.events.reset()
 		record()
-		if p.reach == txn.Gone {
+		switch p.reach {
+		case txn.Gone:
 			w.WriteHeader(http.StatusOK)
+		case txn.Overdue:
+			<-r.Context().Done()
 		}
 		if p.end == txn.Destroy {
 			sess.Destroy()
@@ -135,8 +157,14 @@ func (p planned) run(t *testing.T) (o outcome) {
 		if p.end == txn.Reset {
 			sess.Reset()
 		}
-		if p.changed {
+		switch p.data {
+		case dataChanged:
 			sess.Data.N = 2
+		case dataPassed:
+			sess.Data.UserID = 42
+		case dataCleared:
+			sess.Data = AppSession{}
+			sess.Flashes()
 		}
 		for _, v := range p.verbs {
 			switch v {
@@ -144,6 +172,8 @@ func (p planned) run(t *testing.T) (o outcome) {
 				sess.Flash("info", "added")
 			case txn.Regenerate:
 				sess.RegenerateID()
+			case txn.Rotate:
+				sess.RotateID()
 			case txn.SetLifetime:
 				sess.SetLifetime(2 * time.Hour)
 			}
@@ -152,12 +182,22 @@ func (p planned) run(t *testing.T) (o outcome) {
 			_, _, _ = w.(http.Hijacker).Hijack()
 		}
 	}), nil)
+	if p.reach == txn.Overdue {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
 	if value := b.cookie(); value != "" {
 		r.AddCookie(&http.Cookie{Name: "__Host-Http-session", Value: value})
 	}
 	w := &hijackedRecorder{httptest.NewRecorder()}
 	s.handler.ServeHTTP(w, r)
-	o = outcome{ops: strings.Join(ops, " "), cookie: "none", late: len(s.events.of(sessions.EventLate)) > 0}
+	o = outcome{ops: strings.Join(ops, " "), cookie: "none", status: w.Code}
+	for _, kind := range []sessions.EventKind{sessions.EventDiscarded, sessions.EventLate} {
+		if len(s.events.of(kind)) > 0 {
+			o.told += string(kind) + " "
+		}
+	}
 	for _, line := range w.Header()["Set-Cookie"] {
 		o.cookie = "set"
 		if strings.Contains(line, "Max-Age=0") {
@@ -173,59 +213,93 @@ func (h *hijackedRecorder) Hijack() (net.Conn, *bufio.ReadWriter, error) { retur
 
 // plan says what [txn.Plan] makes of the same request.
 func (p planned) plan() (o outcome) {
-	o.cookie = "none"
-	had := p.exists != txn.Fresh
-	f := txn.Facts{Stored: p.store, Exists: p.exists, OldKey: had && p.oldKey, Due: had && p.due && p.exists == txn.Loaded}
+	o.cookie, o.status = "none", http.StatusOK
+	brought := p.exists != txn.Fresh // a cookie
+	kept := p.exists == txn.Loaded || p.exists == txn.Lost
+	f := txn.Facts{Stored: p.store, Exists: p.exists, OldKey: p.oldKey, Due: p.due}
 	var ops []string
+	discarded, late := false, false
 	carryOut := func(a txn.Action) {
 		if a.End {
-			if p.store && had {
+			switch {
+			case p.store && p.exists == txn.Behind:
+				ops = append(ops, "Load") // and the tombstone stays
+			case p.store && kept:
 				ops = append(ops, "Delete")
 			}
-			if had && f.Reach != txn.Gone {
+			if brought && f.Reach != txn.Gone {
 				o.cookie = "expired"
 			}
 		}
-		ops = append(ops, map[txn.Step][]string{
-			txn.Touch: {"Touch"}, txn.Create: {"Create"}, txn.Replace: {"Update"}, txn.Move: {"Create", "Delete"},
-		}[a.Step]...)
-		if a.Step == txn.Touch && a.Cookie {
-			ops = append(ops, "Load") // for the end that the session has now
+		switch {
+		case !p.store:
+		case a.Step == txn.Touch && f.Due && a.Cookie:
+			ops = append(ops, "Touch", "Load") // which proves that it lives
+		case a.Step == txn.Touch && a.Cookie:
+			ops = append(ops, "Load")
+		case a.Step == txn.Touch:
+			ops = append(ops, "Touch")
+		case a.Step == txn.Create:
+			ops = append(ops, "Create")
+		case a.Step == txn.Replace:
+			ops = append(ops, "Update")
+		case a.Step == txn.Move:
+			ops = append(ops, "Create", "Replace")
+		case a.Step == txn.Spend:
+			ops = append(ops, "Delete")
 		}
-		set := a.Cookie || a.Step == txn.Seal || a.Step == txn.Reissue
-		if set {
+		if a.Cookie || a.Step == txn.Seal || a.Step == txn.Reissue {
 			o.cookie = "set"
 		}
-		stored := a.Step >= txn.Seal && a.Step <= txn.Move
-		o.late = o.late || a.Late != txn.InTime || f.Reach == txn.Header && o.cookie != "none" && stored && a.Late == txn.InTime
+		if a.Step == txn.Spend && f.Reach != txn.Gone {
+			o.cookie = "expired"
+		}
+		discarded = discarded || a.Step == txn.Discard
+		stored := a.Step >= txn.Seal && a.Step <= txn.Spend
+		late = late || a.Late != txn.InTime || f.Reach == txn.Header && o.cookie != "none" && stored
+		if a.Late != txn.InTime && f.Reach == txn.Overdue {
+			o.status = http.StatusServiceUnavailable
+		}
 	}
 	journal := []txn.Op{}
-	late := p.reach == txn.Gone
+	gone := p.reach == txn.Gone
 	if p.end != 0 {
-		journal = append(journal, txn.Op{Verb: p.end, Late: late})
+		journal = append(journal, txn.Op{Verb: p.end, Late: gone})
 	}
 	for _, v := range p.verbs {
-		op := txn.Op{Verb: v, Late: late}
+		op := txn.Op{Verb: v, Late: gone}
 		if v == txn.Flash {
 			op.Flashes = append(op.Flashes, struct{ Kind, Message string }{"info", "added"})
 		}
 		journal = append(journal, op)
 	}
-	if late { // the headers leave before anything was done
-		f.Reach = txn.Whole
-		a := txn.Plan(f, txn.View{})
-		carryOut(a)
+	if gone { // the headers leave before anything was done
+		carryOut(txn.Plan(f, txn.View{}))
 		f.Due, f.OldKey = false, false
 	}
-	f.Reach, f.Changed = p.reach, p.changed
-	v := txn.Fold(journal, p.exists == txn.Loaded)
+	f.Reach = p.reach
+	v := txn.Fold(journal, kept)
+	loaded := kept && p.end == 0
 	switch p.end {
 	case txn.Destroy:
 		f.Exists = txn.Ended
 	case txn.Reset:
 		f.Exists, f.OldKey, f.Due = txn.Fresh, false, false
 	}
+	zero := p.data == dataCleared || p.data == dataLeft && !loaded
+	f.Changed = p.data == dataChanged || p.data == dataPassed || zero && loaded
+	f.Beside = len(v.Added) > 0 || p.data == dataCleared && loaded
+	f.Owned = p.data == dataPassed
+	f.Passed = f.Owned && f.Exists == txn.Loaded
+	lasts := slices.Contains(p.verbs, txn.SetLifetime) && !gone
+	f.Empty = zero && len(v.Added) == 0 && !lasts
 	carryOut(txn.Plan(f, v))
 	o.ops = strings.Join(ops, " ")
+	if discarded {
+		o.told += "discarded "
+	}
+	if late {
+		o.told += "late "
+	}
 	return o
 }
