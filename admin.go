@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/typedsessions/sessions/internal/txn"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // Info is a stored session, as [Manager.Sessions] lists it.
@@ -352,7 +353,7 @@ func (m *core) revokePass(ctx context.Context, ids iter.Seq2[ID, error], x index
 			continue
 		}
 		rec, err := m.engine.Store.Newest(ctx, txn.ID(id))
-		if err == nil && !x.has(rec) {
+		if _, moved := wire.ReadTombstone(rec.Data); err == nil && !moved && !x.has(rec) {
 			continue
 		}
 		if err == nil {

@@ -666,8 +666,10 @@ func (t *Txn) spent(c *change) {
 
 // restartLocked makes the session one that is kept nowhere.
 func (t *Txn) restartLocked() {
-	t.base, t.exists, t.reason = t.eng.None, Fresh, Spent
-	t.id, t.began = nil, 0
+	if t.id != nil && t.id.ID == t.base.ID { // else it has been drawn, and shown, for what comes now
+		t.id = nil
+	}
+	t.base, t.exists, t.reason, t.began = t.eng.None, Fresh, Spent, 0
 }
 
 // touch notes the use of an unchanged session, or asks whether it exists. With

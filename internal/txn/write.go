@@ -141,10 +141,10 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *v
 	for try := 0; ; try++ {
 		_, err := t.eng.Store.Update(ctx, old, tombstone(expected))
 		switch {
-		case err == nil, errors.Is(err, ErrNotFound) && c.wasEmpty(t.eng):
+		case err == nil:
 			return base, v, surplus, nil
 		case errors.Is(err, ErrNotFound):
-			err = t.discard(c, Unknown, err)
+			err = t.vanished(c, err)
 		case !errors.Is(err, ErrConflict):
 			err = &StoreError{"replace", old, err}
 		default:
