@@ -1,0 +1,235 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/wire"
+)
+
+// end ends what Destroy and Reset doomed, and then expires the cookie: if that
+// fails, users must see that they are still signed in.
+func (t *Txn) end(ctx context.Context, r Reach) error {
+	t.mu.Lock()
+	ending, n := t.journal.Ending(), t.journal.first+1
+	var all []doomed
+	if ending {
+		all = t.rare.doomed
+	}
+	t.mu.Unlock()
+	switch {
+	case !ending:
+		return nil
+	case t.eng.Store == nil && r == Gone:
+		return tooLate(LateEnd)
+	}
+	for _, d := range all {
+		ended, err := t.eng.Finish(ctx, d.id, d.version)
+		if err != nil {
+			return err
+		}
+		if ended {
+			t.tellEnd(d)
+		}
+	}
+	t.mu.Lock()
+	t.rare.doomed = t.rare.doomed[len(all):]
+	t.journal.Settle(n)
+	t.mu.Unlock()
+	t.expireCookie()
+	t.outcome.EndFormer = t.shared.HadCookie
+	t.outcome.EndImports = true
+	return nil
+}
+
+func (t *Txn) expireCookie() {
+	t.outcome.Cookie = ""
+	if t.shared.HadCookie {
+		t.outcome.Cookie = t.eng.Cookie.Expire()
+	}
+}
+
+// Finish ends the session with an id, whatever its version is now, and reports
+// whether this call did. version is that which is probably stored, 0 if nothing
+// is known. A tombstone stays.
+func (e *Engine) Finish(ctx context.Context, id ID, version uint64) (ended bool, err error) {
+	if e.Store == nil {
+		return true, nil // its cookie expires
+	}
+	began := time.Now()
+	for try := 0; ; try++ {
+		if version == 0 {
+			rec, err := e.Store.Newest(ctx, id)
+			if errors.Is(err, ErrNotFound) {
+				return false, nil
+			}
+			if err != nil {
+				return false, &StoreError{"destroy", id, err}
+			}
+			if _, dead := wire.ReadTombstone(rec.Data); dead {
+				return false, nil
+			}
+			version = rec.Version
+		}
+		err := e.Store.Delete(ctx, id, version)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, ErrNotFound):
+			return false, nil
+		case !errors.Is(err, ErrConflict):
+			return false, &StoreError{"destroy", id, err}
+		}
+		version = 0
+		if err := retry(ctx, try, began, "destroy", id); err != nil {
+			return false, err
+		}
+	}
+}
+
+// spend ends a session of which nothing is left.
+func (t *Txn) spend(ctx context.Context, c *change) error {
+	if c.facts.Stored {
+		ended, err := t.spendRecord(ctx, c)
+		if err != nil {
+			return err
+		}
+		if !ended {
+			return nil // what another request has stored is kept
+		}
+	}
+	t.spent(c)
+	return nil
+}
+
+// spendRecord deletes the record, unless another request has put something into
+// it.
+func (t *Txn) spendRecord(ctx context.Context, c *change) (ended bool, err error) {
+	id, expected, began := c.base.ID, c.base.Version, time.Now()
+	for try := 0; ; try++ {
+		err := t.eng.Store.Delete(ctx, id, expected)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, ErrNotFound):
+			return false, t.vanished(c, err)
+		case !errors.Is(err, ErrConflict):
+			return false, &StoreError{"delete", id, err}
+		}
+		if err := retry(ctx, try, began, "delete", id); err != nil {
+			return false, err
+		}
+		if c.mine, err = t.eng.Codec.Encode(nil, t.data()); err != nil {
+			return false, err
+		}
+		v, version, err := t.rebase(ctx, c, id)
+		if err != nil {
+			return false, err
+		}
+		if expected = version; t.nothingIn(v) {
+			continue
+		}
+		base, v, err := t.replace(ctx, c, v, expected)
+		if err == nil {
+			t.settle(c, v, base)
+		}
+		return false, err
+	}
+}
+
+// spent notes that a session of which nothing is left has ended. What the request
+// puts into it from now on begins another one.
+func (t *Txn) spent(c *change) {
+	t.expireCookie()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.journal.Ending() { // since the commit began
+		return
+	}
+	t.tellLocked(Event{Kind: Finished, Reason: Spent, Owner: c.base.Owner}, c.base.ID, ID{})
+	t.settleLocked(c.n)
+	t.restartLocked()
+}
+
+// restartLocked makes the session one that is kept nowhere.
+func (t *Txn) restartLocked() {
+	if t.id != nil && t.id.ID == t.base.ID { // else it has been drawn, and shown, for what comes now
+		t.id = nil
+	}
+	t.base, t.exists, t.reason, t.began = t.eng.None, Fresh, Spent, 0
+}
+
+// touch notes the use of an unchanged session, or asks whether it exists. With
+// Cookie it makes the cookie anew. What fails is an event, unless somebody asks.
+func (t *Txn) touch(ctx context.Context, c *change) error {
+	base := c.base
+	if ends := max(base.Ends, t.eng.recordEnd(base.Expires, c.now).UnixMilli()); c.facts.Due && ends != base.Ends {
+		err := t.eng.Store.Touch(ctx, base.ID, time.UnixMilli(ends))
+		t.changeBase(base, func(b *Base) { b.Ends = ends }) // also if that failed: once in a request is enough
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return t.lose(Unknown, err)
+		case err != nil:
+			t.event(Event{Kind: Failed, Err: &StoreError{"touch", base.ID, err}})
+			return nil
+		}
+	}
+	if c.action.Cookie || c.facts.Proof {
+		return t.ask(ctx, c)
+	}
+	return nil
+}
+
+// changeBase changes a copy of base, unless Destroy or Reset came in between.
+func (t *Txn) changeBase(base *Base, f func(b *Base)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.base.ID == base.ID {
+		changed := *t.base
+		f(&changed)
+		t.base = &changed
+	}
+}
+
+// ask finds out whether a session still exists. A cookie that is made anew ends
+// when the session does now: a parallel SetLifetime may have changed that.
+func (t *Txn) ask(ctx context.Context, c *change) error {
+	rec, err := t.eng.Store.Newest(ctx, c.base.ID)
+	life := lifeOf(&c.base.Header)
+	switch reason := t.eng.gone(c.base.ID, rec, err, c.now, &life); {
+	case reason != NotNew:
+		return t.lose(reason, ErrNotFound)
+	case err != nil && c.facts.Proof:
+		return &StoreError{"load", c.base.ID, err}
+	case err != nil:
+		t.event(Event{Kind: Failed, Err: &StoreError{"load", c.base.ID, err}})
+		return nil
+	case c.action.Cookie:
+		t.changeBase(c.base, func(b *Base) { b.OldKey = false })
+		return t.readyID(c.identity, life, c.now)
+	}
+	return nil
+}
+
+// gone returns why a session does not exist any more, by what a Load returned,
+// NotNew if it may exist. It changes life to that in the record, if that can be
+// read.
+func (e *Engine) gone(id ID, rec Record, err error, now time.Time, life *Life) Reason {
+	if errors.Is(err, ErrNotFound) {
+		return Unknown
+	}
+	if end, dead := wire.ReadTombstone(rec.Data); dead && end > now.Unix() {
+		return Replaced
+	} else if dead {
+		return Unknown
+	}
+	if body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data); err == nil {
+		h := wire.ParseHeader(body)
+		*life = lifeOf(&h)
+	}
+	if life.Expires <= now.Unix() {
+		return Expired
+	}
+	return NotNew
+}
