@@ -54,7 +54,7 @@ type format interface {
 // and those in the body before the data. See docs/FORMAT.md.
 const (
 	floorPrefix = 1 + 4
-	floorHeader = 5 + 5 + 5 + 4 + 2 + 4 + 16 + 1 // without flash messages
+	floorHeader = 5 + 5 + 5 + 4 + 2 + 4 + 16 + 1 + 1 // without extensions and flash messages
 	floorNonce  = 24
 )
 

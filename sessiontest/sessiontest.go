@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/typedsessions/sessions"
 )
@@ -18,7 +19,8 @@ import (
 //
 // The session is like any other session of m: it has the lifetimes and the owner
 // that m gives it, and m calls OnEvent for it. A session is also stored if data is
-// T{}; it is then like that of a visitor who has read all flash messages.
+// T{}: SetLifetime then gives it the lifetime that it has anyway, without which
+// nothing would be left in it.
 //
 // If m cannot store data, because it breaks a rule or is too large, Cookie ends the
 // test.
@@ -28,8 +30,12 @@ func Cookie[T any](t testing.TB, m *sessions.Manager[T], data T) *http.Cookie {
 	if c != nil {
 		return c
 	}
-	// A session with T{} is stored only if it has something else, such as a message.
-	c = visit(t, m, nil, func(s *sessions.Session[T]) { s.Flash("info", "hello") })
+	// A session with T{} is kept only if it has something else: a lifetime, which is
+	// stored with a message.
+	c = visit(t, m, nil, func(s *sessions.Session[T]) {
+		s.SetLifetime(time.Until(s.ExpiresAt()))
+		s.Flash("info", "hello")
+	})
 	if again := visit(t, m, c, func(s *sessions.Session[T]) { s.Flashes() }); again != nil {
 		c = again
 	}

@@ -155,8 +155,8 @@ func TestEventsAreCountedByKindAndReason(t *testing.T) {
 	s.serve(read, &http.Cookie{Name: cookie.Name, Value: cookie.Value[:len(cookie.Value)-1]})
 	s.serve(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
-		for range 33 {
-			sess.Flash("info", "one too many")
+		for i := range 33 {
+			sess.Flash("info", fmt.Sprintf("message %d", i))
 		}
 	}, cookie)
 	s.wantCount("session.events", "session.event.kind=started session.event.reason=no_cookie", 2)
