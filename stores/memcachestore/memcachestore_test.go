@@ -198,7 +198,7 @@ func TestRequestsCostTheCommandsThatTheREADMESays(t *testing.T) {
 		{"leaves it unchanged", 1, func(s *sessions.Session[visits]) { s.Data.N = 1 }},
 		{"changes it", 3, func(s *sessions.Session[visits]) { s.Data.N = 2 }},
 		{"gives it a new id", 4, func(s *sessions.Session[visits]) { s.RegenerateID() }},
-		{"ends it", 2, func(s *sessions.Session[visits]) { s.Destroy() }},
+		{"ends it", 3, func(s *sessions.Session[visits]) { s.Destroy() }},
 	} {
 		before := commands(t, server.Addr)
 		request(tt.do)
