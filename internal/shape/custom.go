@@ -3,6 +3,9 @@ package shape
 import (
 	"bytes"
 	"encoding"
+	"encoding/json"
+	"fmt"
+	"iter"
 	"math"
 	"reflect"
 	"time"
@@ -112,6 +115,9 @@ func holdsPointer(t reflect.Type) bool {
 		if t == timeType {
 			return true // its zone is a pointer: the same instant would be two keys
 		}
+		if v := jsonValue(t); v != nil {
+			return holdsPointer(v)
+		}
 		if hasCodec(t) {
 			return false // netip.Addr: what it means by equal is its own affair
 		}
@@ -186,9 +192,79 @@ func encodedBy(enc string, v reflect.Value) (b []byte, ok bool) {
 	return b, err == nil
 }
 
+// isValidEmptyLost reports whether values of t, which say whether they are valid
+// by a field as those of database/sql do, forget it where the rest is zero, since
+// t writes no difference. A type that calls such a value zero does not count.
+func isValidEmptyLost(t reflect.Type) bool {
+	v := reflect.New(t).Elem()
+	if t.Kind() == reflect.Pointer {
+		v.Set(reflect.New(t.Elem()))
+	}
+	valid := validOf(v)
+	if !valid.IsValid() {
+		return false
+	}
+	valid.SetBool(true)
+	if z, ok := v.Interface().(interface{ IsZero() bool }); ok && z.IsZero() {
+		return false
+	}
+	got, ok := comesBack(v)
+	if !ok {
+		return false
+	}
+	valid = validOf(got)
+	return !valid.IsValid() || !valid.Bool()
+}
+
+// validOf returns the field Valid of a struct, or of what a pointer points to.
+func validOf(v reflect.Value) reflect.Value {
+	if v = reflect.Indirect(v); v.Kind() != reflect.Struct {
+		return reflect.Value{}
+	}
+	f, ok := v.Type().FieldByName("Valid")
+	if !ok || f.Type.Kind() != reflect.Bool {
+		return reflect.Value{}
+	}
+	valid, err := v.FieldByIndexErr(f.Index)
+	if err != nil || !valid.CanSet() {
+		return reflect.Value{}
+	}
+	return valid
+}
+
+// keepsValidEmpty is the fix for such a type.
+func keepsValidEmpty(t reflect.Type) string {
+	v := reflect.New(t).Elem()
+	if t.Kind() == reflect.Pointer {
+		v.Set(reflect.New(t.Elem()))
+	}
+	validOf(v).SetBool(true)
+	if b, err := json.Marshal(v.Interface()); err == nil {
+		if got := reflect.New(t); json.Unmarshal(b, got.Interface()) == nil && notJSON(t) == "" {
+			if valid := validOf(got.Elem()); valid.IsValid() && valid.Bool() {
+				return fmt.Sprintf("give it the type sessions.JSON[%v]", t)
+			}
+		}
+	}
+	return "use a type of database/sql, such as sql.Null, or a pointer"
+}
+
+// comesBack writes v, which can be set, and returns what is read of it.
+func comesBack(v reflect.Value) (got reflect.Value, ok bool) {
+	defer func() { ok = recover() == nil && ok }()
+	var x trial
+	b, err := x.write(v)
+	if err != nil {
+		return got, false
+	}
+	got = reflect.New(v.Type()).Elem()
+	return got, x.read(got, bytes.Clone(b)) == nil
+}
+
 // Fill sets v to a value in which nothing is zero that can be otherwise:
 // pointers point, slices and maps have an element, numbers are 1, strings "x".
-// Types with codecs of their own stay zero, since only they know their rules.
+// Of types with codecs of their own it takes a value that comes back, and leaves
+// out what would hold one if it finds none: only those know their rules.
 func Fill(v reflect.Value) { filler{}.fill(v) }
 
 // FillLimits is Fill with the least or the largest number that fits each field.
@@ -204,16 +280,19 @@ type filler struct {
 	open   map[reflect.Type]bool // types on the way here: one that contains itself must end
 }
 
-func (f filler) fill(v reflect.Value) {
+// fill reports whether v can be stored now.
+func (f filler) fill(v reflect.Value) bool {
 	t := v.Type()
 	switch {
 	case !v.CanSet():
-		return
+		return true
 	case t == timeType:
 		v.Set(reflect.ValueOf(time.Unix(1, 0).UTC()))
-		return
-	case !f.opaque && hasCodec(t), f.open[t]:
-		return
+		return true
+	case f.open[t]:
+		return true
+	case !f.opaque && hasCodec(t):
+		return choose(v)
 	}
 	if f.open != nil {
 		f.open[t] = true
@@ -237,29 +316,80 @@ func (f filler) fill(v reflect.Value) {
 	case reflect.String:
 		v.SetString("x")
 	case reflect.Pointer:
-		if !f.open[t.Elem()] {
-			v.Set(reflect.New(t.Elem()))
-			f.fill(v.Elem())
+		if p := reflect.New(t.Elem()); !f.open[t.Elem()] && f.fill(p.Elem()) {
+			v.Set(p)
 		}
 	case reflect.Slice:
-		v.Set(reflect.MakeSlice(t, 1, 1))
-		f.fill(v.Index(0))
+		if s := reflect.MakeSlice(t, 1, 1); f.fill(s.Index(0)) {
+			v.Set(s)
+		}
 	case reflect.Array:
 		for i := range v.Len() {
-			f.fill(v.Index(i))
+			if !f.fill(v.Index(i)) {
+				return false
+			}
 		}
 	case reflect.Map:
 		key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
-		f.fill(key)
-		f.fill(elem)
+		if !f.fill(key) || !f.fill(elem) {
+			break
+		}
 		v.Set(reflect.MakeMap(t))
 		if t.Key().Comparable() && key.Comparable() {
 			v.SetMapIndex(key, elem)
 		}
 	case reflect.Struct:
+		ok := true
 		for i := range v.NumField() {
-			if tag := t.Field(i).Tag; tag.Get("msgpack") != "-" && tag.Get("msg") != "-" {
-				f.fill(v.Field(i))
+			tag := t.Field(i).Tag
+			if tag.Get("msgpack") == "-" || tag.Get("msg") == "-" {
+				continue
+			}
+			if !f.fill(v.Field(i)) && !parseTag(tag.Get("msgpack")).has("omitempty") && !omitsAll(t, i) {
+				ok = false
+			}
+		}
+		return ok
+	}
+	return true
+}
+
+// choose sets v, which has a codec of its own, to the first candidate that comes
+// back as it was.
+func choose(v reflect.Value) bool {
+	n := &node{kind: custom, typ: v.Type(), nilOK: true, json: jsonValue(v.Type()) != nil}
+	for candidate := range candidates(v.Type()) {
+		if reread(n, candidate.Elem(), false) != nil {
+			continue
+		}
+		got, ok := comesBack(candidate.Elem())
+		if ok && encodedHash(got) == encodedHash(candidate.Elem()) {
+			v.Set(candidate.Elem())
+			return true
+		}
+	}
+	return false
+}
+
+// candidates yields pointers to values of t: zero, one in which nothing is zero,
+// and small numbers, which may have names.
+func candidates(t reflect.Type) iter.Seq[reflect.Value] {
+	return func(yield func(reflect.Value) bool) {
+		for i := range 256 {
+			v := reflect.New(t)
+			switch e := v.Elem(); {
+			case i == 0:
+			case i == 1:
+				FillAll(e)
+			case e.CanInt() && !e.OverflowInt(int64(i)):
+				e.SetInt(int64(i))
+			case e.CanUint() && !e.OverflowUint(uint64(i)):
+				e.SetUint(uint64(i))
+			default:
+				return
+			}
+			if !yield(v) {
+				return
 			}
 		}
 	}

@@ -127,12 +127,17 @@ func hash(n *node, v reflect.Value, h uint64) uint64 {
 }
 
 // encodedHash is for types with codecs of their own: only those know what of a
-// value is stored. A value that cannot be encoded is like every other such one:
-// if it was there before, it is no change, and if it is new, the save says so.
+// value is stored. A value that cannot be encoded is like every other such one,
+// but for zero, which omitempty leaves out: if it was there before, it is no
+// change, and if it is new, the save says so.
 func encodedHash(v reflect.Value) (sum uint64) {
+	failed := k0
+	if v.IsZero() {
+		failed = k1
+	}
 	defer func() {
 		if recover() != nil {
-			sum = k0
+			sum = failed
 		}
 	}()
 	if v.Kind() != reflect.Pointer {
@@ -149,7 +154,7 @@ func encodedHash(v reflect.Value) (sum uint64) {
 	enc := msgpack.NewEncoder(&h)
 	enc.SetSortMapKeys(true)
 	if err := enc.EncodeValue(v); err != nil {
-		return k0
+		return failed
 	}
 	return h.Sum64()
 }

@@ -12,7 +12,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -24,6 +23,8 @@ import (
 // any number of goroutines.
 type Shape struct {
 	root        *node
+	name        string // of the type
+	home        Home
 	msgp        bool // the type has msgp's generated methods and is named by their tags
 	hasMaps     bool
 	hasCodecs   bool
@@ -61,12 +62,20 @@ type node struct {
 	names  map[string]int // wire name, or alias, to the index in fields
 	nilOK  bool           // a decoder takes nil for it
 	cost   int64          // memory of one value, without what it points to
+
+	json    bool // sessions.JSON, or a pointer to it
+	rereads bool // it holds types with codecs of their own that are read back before a save
+	foreign bool // the application cannot change the type
 }
 
 type field struct {
 	name string // on the wire
 	path []int
 	node *node
+
+	at   string // the path in Go's names, from a dot on
+	tag  string // of msgpack
+	omit bool   // left out if it is empty
 }
 
 // Msgp is what github.com/tinylib/msgp generates, known by its methods so that
@@ -83,19 +92,21 @@ var (
 
 // Of walks the struct type t. Its error joins one error per field that cannot
 // be stored or cannot come back, each with the field's path and how to fix it.
+// The fields are those that the application can change: what is wrong inside of
+// another module's type is one error, that of the field which holds it.
 func Of(t reflect.Type) (*Shape, error) {
 	name := cmp.Or(t.Name(), "T")
 	if t.Kind() != reflect.Struct || t == timeType {
 		return nil, fmt.Errorf("%v: a session is a struct; put the value into a field of one", t)
 	}
-	s := &Shape{msgp: reflect.PointerTo(t).Implements(msgpType)}
+	s := &Shape{name: name, home: HomeOf(t), msgp: reflect.PointerTo(t).Implements(msgpType)}
 	if enc, dec := codecOf(t); enc != "" || dec != "" {
 		return nil, fmt.Errorf("%s: has an encoding of its own (%s); a session's struct is stored field by field: remove the method, or wrap the type in a field", name, cmp.Or(enc, dec))
 	}
 	w := walker{shape: s, done: map[reflect.Type]*node{}, open: map[reflect.Type]bool{}}
 	s.root = w.structNode(t, name)
 	if len(w.problems) > 0 {
-		return nil, errors.Join(w.problems...)
+		return nil, joined(w.problems)
 	}
 	h := sha256.New()
 	describe(h.Write, s.root)
@@ -123,29 +134,56 @@ type walker struct {
 	shape    *Shape
 	done     map[reflect.Type]*node
 	open     map[reflect.Type]bool
-	problems []error
+	problems []problem
+	field    reflect.Type // of the application's field that the walk is in
+	inside   bool         // of a type that the application cannot change
 }
 
-func (w *walker) refuse(path, format string, args ...any) {
-	w.problems = append(w.problems, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+// refuse adds a problem: a reason, what cannot be done or would be lost, and
+// a fix.
+func (w *walker) refuse(path, reason, fix string, args ...any) {
+	w.problems = append(w.problems, problem{path: path, reason: fmt.Sprintf(reason, args...), fix: fix})
 }
 
 // node plans one type. It returns nil where it has refused it.
-func (w *walker) node(t reflect.Type, path string) *node {
+func (w *walker) node(t reflect.Type, path string) (n *node) {
 	if n, ok := w.done[t]; ok {
 		return n
 	}
 	if w.open[t] {
-		w.refuse(path, "%v contains itself; such a type may hold a cycle, which would never end: keep the ids of the others, or give the type a codec of its own", t)
+		w.refuse(path, "%v contains itself, and could hold a cycle, which never ends", "keep the ids of the others, or give the type a codec of its own", t)
 		return nil
 	}
 	w.open[t] = true
-	n := w.plan(t, path)
+	w.enter(t, path, func() { n = w.plan(t, path) })
 	delete(w.open, t)
 	if n != nil {
+		n.foreign = w.shape.home.Foreign(t)
 		w.done[t] = n
 	}
 	return n
+}
+
+// enter runs walk, which is to walk t. If the application cannot change t, and
+// what it finds is inside of it, it becomes one problem: of the application's
+// field, with a fix that the application can make.
+func (w *walker) enter(t reflect.Type, path string, walk func()) {
+	switch t.Kind() {
+	case reflect.Interface, reflect.Func, reflect.Chan, reflect.UnsafePointer: // nothing is inside
+		walk()
+		return
+	}
+	if w.inside || !w.shape.home.Foreign(t) {
+		walk()
+		return
+	}
+	before := len(w.problems)
+	w.inside = true
+	walk()
+	w.inside = false
+	if found := w.problems[before:]; len(found) > 0 {
+		w.problems = append(w.problems[:before], outside(found, t, w.field, path))
+	}
 }
 
 func (w *walker) plan(t reflect.Type, path string) *node {
@@ -178,7 +216,7 @@ func (w *walker) plan(t reflect.Type, path string) *node {
 		}
 		n.kind = list
 		n.elem = w.node(t.Elem(), path+"[]")
-		return orNil(n, n.elem)
+		return holding(n, n.elem)
 	case reflect.Array:
 		if t.Elem().Kind() == reflect.Uint8 {
 			n.kind = byteArray
@@ -186,20 +224,20 @@ func (w *walker) plan(t reflect.Type, path string) *node {
 		}
 		n.kind = array
 		n.elem = w.node(t.Elem(), path+"[]")
-		return orNil(n, n.elem)
+		return holding(n, n.elem)
 	case reflect.Map:
 		return w.mapNode(n, path)
 	case reflect.Pointer:
 		n.kind = pointer
 		n.elem = w.node(t.Elem(), path)
-		return orNil(n, n.elem)
+		return holding(n, n.elem)
 	case reflect.Struct:
 		return w.structNode(t, path)
 	case reflect.Interface:
-		w.refuse(path, "%v cannot come back as the type that was stored in it; use a concrete type", t)
+		w.refuse(path, "%v cannot come back as the type that was stored in it", "use a concrete type", t)
 		return nil
 	default: // func, chan, complex, uintptr, unsafe.Pointer
-		w.refuse(path, "%v cannot be stored; leave it out with `msgpack:\"-\"`, or store what it is made from", t)
+		w.refuse(path, "%v cannot be stored", "leave it out with `msgpack:\"-\"`, or store what it is made from", t)
 		return nil
 	}
 	return n
@@ -210,21 +248,33 @@ func (w *walker) customNode(n *node, enc, dec, path string) *node {
 	n.kind = custom
 	w.shape.hasCodecs = true
 	if codecPairs[enc] != dec {
-		w.refuse(path, "%v has %s but not the other half (%s); it needs both, or neither", n.typ, cmp.Or(enc, dec), cmp.Or(codecPairs[enc], codecHalf(dec)))
+		w.refuse(path, "%v has %s and no %s that fits it", "add the method, or remove the other one", n.typ, cmp.Or(enc, dec), cmp.Or(codecPairs[enc], codecHalf(dec)))
 		return nil
 	}
 	n.nilOK = true // some encode their zero value so
 	if n.typ.Kind() == reflect.Interface {
-		w.refuse(path, "%v cannot come back as the type that was stored in it; use a concrete type", n.typ)
+		w.refuse(path, "%v cannot come back as the type that was stored in it", "use a concrete type", n.typ)
 		return nil
 	}
 	if lost := lostBeside(n.typ, enc); lost != "" {
-		w.refuse(path, "%v takes %s from an embedded field, so that its field %s is lost; name the embedded field", n.typ, enc, lost)
+		w.refuse(path, "%v takes %s from an embedded field, so that its field %s would be lost", "give the embedded field a name", n.typ, enc, lost)
+		return nil
+	}
+	if v := jsonValue(n.typ); v != nil {
+		n.json = true
+		if problem := notJSON(v); problem != "" {
+			w.refuse(path, "encoding/json cannot carry %v both ways (%s)", "leave it out with `msgpack:\"-\"`, or keep what the value is made from", v, problem)
+			return nil
+		}
+	} else if isValidEmptyLost(n.typ) {
+		w.refuse(path, "%v writes a valid empty value as it writes an invalid one (%s), so that it would come back invalid", keepsValidEmpty(n.typ), n.typ, enc)
+		w.problems[len(w.problems)-1].held = true
 		return nil
 	}
 	if n.typ.Kind() == reflect.Pointer {
 		n.cost += int64(n.typ.Elem().Size())
 	}
+	n.rereads = !readsAll[n.typ]
 	return n
 }
 
@@ -234,12 +284,12 @@ func (w *walker) mapNode(n *node, path string) *node {
 	key, elem := n.typ.Key(), n.typ.Elem()
 	refused := false
 	if holdsPointer(key) {
-		w.refuse(path, "a key of %v is compared by address and cannot come back; use a value as the key", n.typ)
+		w.refuse(path, "a key of %v is compared by address and cannot come back", "use a value as the key, such as an id or Unix seconds", n.typ)
 		refused = true
 	}
 	for _, t := range []reflect.Type{key, elem} {
 		if needsAddress(t, 0) {
-			w.refuse(path, "%v in a map cannot be encoded there, as it or a part of it must have an address; use *%v", t, t)
+			w.refuse(path, "%v cannot be encoded in a map, since it or a part of it needs an address", fmt.Sprintf("use *%v", t), t)
 			refused = true
 		}
 	}
@@ -248,7 +298,7 @@ func (w *walker) mapNode(n *node, path string) *node {
 	if refused {
 		return nil
 	}
-	return orNil(n, n.key, n.elem)
+	return holding(n, n.key, n.elem)
 }
 
 func (w *walker) structNode(t reflect.Type, path string) *node {
@@ -270,30 +320,34 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 		f := t.Field(i)
 		tag := w.tagOf(f)
 		if tag.odd && tag.name != "-" {
-			w.refuse(path+"."+f.Name, "msgpack takes the tag %q apart in ways of its own; use a name without quotes, colons, brackets and backslashes", f.Tag.Get("msgpack"))
+			w.refuse(path+"."+f.Name, "msgpack takes the tag %q apart in ways of its own", "use a name without quotes, colons, brackets and backslashes", f.Tag.Get("msgpack"))
 			continue
 		}
 		if f.Name == "_msgpack" && (tag.has("as_array") || tag.has("asArray")) {
-			w.refuse(path+"."+f.Name, "as_array loses everything as soon as a field is added; remove the option")
+			w.refuse(path+"."+f.Name, "as_array loses everything as soon as a field is added", "remove the option")
 		}
 		if tag.name == "-" || f.Name == "_" || f.Name == "_msgpack" {
 			continue
 		}
 		at := path + "." + f.Name
 		index := append(slices.Clone(prefix), i)
+		if !w.inside {
+			w.field = f.Type
+		}
+		omit := tag.has("omitempty") || !w.shape.msgp && omitsAll(t, i)
 		switch {
 		case f.Anonymous && f.Type.Kind() == reflect.Pointer:
-			w.refuse(at, "an embedded pointer comes back non-nil where it was nil; embed the struct, or name the field")
+			w.refuse(at, "an embedded pointer comes back non-nil where it was nil", "embed the struct, or give the field a name")
 		case f.Anonymous && !f.IsExported() && f.Type.Kind() != reflect.Struct, !f.Anonymous && !f.IsExported():
-			w.refuse(at, "is not exported and would be lost; export it, or tag it `msgpack:\"-\"`")
-		case (tag.has("omitempty") || w.omitsAll(t, i)) && !(f.Anonymous && w.inlines(f, tag)) && w.losesByOmitting(f.Type):
-			w.refuse(at, "omitempty leaves out values of %v that are not empty, by what msgpack sees of them; remove the option", f.Type)
+			w.refuse(at, "is not exported and would be lost", "export it, or tag it `msgpack:\"-\"`")
+		case omit && !(f.Anonymous && w.inlines(f, tag)) && !w.shape.msgp && losesByOmitting(f.Type):
+			w.refuse(at, "omitempty leaves out values of %v that are not empty, by what msgpack sees of them", "remove the option", f.Type)
 		case tag.has("intern"):
-			w.refuse(at, "the option intern breaks on hostile bytes; remove it")
+			w.refuse(at, "the option intern breaks on hostile bytes", "remove the option")
 		case f.Anonymous && w.inlines(f, tag):
-			w.embed(n, f, tag, index, at)
+			w.enter(f.Type, at, func() { w.embed(n, f, tag, index, at) })
 		case f.Anonymous && !f.IsExported():
-			w.refuse(at, "is not exported and would be lost; name the field, or tag it `msgpack:\"-\"`")
+			w.refuse(at, "is not exported and would be lost", "give the field a name that is, or tag it `msgpack:\"-\"`")
 		default:
 			name := cmp.Or(tag.name, f.Name)
 			child := w.node(f.Type, at)
@@ -301,7 +355,11 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 				continue
 			}
 			k := len(n.fields)
-			n.fields = append(n.fields, field{name: name, path: index, node: child})
+			n.fields = append(n.fields, field{
+				name: name, path: index, node: child,
+				at: goPath(n.typ, index), tag: f.Tag.Get("msgpack"), omit: omit && !w.shape.msgp,
+			})
+			n.rereads = n.rereads || child.rereads
 			w.claim(n, name, k, at)
 			if tag.alias != "" {
 				w.claim(n, tag.alias, k, at)
@@ -310,10 +368,20 @@ func (w *walker) addFields(n *node, t reflect.Type, prefix []int, path string) {
 	}
 }
 
+// goPath is the path to a field of t in Go's names, from a dot on.
+func goPath(t reflect.Type, index []int) (path string) {
+	for _, i := range index {
+		f := t.Field(i)
+		path += "." + f.Name
+		t = f.Type
+	}
+	return path
+}
+
 // omitsAll reports whether the option stands for all fields of t, up to the i-th.
-func (w *walker) omitsAll(t reflect.Type, i int) bool {
+func omitsAll(t reflect.Type, i int) bool {
 	f, ok := t.FieldByName("_msgpack")
-	return ok && len(f.Index) == 1 && f.Index[0] < i && w.tagOf(f).has("omitempty")
+	return ok && len(f.Index) == 1 && f.Index[0] < i && parseTag(f.Tag.Get("msgpack")).has("omitempty")
 }
 
 var zeroerType = reflect.TypeFor[interface{ IsZero() bool }]()
@@ -321,8 +389,8 @@ var zeroerType = reflect.TypeFor[interface{ IsZero() bool }]()
 // losesByOmitting reports whether msgpack takes more than the zero value of t for
 // empty: it asks IsZero, which may look at a part or behind a pointer, and a struct
 // with a codec of its own is empty to it if no field is exported.
-func (w *walker) losesByOmitting(t reflect.Type) bool {
-	if t == timeType || w.shape.msgp {
+func losesByOmitting(t reflect.Type) bool {
+	if t == timeType {
 		return false
 	}
 	return t.Implements(zeroerType) || t.Kind() == reflect.Struct && hasCodec(t)
@@ -337,7 +405,7 @@ func (w *walker) inlines(f reflect.StructField, tag tag) bool {
 // embed plans the fields of an embedded struct as msgpack inlines them.
 func (w *walker) embed(n *node, f reflect.StructField, tag tag, index []int, at string) {
 	if w.open[f.Type] {
-		w.refuse(at, "%v contains itself; such a type may hold a cycle, which would never end: keep the ids of the others", f.Type)
+		w.refuse(at, "%v contains itself, and could hold a cycle, which never ends", "keep the ids of the others", f.Type)
 		return
 	}
 	w.open[f.Type] = true
@@ -346,7 +414,7 @@ func (w *walker) embed(n *node, f reflect.StructField, tag tag, index []int, at 
 	// msgpack also decodes the embedded struct as a whole under its own name.
 	name := cmp.Or(tag.name, f.Name)
 	if _, taken := n.names[name]; taken {
-		w.refuse(at, "shares the msgpack name %q with another field, so that one of them is lost; rename one", name)
+		w.refuse(at, "shares the msgpack name %q with another field, so that one of them would be lost", "rename one", name)
 		return
 	}
 	n.names[name] = -1
@@ -354,7 +422,7 @@ func (w *walker) embed(n *node, f reflect.StructField, tag tag, index []int, at 
 
 func (w *walker) claim(n *node, name string, k int, at string) {
 	if _, taken := n.names[name]; taken {
-		w.refuse(at, "shares the msgpack name %q with another field, so that one of them is lost; rename one", name)
+		w.refuse(at, "shares the msgpack name %q with another field, so that one of them would be lost", "rename one", name)
 		return
 	}
 	n.names[name] = k
@@ -377,6 +445,10 @@ func (w *walker) tagOf(f reflect.StructField) tag {
 			value = f.Tag.Get("msg")
 		}
 	}
+	return parseTag(value)
+}
+
+func parseTag(value string) tag {
 	name, rest, _ := strings.Cut(value, ",")
 	t := tag{name: strings.TrimSpace(name), odd: strings.ContainsAny(name, `':\()`) || strings.ContainsAny(rest, `'\()`) || strings.TrimSpace(value) != value}
 	for _, o := range strings.Split(rest, ",") {
@@ -413,9 +485,14 @@ func describe(write func([]byte) (int, error), n *node) {
 	}
 }
 
-func orNil(n *node, children ...*node) *node {
+// holding returns n, which holds values of its children, or nil if one of them
+// was refused.
+func holding(n *node, children ...*node) *node {
 	if slices.Contains(children, nil) {
 		return nil
+	}
+	for _, c := range children {
+		n.rereads = n.rereads || c.rereads
 	}
 	return n
 }
