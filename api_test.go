@@ -457,8 +457,8 @@ func mentions(text, name string) bool {
 	return len(words) > 1 && (strings.Trim(words[0], ",") == name || words[1] == name)
 }
 
-// printing are the methods that fmt, slog and json call.
-var printing = []string{"Format", "LogValue", "MarshalText", "String"}
+// printing are the methods that fmt, slog, json and msgpack call.
+var printing = []string{"Format", "LogValue", "MarshalText", "MarshalMsgpack", "UnmarshalMsgpack", "String"}
 
 func TestEveryExportedVerbHasAnExampleWithOutput(t *testing.T) {
 	p := packageDoc(t)

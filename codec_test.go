@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -1465,4 +1466,278 @@ func TestNewTriesTheLimitsOfARegisteredEncoder(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "C: a number that does not fit its field") {
 		t.Errorf("got %v, want New to refuse what would be lost for large values", err)
 	}
+}
+
+// Fields that are kept as JSON.
+
+// A foreignToken is as oauth2.Token is: a field of it is not exported.
+type (
+	foreignToken struct {
+		Access  string            `json:"access_token" validate:"omitempty,min=3"`
+		Refresh string            `json:"refresh_token,omitempty"`
+		Expiry  time.Time         `json:"expiry,omitzero"`
+		Scopes  map[string]*int   `json:"scopes,omitempty"`
+		Raw     map[string]any    `json:"raw,omitempty"`
+		Next    *foreignToken     `json:"next,omitempty"`
+		Self    map[string]string `json:"-"`
+		raw     any
+	}
+	jsonEverywhere struct {
+		N      int
+		Token  sessions.JSON[foreignToken]
+		Ptr    sessions.JSON[*foreignToken]
+		To     *sessions.JSON[foreignToken]
+		Map    map[string]sessions.JSON[foreignToken]
+		List   []sessions.JSON[foreignToken]
+		In     struct{ Token sessions.JSON[foreignToken] }
+		Slice  sessions.JSON[[]foreignToken]
+		Text   sessions.JSON[string]
+		Any    sessions.JSON[any]
+		Nested sessions.JSON[map[string][]foreignToken]
+	}
+)
+
+func jsonFull() jsonEverywhere {
+	one := 1
+	token := foreignToken{
+		Access: "abc", Expiry: time.Date(2030, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600)), Scopes: map[string]*int{"a": &one, "b": nil},
+		Raw: map[string]any{"id": 1.5, "list": []any{"x", true, nil}}, Next: &foreignToken{Access: "next"},
+	}
+	var full jsonEverywhere
+	full.N = 1
+	full.Token.V, full.In.Token.V = token, token
+	full.Ptr.V, full.To = &token, &sessions.JSON[foreignToken]{V: token}
+	full.Map = map[string]sessions.JSON[foreignToken]{"a": {token}, "zero": {}}
+	full.List = []sessions.JSON[foreignToken]{{token}, {}}
+	full.Slice.V = []foreignToken{token, {}}
+	full.Text.V, full.Any.V = "<text>", map[string]any{"a": []any{1.0}}
+	full.Nested.V = map[string][]foreignToken{"a": {token}, "b": nil, "c": {}}
+	return full
+}
+
+func TestJSONComesBack(t *testing.T) {
+	equal := func(a, b jsonEverywhere) bool { return encodedJSON(t, a) == encodedJSON(t, b) }
+	t.Run("zero", comesBack(jsonEverywhere{}))
+	t.Run("full", comesBackBy(jsonFull(), equal))
+	t.Run("a pointer to zero", comesBack(holds[sessions.JSON[*foreignToken]]{sessions.JSON[*foreignToken]{V: &foreignToken{}}}))
+	t.Run("an empty map and a nil one", comesBack(holds[[2]sessions.JSON[map[string]int]]{[2]sessions.JSON[map[string]int]{{V: map[string]int{}}, {}}}))
+	t.Run("a key of a map", comesBack(holds[map[sessions.JSON[[2]int]]int]{map[sessions.JSON[[2]int]]int{{V: [2]int{1, 2}}: 3, {}: 4}}))
+	t.Run("an enum that begins at one", comesBack(struct {
+		A, B sessions.JSON[fromOne]
+		C    sessions.JSON[struct{ D fromOne }]
+	}{A: sessions.JSON[fromOne]{V: 2}}))
+}
+
+func encodedJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestJSONIsOneStringOnTheWire(t *testing.T) {
+	s := newTypedSite(t, sessions.Config[holds[sessions.JSON[foreignToken]]]{Store: newPlainStore()})
+	var data holds[sessions.JSON[foreignToken]]
+	data.V.V.Access = "abc"
+	s.set(data)
+	if got, want := s.data(), encoded(t, map[string]string{"V": `{"access_token":"abc"}`}); !bytes.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestChangesWithinJSONAreFound(t *testing.T) {
+	for name, edit := range map[string]func(*jsonEverywhere){
+		"of a field":                 func(d *jsonEverywhere) { d.Token.V.Access = "changed" },
+		"through a pointer":          func(d *jsonEverywhere) { d.Ptr.V.Access = "changed" },
+		"through two":                func(d *jsonEverywhere) { d.Token.V.Next.Access = "changed" },
+		"through a pointer to JSON":  func(d *jsonEverywhere) { d.To.V.Access = "changed" },
+		"in a map of it":             func(d *jsonEverywhere) { *d.Token.V.Scopes["a"] = 2 },
+		"of a key":                   func(d *jsonEverywhere) { delete(d.Token.V.Scopes, "b") },
+		"in a map in an interface":   func(d *jsonEverywhere) { d.Any.V.(map[string]any)["a"] = "changed" },
+		"in a list in an interface":  func(d *jsonEverywhere) { d.Token.V.Raw["list"].([]any)[0] = "changed" },
+		"of an element":              func(d *jsonEverywhere) { d.Slice.V[1].Access = "changed" },
+		"of an element that is JSON": func(d *jsonEverywhere) { d.List[1].V.Access = "changed" },
+		"to zero":                    func(d *jsonEverywhere) { d.Token.V = foreignToken{} },
+		"to nil":                     func(d *jsonEverywhere) { d.Ptr.V = nil },
+		"from nil to empty in it":    func(d *jsonEverywhere) { d.Nested.V["b"] = []foreignToken{} },
+		"in a struct":                func(d *jsonEverywhere) { d.In.Token.V.Refresh = "changed" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachTypedMode(t, func(t *testing.T, store sessions.Store) {
+				s := newTypedSite(t, sessions.Config[jsonEverywhere]{Store: store})
+				s.set(jsonFull())
+				if res := s.do(func(*sessions.Session[jsonEverywhere]) {}); len(res.setCookies()) > 0 || s.store != nil && s.store.version != 1 {
+					t.Error("a read wrote")
+				}
+				var want string
+				s.do(func(x *sessions.Session[jsonEverywhere]) {
+					edit(&x.Data)
+					want = encodedJSON(t, x.Data)
+				})
+				got, reason := s.get()
+				if encodedJSON(t, got) != want {
+					t.Errorf("got %s, %q (%v), want %s", encodedJSON(t, got), reason, s.err, want)
+				}
+			})
+		})
+	}
+	t.Run("not where it is not kept", func(t *testing.T) {
+		s := newTypedSite(t, sessions.Config[jsonEverywhere]{})
+		s.set(jsonFull())
+		if res := s.do(func(x *sessions.Session[jsonEverywhere]) {
+			x.Data.Token.V.raw, x.Data.Token.V.Self = 1, map[string]string{"a": "b"}
+		}); len(res.setCookies()) > 0 {
+			t.Error("a field that JSON leaves out counted as a change")
+		}
+	})
+}
+
+func TestJSONIsMergedWhole(t *testing.T) {
+	s := newTypedSite(t, sessions.Config[jsonEverywhere]{Store: newPlainStore()})
+	s.set(jsonFull())
+	tab := succeed(t, s, sessions.Config[jsonEverywhere]{})
+	s.do(func(x *sessions.Session[jsonEverywhere]) {
+		tab.do(func(y *sessions.Session[jsonEverywhere]) {
+			y.Data.N = 5
+			y.Data.Token.V.Refresh = "theirs"
+			y.Data.In.Token.V.Refresh = "theirs"
+			y.Data.Map["a"] = sessions.JSON[foreignToken]{}
+		})
+		x.Data.Token.V.Access = "mine"
+		x.Data.Map["zero"] = sessions.JSON[foreignToken]{V: foreignToken{Access: "mine"}}
+		x.Update(func(d *jsonEverywhere) { d.Text.V += d.In.Token.V.Refresh })
+	})
+	got, _ := s.get()
+	if v := got.Token.V; got.N != 5 || v.Access != "mine" || v.Refresh != "" {
+		t.Errorf("got N=%d and %+v, want the number of one and the whole token of the other", got.N, v)
+	}
+	if got.In.Token.V.Refresh != "theirs" || got.Map["a"].V.Access != "" || got.Map["zero"].V.Access != "mine" {
+		t.Errorf("got %+v, %+v, want both changes", got.In.Token.V, got.Map)
+	}
+	if got.Text.V != "<text>theirs" {
+		t.Errorf("got %q, want the Update to run on what the other stored", got.Text.V)
+	}
+}
+
+func TestTheZeroJSONIsZero(t *testing.T) {
+	type strict struct {
+		Token sessions.JSON[foreignToken] `validate:"required"`
+		Plan  sessions.JSON[fromOne]
+	}
+	eachTypedMode(t, func(t *testing.T, store sessions.Store) {
+		s := newTypedSite(t, sessions.Config[strict]{Store: store})
+		for name, token := range map[string]foreignToken{"zero": {}, "zero to JSON": {raw: 1, Self: map[string]string{"a": "b"}}} {
+			if res := s.do(func(x *sessions.Session[strict]) {
+				x.Data.Token.V = token
+				x.Flash("info", "hello")
+			}); res.StatusCode != http.StatusOK {
+				t.Errorf("%s: got status %d (%v), want 200: it is the zero T that carries a flash", name, res.StatusCode, s.err)
+			}
+		}
+		if res := s.do(func(x *sessions.Session[strict]) { x.Data.Plan.V = 2 }); res.StatusCode != http.StatusInternalServerError || !errors.Is(s.err, sessions.ErrInvalid) {
+			t.Errorf("got %d, %v, want ErrInvalid for the missing token", res.StatusCode, s.err)
+		}
+	})
+}
+
+func TestJSONOfOtherBytesIsSetAside(t *testing.T) {
+	type jsons struct {
+		N int
+		A sessions.JSON[[]struct{ Big [4096]byte }]
+		B sessions.JSON[map[string]*struct{ Big [4096]byte }]
+		C sessions.JSON[any]
+		D sessions.JSON[foreignToken]
+	}
+	for name, data := range map[string]any{
+		"a number":                      map[string]any{"N": 1, "D": 5},
+		"no JSON":                       map[string]any{"N": 1, "D": "hunter2"},
+		"nothing":                       map[string]any{"N": 1, "D": ""},
+		"JSON of another kind":          map[string]any{"N": 1, "D": `[1]`},
+		"two values":                    map[string]any{"N": 1, "D": `{}{}`},
+		"many large elements":           map[string]any{"N": 1, "A": "[" + strings.Repeat("{},", 10_000) + "{}]"},
+		"many large elements, not text": map[string]any{"N": 1, "A": "[" + strings.Repeat("null,", 6_000) + "null]"},
+		"many large entries":            map[string]any{"N": 1, "B": `{"":{}` + strings.Repeat(`,"":{}`, 5_000) + `}`},
+		"deep":                          map[string]any{"N": 1, "C": strings.Repeat("[", 9_000) + strings.Repeat("]", 9_000)},
+		"more than a field may have":    map[string]any{"N": 1, "C": `"` + strings.Repeat("x", 40_000) + `"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := encoded(t, data)
+			s := planted(t, sessions.Config[jsons]{}, jsons{N: 1}, -1, b)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			got, reason := s.get()
+			runtime.ReadMemStats(&after)
+			if reason != sessions.ReasonUndecodable || got.N != 0 {
+				t.Errorf("got N=%d, %q, want a new session, %q", got.N, reason, sessions.ReasonUndecodable)
+			}
+			if limit, cost := uint64(1<<20+64*len(b)+1<<18), after.TotalAlloc-before.TotalAlloc; cost > limit {
+				t.Errorf("got %d bytes allocated for %d, want at most %d", cost, len(b), limit)
+			}
+			for _, e := range s.events.of(sessions.EventRefused) {
+				if strings.Contains(e.Err.Error(), "hunter2") {
+					t.Errorf("the event shows data: %v", e.Err)
+				}
+			}
+		})
+	}
+	t.Run("and what would be is too large to be stored", func(t *testing.T) {
+		s := newTypedSite(t, sessions.Config[jsons]{Store: newPlainStore()})
+		s.set(jsons{N: 1})
+		for _, edit := range []func(*jsons){
+			func(j *jsons) { j.C.V = strings.Repeat("x", 40_000) },
+			func(j *jsons) { j.D.V.Scopes = map[string]*int{strings.Repeat("x", 40_000): nil} },
+		} {
+			s.do(func(x *sessions.Session[jsons]) { edit(&x.Data) })
+			if !errors.Is(s.err, sessions.ErrTooLarge) {
+				t.Errorf("got %v, want ErrTooLarge", s.err)
+			}
+		}
+	})
+}
+
+// Amounts of memory that hold for interfaces too: what they hold is not known.
+func TestJSONInInterfacesCostsLittle(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty objects": "[" + strings.Repeat("{},", 10_000) + "{}]",
+		"empty lists":   "[" + strings.Repeat("[],", 10_000) + "[]]",
+		"numbers":       "[" + strings.Repeat("1,", 16_000) + "1]",
+		"short strings": "[" + strings.Repeat(`"",`, 10_000) + `""]`,
+		"nested":        strings.Repeat(`[{"":`, 4_000) + "1" + strings.Repeat("}]", 4_000),
+		"members":       `{"a":1` + strings.Repeat(`,"a":1`, 5_000) + `}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := encoded(t, map[string]any{"V": text})
+			s := planted(t, sessions.Config[holds[sessions.JSON[any]]]{}, holds[sessions.JSON[any]]{sessions.JSON[any]{V: "x"}}, -1, b)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, reason := s.get()
+			runtime.ReadMemStats(&after)
+			// Once more than one reading: the session is encoded to see whether it changed.
+			if limit, cost := uint64(2*(1<<20+64*len(b))+1<<18), after.TotalAlloc-before.TotalAlloc; cost > limit {
+				t.Errorf("%q: got %d bytes allocated for %d, want at most %d", reason, cost, len(b), limit)
+			}
+		})
+	}
+}
+
+type fromOne int // has names from 1 to 3
+
+var fromOneNames = []string{1: "one", 2: "two", 3: "three"}
+
+func (p fromOne) MarshalText() ([]byte, error) {
+	if p < 1 || int(p) >= len(fromOneNames) {
+		return nil, fmt.Errorf("no name for %d", int(p))
+	}
+	return []byte(fromOneNames[p]), nil
+}
+
+func (p *fromOne) UnmarshalText(b []byte) error {
+	i := slices.Index(fromOneNames, string(b))
+	if i < 1 {
+		return fmt.Errorf("%q is no name", b)
+	}
+	*p = fromOne(i)
+	return nil
 }

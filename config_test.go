@@ -4,12 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"math/big"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -247,6 +249,9 @@ func TestNewRefusesAFieldThatCannotComeBack(t *testing.T) {
 		{"chan in an anonymous struct", newOf[struct{ In struct{ C chan int } }], "T.In.C"},
 		{"chan in two fields of one type", newOf[struct{ A, B refusedWithChan }], "T.B.C"},
 		{"pointer as a key", newOf[struct{ M map[*int]string }], "T.M"},
+		{"JSON of a pointer as a key", newOf[struct {
+			M map[sessions.JSON[*int]]string
+		}], "T.M"},
 		{"time as a key", newOf[struct{ M map[time.Time]string }], "T.M"},
 		{"struct with a pointer as a key", newOf[struct{ M map[struct{ P *int }]string }], "T.M"},
 		{"unexported field", newOf[struct {
@@ -330,6 +335,167 @@ func TestNewRefusesAFieldThatCannotComeBack(t *testing.T) {
 		}], "T.M"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { refused(t, tt.new(t), tt.path) })
+	}
+}
+
+// Types of other modules: those of the standard library stand for them.
+type (
+	ownType     struct{ hidden int }
+	ownHolder   struct{ Own ownType }
+	embedsOther struct{ net.OpError }
+)
+
+func TestNewNamesTheFieldThatTheApplicationCanChange(t *testing.T) {
+	_ = ownType{hidden: 0}
+	for _, tt := range []struct {
+		name  string
+		new   func(*testing.T) error
+		lines []string // how each begins
+		fixes []string // in each
+	}{
+		{"a type of seven fields that would be lost", newOf[struct{ L *time.Location }], []string{"T.L: time.Location cannot be stored (its field name is not exported"}, []string{"leave it out with `msgpack:\"-\"`"}},
+		{"a mutex", newOf[struct{ Mu sync.Mutex }], []string{"T.Mu: sync.Mutex "}, []string{"`msgpack:\"-\"`"}},
+		{"in a list in a map", newOf[struct{ M map[string][]*http.Request }], []string{"T.M[][]: http.Request cannot be stored (its field Body: io.ReadCloser "}, []string{"`msgpack:\"-\"`"}},
+		{"embedded", newOf[embedsOther], []string{"embedsOther.OpError: net.OpError "}, []string{"`msgpack:\"-\"`"}},
+		{"a type made from it", newOf[struct{ T madeFromOther }], []string{"T.T: sessions_test.madeFromOther cannot be stored (its field "}, []string{"`msgpack:\"-\"`"}},
+		{"one that JSON can carry", newOf[struct{ T []multipart.FileHeader }], []string{"T.T[]: multipart.FileHeader "}, []string{"or give it the type sessions.JSON[[]multipart.FileHeader]"}},
+		{"one of its own, by the field in it", newOf[ownHolder], []string{"ownHolder.Own.hidden: is not exported"}, []string{"export it, or tag it `msgpack:\"-\"`"}},
+		{"several, each once", newOf[struct {
+			A, B *time.Location
+			C    map[string]any
+		}], []string{"T.A: ", "T.B: ", "T.C[]: "}, []string{"leave it out", "leave it out", "use a concrete type"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.new(t)
+			refused(t, err)
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(tt.lines) {
+				t.Fatalf("got %d lines, want %d:\n%v", len(lines), len(tt.lines), err)
+			}
+			for i, line := range lines {
+				if !strings.HasPrefix(line, tt.lines[i]) || !strings.Contains(line, tt.fixes[i]) {
+					t.Errorf("got %q, want it to begin with %q and to have %q", line, tt.lines[i], tt.fixes[i])
+				}
+			}
+		})
+	}
+	t.Run("and offers JSON only where it can carry the value", func(t *testing.T) {
+		for _, err := range []error{newOf[struct{ Mu sync.Mutex }](t), newOf[struct{ N *atomic.Int64 }](t), newOf[struct{ R *http.Request }](t), newOf[struct{ L *time.Location }](t)} {
+			if strings.Contains(err.Error(), "JSON") {
+				t.Errorf("got %q, want no JSON of what JSON loses", err)
+			}
+		}
+	})
+	t.Run("and the fixes work", func(t *testing.T) {
+		for name, err := range map[string]error{
+			"tag": newOf[struct {
+				L *time.Location `msgpack:"-"`
+			}](t),
+			"JSON": newOf[struct {
+				T sessions.JSON[[]multipart.FileHeader]
+			}](t),
+		} {
+			if err != nil {
+				t.Errorf("%s: got %v, want no error", name, err)
+			}
+		}
+	})
+}
+
+type madeFromOther multipart.FileHeader
+
+func TestNewRefusesAJSONThatLosesItsValue(t *testing.T) {
+	type unseen struct {
+		N  int
+		Mu sync.Mutex
+	}
+	type oneWay struct{ W writesOnly }
+	for _, tt := range []struct {
+		name string
+		new  func(*testing.T) error
+		want []string
+	}{
+		{"func", newOf[struct{ J sessions.JSON[func()] }], []string{"T.J: ", "func()"}},
+		{"chan in a struct", newOf[struct {
+			J sessions.JSON[struct{ C chan int }]
+		}], []string{"T.J: ", "C: JSON has nothing for chan int"}},
+		{"complex in a map", newOf[struct {
+			J sessions.JSON[map[string]complex64]
+		}], []string{"T.J: ", "complex64"}},
+		{"interface with methods", newOf[struct{ J sessions.JSON[fmt.Stringer] }], []string{"T.J: ", "fmt.Stringer"}},
+		{"fields that are not exported", newOf[struct{ J sessions.JSON[ownType] }], []string{"T.J: ", "ownType has no field that JSON sees"}},
+		{"a mutex", newOf[struct{ J sessions.JSON[sync.Mutex] }], []string{"T.J: ", "sync.Mutex"}},
+		{"a mutex beside others", newOf[struct{ J sessions.JSON[unseen] }], []string{"T.J: ", "Mu: sync.Mutex"}},
+		{"an atomic behind a pointer", newOf[struct{ J sessions.JSON[*atomic.Int64] }], []string{"T.J: ", "atomic.Int64"}},
+		{"keys that JSON has not", newOf[struct {
+			J sessions.JSON[map[[2]int]string]
+		}], []string{"T.J: ", "[2]int"}},
+		{"a method that writes and none that reads", newOf[struct{ J sessions.JSON[oneWay] }], []string{"T.J: ", "W: sessions_test.writesOnly"}},
+		{"methods that do not fit each other", newOf[struct{ J sessions.JSON[misfits] }], []string{"T.J: ", "misfits does not read the JSON that it writes"}},
+		{"an embedded pointer that cannot be set", newOf[struct {
+			J sessions.JSON[struct{ *refusedBase }]
+		}], []string{"T.J: ", "refusedBase"}},
+		{"in a list", newOf[struct{ L []sessions.JSON[func()] }], []string{"T.L[]: ", "func()"}},
+		{"in a map", newOf[struct {
+			M map[string]*sessions.JSON[func()]
+		}], []string{"T.M[]: ", "func()"}},
+		{"embedded", newOf[struct{ sessions.JSON[int] }], []string{"T: ", "wrap the type in a field"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			refused(t, tt.new(t), tt.want...)
+			if n := strings.Count(tt.new(t).Error(), "\n"); n > 0 {
+				t.Errorf("got %d lines, want one", n+1)
+			}
+		})
+	}
+}
+
+type (
+	writesOnly struct{ N int }
+	misfits    struct{ N int }
+)
+
+func (writesOnly) MarshalJSON() ([]byte, error) { return []byte(`"***"`), nil }
+func (misfits) MarshalJSON() ([]byte, error)    { return []byte(`"x"`), nil }
+func (m *misfits) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &m.N) }
+
+func TestNewAcceptsAJSONThatKeepsItsValue(t *testing.T) {
+	type tree struct {
+		Name     string
+		Children []*tree
+	}
+	for name, err := range map[string]error{
+		"a tree":               newOf[struct{ J sessions.JSON[tree] }](t),
+		"an interface without": newOf[struct{ J sessions.JSON[any] }](t),
+		"maps of interfaces":   newOf[struct{ J sessions.JSON[map[string]any] }](t),
+		"an enum that begins at one": newOf[struct {
+			J sessions.JSON[struct{ P fromOne }]
+		}](t),
+		"a list of such": newOf[struct{ J sessions.JSON[[]fromOne] }](t),
+		"numbers":        newOf[struct{ J sessions.JSON[json.Number] }](t),
+		"raw JSON": newOf[struct {
+			J sessions.JSON[json.RawMessage]
+		}](t),
+		"times and bytes": newOf[struct {
+			J sessions.JSON[struct {
+				T *time.Time
+				B []byte
+				D time.Duration
+			}]
+		}](t),
+		"keys with texts": newOf[struct {
+			J sessions.JSON[map[netip.Addr]int]
+		}](t),
+		"large arrays": newOf[struct {
+			J sessions.JSON[[]struct{ Big [4096]byte }]
+		}](t),
+		"embedded ones": newOf[struct {
+			J sessions.JSON[struct{ refusedBase }]
+		}](t),
+	} {
+		if err != nil {
+			t.Errorf("%s: got %v, want no error", name, err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -867,4 +868,33 @@ func ExampleMemoryStore() {
 	fmt.Println(mgr, err)
 	// Output:
 	// Manager(sessions_test.AppSession, cookie __Host-Http-session) <nil>
+}
+
+// A field whose type belongs to another module. This one has fields that are not
+// exported, and that its author leaves out of the JSON.
+func ExampleJSON() {
+	type Upload struct {
+		UserID int
+		File   sessions.JSON[multipart.FileHeader]
+	}
+	mgr, err := sessions.New(sessions.Config[Upload]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/upload", func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[Upload](r.Context())
+		sess.Data.File.V.Filename = "ada.png"
+		sess.Data.File.V.Size = 1815
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		file := sessions.Get[Upload](r.Context()).Data.File.V
+		fmt.Fprintf(w, "%s, %d bytes", file.Filename, file.Size)
+	})
+
+	get := visitor(mgr.Middleware(mux))
+	fmt.Println(get("/upload"))
+	// Output:
+	// ada.png, 1815 bytes
 }
