@@ -1642,6 +1642,50 @@ func TestTheZeroJSONIsZero(t *testing.T) {
 	})
 }
 
+func TestJSONIsValidated(t *testing.T) {
+	type item struct {
+		N int `validate:"max=9"`
+	}
+	type ruled struct {
+		N     int
+		Token sessions.JSON[foreignToken]
+		Ptr   sessions.JSON[*foreignToken]
+		Items sessions.JSON[[]item]            `validate:"max=2,dive"`
+		ByKey sessions.JSON[map[string]item]   `validate:"dive,keys,alpha,endkeys"`
+		Mail  sessions.JSON[string]            `validate:"omitempty,email"`
+		List  []sessions.JSON[map[string]item] `validate:"dive,dive"`
+	}
+	for path, edit := range map[string]func(*ruled){
+		"ruled.Token.V.Access": func(r *ruled) { r.Token.V.Access = "ab" },
+		"ruled.Ptr.V.Access":   func(r *ruled) { r.Ptr.V = &foreignToken{Access: "ab"} },
+		"ruled.Items[].N":      func(r *ruled) { r.Items.V = []item{{10}} },
+		"ruled.Items":          func(r *ruled) { r.Items.V = make([]item, 3) },
+		"ruled.ByKey[].N":      func(r *ruled) { r.ByKey.V = map[string]item{"a": {10}} },
+		"ruled.ByKey[]":        func(r *ruled) { r.ByKey.V = map[string]item{"1": {1}} },
+		"ruled.Mail":           func(r *ruled) { r.Mail.V = "nobody" },
+		"ruled.List[].N":       func(r *ruled) { r.List = []sessions.JSON[map[string]item]{{V: map[string]item{"a": {10}}}} },
+	} {
+		t.Run(path, func(t *testing.T) {
+			s := newTypedSite(t, sessions.Config[ruled]{})
+			fine := ruled{N: 1}
+			fine.Items.V, fine.Mail.V = []item{{9}}, "a@example.com"
+			s.set(fine)
+			if res := s.do(func(x *sessions.Session[ruled]) { edit(&x.Data) }); res.StatusCode != http.StatusInternalServerError || !errors.Is(s.err, sessions.ErrInvalid) {
+				t.Fatalf("got %d, %v, want 500 for ErrInvalid", res.StatusCode, s.err)
+			}
+			if !strings.Contains(s.err.Error(), path+" breaks") {
+				t.Errorf("got %q, want it to name %s", s.err, path)
+			}
+		})
+	}
+	t.Run("when it is loaded", func(t *testing.T) {
+		s := planted(t, sessions.Config[ruled]{}, ruled{N: 1}, -1, encoded(t, map[string]any{"N": 1, "Token": `{"access_token":"ab"}`}))
+		if _, reason := s.get(); reason != sessions.ReasonInvalid {
+			t.Errorf("got %q, want %q", reason, sessions.ReasonInvalid)
+		}
+	})
+}
+
 func TestJSONOfOtherBytesIsSetAside(t *testing.T) {
 	type jsons struct {
 		N int

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-playground/validator/v10"
 	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/firstbyte"
@@ -69,6 +70,18 @@ type Config[T any] struct {
 	// data is always valid. A visitor with a cart who did not sign in must satisfy
 	// all rules. Validate must not keep or change its argument.
 	Validate func(*T) error
+
+	// Rules adds the application's own rules to those of the validate tags:
+	//
+	//	Rules: func(v *validator.Validate) error {
+	//		return v.RegisterValidation("phone_kz", isPhone)
+	//	}
+	//
+	// Aliases and rules for whole structs are added in the same way. New calls
+	// Rules once, and its error is New's. New also applies the rules to zero and
+	// to made-up values, and refuses one that panics. Rules is not to keep the
+	// Validate, nor to change its tag name.
+	Rules func(*validator.Validate) error
 
 	// Merge replaces the merge by field where a parallel request has changed the
 	// session: base is what this request began with, mine what it made of it,
@@ -234,7 +247,7 @@ func New[T any](config Config[T]) (*Manager[T], error) {
 		onEvent:      config.OnEvent,
 		logger:       config.Logger,
 	}
-	data := codec.Options{Version: config.Version}
+	data := codec.Options{Version: config.Version, Rules: config.Rules}
 	if f := config.Validate; f != nil {
 		data.Validate = func(data any) error { return f(data.(*T)) }
 	}

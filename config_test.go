@@ -26,6 +26,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/go-playground/validator/v10"
 	"github.com/typedsessions/sessions"
 	"github.com/typedsessions/sessions/internal/codec"
 )
@@ -497,6 +498,299 @@ func TestNewAcceptsAJSONThatKeepsItsValue(t *testing.T) {
 			t.Errorf("%s: got %v, want no error", name, err)
 		}
 	}
+}
+
+// Enums that begin at one have no text for zero.
+
+var errNoName = errors.New("no name")
+
+type (
+	fromOneBinary struct{ n byte }
+	fromOneTen    int
+	fromOneText   string
+)
+
+func (f fromOneBinary) MarshalBinary() ([]byte, error) { return []byte{f.n}, nil }
+func (f *fromOneBinary) UnmarshalBinary(b []byte) error {
+	if f.n = b[0]; f.n == 0 {
+		return errNoName
+	}
+	return nil
+}
+
+// MarshalText is as stringer makes it: it has a text for every number.
+func (f fromOneTen) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "fromOneTen(%d)", f), nil }
+func (f *fromOneTen) UnmarshalText(b []byte) error {
+	if *f = 1000; string(b) != "fromOneTen(1000)" {
+		return errNoName
+	}
+	return nil
+}
+
+func (f fromOneText) MarshalText() ([]byte, error) { return []byte(f), nil }
+func (f *fromOneText) UnmarshalText(b []byte) error {
+	if *f = "known"; string(b) != "known" {
+		return errNoName
+	}
+	return nil
+}
+
+func TestNewRefusesAZeroThatHasNoText(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		new  func(*testing.T) error
+		want []string
+	}{
+		{"that cannot be written", newOf[struct{ Plan fromOne }], []string{"T.Plan: ", "MarshalText", "`msgpack:\",omitempty\"`, or give zero a text"}},
+		{"that cannot be read", newOf[struct {
+			Plan fromOneTen `msgpack:"plan"`
+		}], []string{"T.Plan: ", "UnmarshalText", "`msgpack:\"plan,omitempty\"`"}},
+		{"with an option", newOf[struct {
+			Plan fromOneText `msgpack:"plan,alias:p"`
+		}], []string{"T.Plan: ", "`msgpack:\"plan,alias:p,omitempty\"`"}},
+		{"in a struct", newOf[struct{ In struct{ Plan fromOne } }], []string{"T.In.Plan: ", "omitempty"}},
+		{"in an embedded struct", newOf[struct{ embedsFromOne }], []string{"T.embedsFromOne.Plan: ", "omitempty"}},
+		{"of a struct", newOf[struct{ Plan fromOneBinary }], []string{"T.Plan: ", "use a pointer, or give zero a text"}},
+		{"in an array", newOf[struct{ Plans [2]fromOne }], []string{"T.Plans: ", "use a slice, or give zero a text"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.new(t)
+			refused(t, err, tt.want...)
+			if n := strings.Count(err.Error(), "\n"); n > 0 {
+				t.Errorf("got %d lines, want one: %v", n+1, err)
+			}
+		})
+	}
+	t.Run("each field once", func(t *testing.T) {
+		err := newOf[struct{ A, B fromOne }](t)
+		refused(t, err, "T.A: ", "T.B: ")
+		if n := strings.Count(err.Error(), "\n"); n != 1 {
+			t.Errorf("got %d lines, want two", n+1)
+		}
+	})
+}
+
+type embedsFromOne struct{ Plan fromOne }
+
+func TestAnEnumThatBeginsAtOneIsStored(t *testing.T) {
+	type order struct{ Plan fromOne }
+	type plans struct {
+		N      int
+		Plan   fromOne `msgpack:"plan,omitempty"`
+		List   []fromOne
+		Ptrs   []*fromOne
+		Map    map[string]fromOne
+		Keys   map[fromOne]int
+		Orders []order
+		Order  *order
+		Ptr    *fromOneBinary
+		Ten    []fromOneTen
+		Text   map[fromOneText]fromOneText
+		JSON   sessions.JSON[fromOne]
+	}
+	two := fromOne(2)
+	t.Run("zero", comesBack(plans{N: 1}))
+	t.Run("full", comesBack(plans{
+		Plan: 1, List: []fromOne{1, 2}, Ptrs: []*fromOne{&two, nil}, Map: map[string]fromOne{"a": 3}, Keys: map[fromOne]int{1: 1},
+		Orders: []order{{1}}, Order: &order{2}, Ptr: &fromOneBinary{1}, Ten: []fromOneTen{1000}, Text: map[fromOneText]fromOneText{"known": "known"},
+		JSON: sessions.JSON[fromOne]{V: 2},
+	}))
+}
+
+// Types that say whether they are valid, as those of database/sql do.
+
+type (
+	forgetful struct { // as null.String of guregu/null and of volatiletech/null
+		String string
+		Valid  bool
+	}
+	forgetfulJSON struct{ sql.NullString } // the same, with JSON that tells
+	blankIsNull   struct{ sql.NullString } // as zero.String: it says that the two are one
+	remembers     struct{ sql.NullString }
+)
+
+func (f forgetful) MarshalText() ([]byte, error) { return []byte(f.String), nil }
+func (f *forgetful) UnmarshalText(b []byte) error {
+	f.String, f.Valid = string(b), len(b) > 0
+	return nil
+}
+
+func (f forgetfulJSON) MarshalText() ([]byte, error) { return []byte(f.String), nil }
+func (f *forgetfulJSON) UnmarshalText(b []byte) error {
+	f.String, f.Valid = string(b), len(b) > 0
+	return nil
+}
+func (f forgetfulJSON) MarshalJSON() ([]byte, error) {
+	if !f.Valid {
+		return []byte("null"), nil
+	}
+	return json.Marshal(f.String)
+}
+func (f *forgetfulJSON) UnmarshalJSON(b []byte) error {
+	f.Valid = string(b) != "null"
+	return json.Unmarshal(b, &f.String)
+}
+func (f forgetfulJSON) IsZero() bool { return !f.Valid }
+
+func (f blankIsNull) MarshalText() ([]byte, error) { return []byte(f.String), nil }
+func (f *blankIsNull) UnmarshalText(b []byte) error {
+	f.String, f.Valid = string(b), len(b) > 0
+	return nil
+}
+func (f blankIsNull) IsZero() bool { return !f.Valid || f.String == "" }
+
+func (f remembers) MarshalText() ([]byte, error) {
+	if !f.Valid {
+		return nil, nil
+	}
+	return []byte("=" + f.String), nil
+}
+func (f *remembers) UnmarshalText(b []byte) error {
+	f.String, f.Valid = strings.CutPrefix(string(b), "=")
+	return nil
+}
+
+func TestNewRefusesATextThatCannotTellEmptyFromInvalid(t *testing.T) {
+	refused(t, newOf[struct{ Name forgetful }](t), "T.Name: sessions_test.forgetful writes a valid empty value as", "MarshalText")
+	refused(t, newOf[struct{ Name *forgetful }](t), "T.Name: ")
+	refused(t, newOf[struct{ Names []forgetfulJSON }](t), "T.Names[]: ", "sessions.JSON[sessions_test.forgetfulJSON]")
+	if err := newOf[struct {
+		A blankIsNull
+		B remembers
+		C sql.NullString
+	}](t); err != nil {
+		t.Errorf("got %v, want no error", err)
+	}
+	t.Run("and the fix works", func(t *testing.T) {
+		var data holds[sessions.JSON[forgetfulJSON]]
+		data.V.V.Valid = true
+		comesBack(data)(t)
+	})
+}
+
+// The application's own rules.
+
+func phoneRules(v *validator.Validate) error {
+	v.RegisterAlias("shortname", "min=1,max=5")
+	v.RegisterStructValidation(func(sl validator.StructLevel) {
+		if r := sl.Current().Interface().(rangeOf); r.From > r.To {
+			sl.ReportError(r.To, "To", "To", "after", "From")
+		}
+	}, rangeOf{})
+	return v.RegisterValidation("phone_kz", func(fl validator.FieldLevel) bool {
+		return strings.HasPrefix(fl.Field().String(), "+7")
+	})
+}
+
+type (
+	rangeOf  struct{ From, To int }
+	ownRules struct {
+		N      int
+		Phone  string            `validate:"omitempty,phone_kz,len=12"`
+		Or     string            `validate:"omitempty,email|phone_kz"`
+		List   []string          `validate:"dive,phone_kz"`
+		Keys   map[string]string `validate:"dive,keys,phone_kz,endkeys,shortname"`
+		Range  rangeOf
+		Ranges []rangeOf `validate:"dive"`
+		Alias  string    `validate:"omitempty,shortname"`
+		JSON   sessions.JSON[struct {
+			Phone string `validate:"omitempty,phone_kz"`
+		}]
+		Gone string `msgpack:"-" validate:"required,phone_kz"`
+	}
+)
+
+func TestOwnRulesAreAppliedAsTheOthers(t *testing.T) {
+	calls := 0
+	cfg := sessions.Config[ownRules]{Rules: func(v *validator.Validate) error { calls++; return phoneRules(v) }}
+	s := newTypedSite(t, cfg)
+	s.set(ownRules{N: 1, Phone: "+77012345678", Or: "+7", List: []string{"+7"}, Keys: map[string]string{"+7": "Ada"}, Range: rangeOf{1, 2}, Alias: "Ada"})
+	if calls != 1 {
+		t.Errorf("got %d calls of Rules, want 1", calls)
+	}
+	for path, edit := range map[string]func(*ownRules){
+		"ownRules.Phone breaks the rule phone_kz":         func(r *ownRules) { r.Phone = "+49" },
+		"ownRules.Phone breaks the rule len=12":           func(r *ownRules) { r.Phone = "+7" },
+		"ownRules.Or breaks the rule email|phone_kz":      func(r *ownRules) { r.Or = "x" },
+		"ownRules.List[] breaks the rule phone_kz":        func(r *ownRules) { r.List = []string{"x"} },
+		"ownRules.Keys[] breaks the rule phone_kz":        func(r *ownRules) { r.Keys = map[string]string{"x": "Ada"} },
+		"ownRules.Range.To breaks the rule after=From":    func(r *ownRules) { r.Range = rangeOf{2, 1} },
+		"ownRules.Ranges[].To breaks the rule after=From": func(r *ownRules) { r.Ranges = []rangeOf{{1, 2}, {2, 1}} },
+		"ownRules.Alias breaks the rule shortname":        func(r *ownRules) { r.Alias = "Ada Lovelace" },
+		"ownRules.JSON.V.Phone breaks the rule phone_kz":  func(r *ownRules) { r.JSON.V.Phone = "x" },
+	} {
+		s.do(func(x *sessions.Session[ownRules]) { edit(&x.Data) })
+		if !errors.Is(s.err, sessions.ErrInvalid) || !strings.Contains(s.err.Error(), path) {
+			t.Errorf("got %v, want ErrInvalid: %s", s.err, path)
+		}
+	}
+	if calls != 1 {
+		t.Errorf("got %d calls of Rules after requests, want 1", calls)
+	}
+	t.Run("when a session is loaded", func(t *testing.T) {
+		type looser struct{ Phone string }
+		old := newTypedSite(t, sessions.Config[looser]{})
+		old.set(looser{"+49"})
+		if _, reason := succeed(t, old, cfg).get(); reason != sessions.ReasonInvalid {
+			t.Errorf("got %q, want %q", reason, sessions.ReasonInvalid)
+		}
+	})
+	t.Run("without tags", func(t *testing.T) {
+		type plainRange struct{ R rangeOf }
+		s := newTypedSite(t, sessions.Config[plainRange]{Rules: phoneRules})
+		s.do(func(x *sessions.Session[plainRange]) { x.Data.R.From = 1 })
+		if !errors.Is(s.err, sessions.ErrInvalid) {
+			t.Errorf("got %v, want ErrInvalid", s.err)
+		}
+	})
+}
+
+func TestNewRefusesRulesThatDoNotWork(t *testing.T) {
+	type phone struct {
+		Phone string `validate:"omitempty,phone_kz"`
+		First string `validate:"first"`
+	}
+	own := errors.New("no table of countries")
+	first := func(v *validator.Validate) error {
+		_ = phoneRules(v)
+		return v.RegisterValidation("first", func(fl validator.FieldLevel) bool { return fl.Field().String()[0] == 'x' })
+	}
+	newWith := func(rules func(*validator.Validate) error) error {
+		_, err := codec.Analyze(reflect.TypeFor[phone](), codec.Options{Rules: rules})
+		return err
+	}
+	refused(t, newWith(nil), "phone.Phone: ", `there is no rule "phone_kz"`, "register the rule in Config.Rules", "phone.First: ")
+	refusedNaming(t, newWith(func(*validator.Validate) error { return own }), "Config.Rules: no table of countries")
+	if err := newWith(func(*validator.Validate) error { return own }); !errors.Is(err, own) {
+		t.Errorf("got %v, want the error of Rules", err)
+	}
+	refused(t, newWith(func(v *validator.Validate) error {
+		return v.RegisterValidation("a=b", func(validator.FieldLevel) bool { return true })
+	}), "Config.Rules panicked", "a=b")
+	refused(t, newWith(first), `phone.First: validate:"first": `, "panics on a zero value")
+	if err := newWith(first); strings.Contains(err.Error(), "phone.Phone") {
+		t.Errorf("got %v, want nothing of the rule that works", err)
+	}
+	t.Run("for a struct", func(t *testing.T) {
+		type held struct{ R rangeOf }
+		_, err := codec.Analyze(reflect.TypeFor[held](), codec.Options{Rules: func(v *validator.Validate) error {
+			v.RegisterStructValidation(func(sl validator.StructLevel) { _ = []int{}[sl.Current().NumField()] }, rangeOf{})
+			return nil
+		}})
+		refused(t, err, "held.R: ", "rangeOf", "panics on a zero value")
+	})
+	t.Run("and takes one that stands for a plain one", func(t *testing.T) {
+		type years struct {
+			Years []int `validate:"gte=3"`
+			Email int   `validate:"email"`
+		}
+		rules := func(v *validator.Validate) error {
+			return v.RegisterValidation("email", func(fl validator.FieldLevel) bool { return fl.Field().Int() >= 0 })
+		}
+		if _, err := codec.Analyze(reflect.TypeFor[years](), codec.Options{Rules: rules}); err != nil {
+			t.Errorf("got %v, want no error", err)
+		}
+	})
 }
 
 type upgradeA struct{ A int }

@@ -43,53 +43,95 @@ type Options struct {
 	Upgrades []Upgrade
 	Validate func(any) error
 	Merge    func(base, mine, theirs any) (any, error)
+	Rules    func(*validator.Validate) error
 }
 
 // Analyze makes the Codec of a struct type. Its error joins everything that
 // could go wrong later, with the path of the field and the fix.
 func Analyze(t reflect.Type, opt Options) (*Codec, error) {
 	c := &Codec{plan: plan{typ: t}, Version: opt.Version, validate: opt.Validate, merge: opt.Merge}
-	return c, errors.Join(c.analyze(), c.setUpgrades(opt.Upgrades))
+	return c, errors.Join(c.analyze(opt.Rules), c.setUpgrades(opt.Upgrades))
 }
 
 // analyze walks the type, and checks that a zero and filled values of it come
 // back as they were.
-func (c *Codec) analyze() error {
-	rules := rulesOf(c.typ)
-	errs := rules.probe()
-	s, err := shape.Of(c.typ)
-	if err != nil {
-		return errors.Join(append([]error{err}, errs...)...)
+func (c *Codec) analyze(register func(*validator.Validate) error) error {
+	tags, err := tagsOf(c.typ, register)
+	c.tags = tags
+	s, refused := shape.Of(c.typ)
+	if refused != nil {
+		return errors.Join(refused, err)
 	}
 	c.shape, c.Fingerprint = s, s.Fingerprint()
-	c.tags = rules.validator()
+	return errors.Join(err, c.try())
+}
+
+// try stores values and loads them again.
+func (c *Codec) try() error {
+	if err := c.shape.Unstorable(); err != nil {
+		return err
+	}
 	zero, filled := c.New(), c.New()
 	shape.Fill(value(filled))
 	values := []any{zero, filled}
-	if !s.IsMsgp() { // its codec may have bounds of its own, and checks for itself
+	if !c.shape.IsMsgp() { // its codec may have bounds of its own, and checks for itself
 		limits := c.New()
 		shape.FillLimits(value(limits))
 		values = append(values, limits)
 	}
+	var err error
 	if c.zero, err = c.Append(nil, zero); err != nil {
-		return errors.Join(append(errs, fmt.Errorf("%v: its zero value %w", c.typ, err))...)
+		return fmt.Errorf("%v: its zero value %w; correct what encodes it", c.typ, err)
 	}
 	c.zeroHash = c.Hash(zero)
+	var errs []error
 	for _, data := range values {
-		b, err := c.Append(nil, data)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%v: a value %w", c.typ, err))
-			continue
-		}
-		again, err := c.decodeNew(b)
-		if err == nil && c.Hash(again) != c.Hash(data) {
-			err = errors.New("comes back changed")
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%v: a value that was stored %w; is an extension for one of its types registered with msgpack?", c.typ, err))
+		if failed := c.comesBack(data); failed != nil && errs == nil {
+			errs = c.blamed(data, failed)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// A changed is the error of data that could be loaded, and was other data then.
+type changed struct{ again any }
+
+func (changed) Error() string { return "comes back changed" }
+
+// comesBack stores data and loads it again.
+func (c *Codec) comesBack(data any) error {
+	b, err := c.Append(nil, data)
+	if err != nil {
+		return err
+	}
+	again, err := c.decodeNew(b)
+	if err == nil && c.Hash(again) != c.Hash(data) {
+		err = changed{again}
+	}
+	return err
+}
+
+// blamed returns an error for each field that does not come back. All kinds that
+// msgpack knows do, so it is the code of a type, generated or registered.
+func (c *Codec) blamed(data any, failed error) (errs []error) {
+	fix := "correct what encodes and decodes it, or leave it out with `msgpack:\"-\"`"
+	if c.shape.IsMsgp() {
+		fix = "generate its code again, or leave it out with `msg:\"-\"`"
+	}
+	again, isChanged := failed.(changed)
+	for part := range c.shape.Parts() {
+		if isChanged && !part.Same(value(data), value(again.again)) {
+			errs = append(errs, fmt.Errorf("%s: a value of %v comes back changed; %s", part.Path, part.Type, fix))
+		} else if !isChanged {
+			if err := c.comesBack(part.Alone(value(data)).Interface()); err != nil {
+				errs = append(errs, fmt.Errorf("%s: a value of %v %w; %s", part.Path, part.Type, err, fix))
+			}
+		}
+	}
+	if errs == nil {
+		errs = append(errs, fmt.Errorf("%v: a value of it %w; correct what encodes and decodes it", c.typ, failed))
+	}
+	return errs
 }
 
 // ZeroHash returns the hash of data that is zero.

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -15,27 +16,80 @@ import (
 
 // tagRules are the validate tags of a session type.
 type tagRules struct {
+	home    shape.Home
+	own     bool // the application has rules of its own
 	fields  []taggedField
+	structs []visited                          // in which validator looks for rules
+	jsons   []reflect.Type                     // of sessions.JSON with a value that is no struct
 	reaches map[reflect.Type]bool              // whether validator may find something to check in it
 	hidden  map[reflect.Type]map[string]string // for [validator.Validate.RegisterStructValidationMapRules]
 }
 
 type taggedField struct {
-	path  string
-	typ   reflect.Type // the struct
-	index int
-	tag   string
+	path   string
+	typ    reflect.Type // the struct
+	index  int
+	tag    string
+	holder string // the path of the application's field that it is inside of, if it cannot change typ
 }
 
-// rulesOf collects the tags of t and of every struct that it reaches.
-func rulesOf(t reflect.Type) *tagRules {
-	r := &tagRules{reaches: map[reflect.Type]bool{}, hidden: map[reflect.Type]map[string]string{}}
-	r.visit(t, cmp.Or(t.Name(), "T"))
-	return r
+type visited struct {
+	path string
+	typ  reflect.Type
+}
+
+// tagsOf returns what checks the tags of t, by the rules that register adds too.
+// It is nil if there is nothing to check. The error names every tag that would
+// panic some day, or never apply.
+func tagsOf(t reflect.Type, register func(*validator.Validate) error) (*validator.Validate, error) {
+	r := &tagRules{
+		home: shape.HomeOf(t), own: register != nil,
+		reaches: map[reflect.Type]bool{}, hidden: map[reflect.Type]map[string]string{},
+	}
+	r.visit(t, cmp.Or(t.Name(), "T"), "")
+	if len(r.fields) == 0 && !r.own {
+		return nil, nil
+	}
+	v := r.new()
+	for t, rules := range r.hidden {
+		v.RegisterStructValidationMapRules(rules, reflect.Zero(t).Interface())
+	}
+	if register != nil {
+		if err := registered(v, register); err != nil {
+			return v, err
+		}
+	}
+	if err := r.probe(v); err != nil || !r.own {
+		return v, err
+	}
+	return v, r.run(v)
+}
+
+func registered(v *validator.Validate, register func(*validator.Validate) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("Config.Rules panicked: %v; correct what it registers", p) // validator panics for a bad name
+		}
+	}()
+	if err := register(v); err != nil {
+		return fmt.Errorf("Config.Rules: %w", err)
+	}
+	return nil
+}
+
+// new returns a validator that has no rules but its own.
+func (r *tagRules) new() *validator.Validate {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	for _, t := range r.jsons {
+		v.RegisterCustomTypeFunc(func(json reflect.Value) any { return json.Field(0).Interface() }, reflect.Zero(t).Interface())
+	}
+	return v
 }
 
 // visit reports whether validator may find anything to check in a value of t.
-func (r *tagRules) visit(t reflect.Type, path string) bool {
+// Holder is the path of the field that holds it, inside of a type that the
+// application cannot change.
+func (r *tagRules) visit(t reflect.Type, path, holder string) bool {
 	if found, seen := r.reaches[t]; seen {
 		return found
 	}
@@ -45,25 +99,42 @@ func (r *tagRules) visit(t reflect.Type, path string) bool {
 	case reflect.Interface: // in a type with a codec of its own
 		found = true
 	case reflect.Pointer:
-		found = r.visit(t.Elem(), path) || found
+		found = r.visit(t.Elem(), path, holder) || found
 	case reflect.Slice, reflect.Array:
-		found = r.visit(t.Elem(), path+"[]") || found
+		found = r.visit(t.Elem(), path+"[]", holder) || found
 	case reflect.Map:
-		found = r.visit(t.Key(), path+"[key]") || found
-		found = r.visit(t.Elem(), path+"[]") || found
+		found = r.visit(t.Key(), path+"[key]", holder) || found
+		found = r.visit(t.Elem(), path+"[]", holder) || found
 	case reflect.Struct:
 		if t.ConvertibleTo(reflect.TypeFor[time.Time]()) {
 			break
 		}
+		found = r.own || found // by a rule for the struct
+		r.structs = append(r.structs, visited{path, t})
+		switch {
+		case !shape.IsJSON(t):
+			if r.home.Foreign(t) {
+				holder = cmp.Or(holder, path)
+			}
+		case indirect(t.Field(0).Type).Kind() != reflect.Struct:
+			r.jsons = append(r.jsons, t)
+		}
 		for i := range t.NumField() {
-			found = r.visitField(t, i, path) || found
+			found = r.visitField(t, i, path, holder) || found
 		}
 	}
 	r.reaches[t] = found
 	return found
 }
 
-func (r *tagRules) visitField(t reflect.Type, i int, path string) (found bool) {
+func indirect(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
+}
+
+func (r *tagRules) visitField(t reflect.Type, i int, path, holder string) (found bool) {
 	f := t.Field(i)
 	tag := f.Tag.Get("validate")
 	path += "." + f.Name
@@ -74,10 +145,10 @@ func (r *tagRules) visitField(t reflect.Type, i int, path string) (found bool) {
 		// What is not stored is zero in every loaded session, which must not
 		// break a rule.
 	case tag != "":
-		r.fields = append(r.fields, taggedField{path, t, i, tag})
-		r.visit(f.Type, path)
+		r.fields = append(r.fields, taggedField{path, t, i, tag, holder})
+		r.visit(f.Type, path, holder)
 		return true
-	case r.visit(f.Type, path):
+	case r.visit(f.Type, path, holder):
 		return true
 	}
 	// And what has no rule, validator need not look at: it takes an allocation
@@ -91,62 +162,165 @@ func (r *tagRules) visitField(t reflect.Type, i int, path string) (found bool) {
 
 var valuerType = reflect.TypeFor[validator.Valuer]()
 
-// validator returns what checks the tags, nil if there are none.
-func (r *tagRules) validator() *validator.Validate {
-	if len(r.fields) == 0 {
-		return nil
-	}
-	v := validator.New(validator.WithRequiredStructEnabled())
-	for t, rules := range r.hidden {
-		v.RegisterStructValidationMapRules(rules, reflect.Zero(t).Interface())
-	}
-	return v
-}
-
 // probe finds the tags that would panic some day, or never apply. validator
 // finds a bad rule only when a value comes to it, and a rule hides behind every
 // one before it that fails; so each is tried alone, on a field that is not zero.
-func (r *tagRules) probe() (errs []error) {
+func (r *tagRules) probe(v *validator.Validate) error {
+	var errs []error
+	plain := r.new()
+	told := map[string]bool{} // of the application's fields
 	for _, f := range r.fields {
-		err := f.probe(f.tag)
-		for _, rule := range singleRules(f.tag) {
-			if err != nil {
-				break
+		faults, unknown := r.faults(f, v, plain)
+		if len(faults) == 0 || f.holder != "" && told[f.holder] {
+			continue
+		}
+		told[f.holder] = true
+		fix := "correct the tag"
+		if unknown {
+			fix = "correct it, or register the rule in Config.Rules"
+		}
+		at := f.path
+		if f.holder != "" {
+			at = fmt.Sprintf("%s: the field %s of %v", f.holder, f.typ.Field(f.index).Name, f.typ)
+			fix = "tag the field that holds it `validate:\"-\"`"
+			if unknown {
+				fix += ", or register the rule in Config.Rules"
 			}
-			if err = fieldsExist(rule, f.typ); err == nil {
-				err = f.probe(rule)
+		}
+		errs = append(errs, fmt.Errorf("%s: validate:%q: %s; %s", at, f.tag, strings.Join(faults, ", "), fix))
+	}
+	return errors.Join(errs...)
+}
+
+// faults says what is wrong with the tag of a field, by each rule, and whether
+// there is a rule that nobody has registered.
+func (r *tagRules) faults(f taggedField, v, plain *validator.Validate) (faults []string, unknown bool) {
+	own := false
+	for _, rule := range singleRules(f.tag) {
+		name := nameOf(rule)
+		if name == "" {
+			faults = append(faults, "a rule has no name")
+			continue
+		}
+		if !knows(plain, name) {
+			own = true
+			if !knows(v, name) {
+				faults, unknown = append(faults, fmt.Sprintf("there is no rule %q", name)), true
+			}
+			continue
+		}
+		err := fieldsExist(rule, f.typ)
+		if err == nil {
+			err = r.try(f, rule)
+			if err != nil && r.own && passes(v, f, rule) {
+				err = nil // a function of the application stands for the plain one
 			}
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: the validate tag %w; correct the tag", f.path, err))
+			faults = append(faults, err.Error())
 		}
 	}
-	return errs
+	if len(faults) == 0 && !own {
+		if err := r.try(f, f.tag); err != nil {
+			faults = append(faults, err.Error())
+		}
+	}
+	return faults, unknown
 }
 
-// probe runs a rule on a filled value of the field's struct, in which no other
+// nameOf returns the name of a rule that stands alone.
+func nameOf(rule string) string {
+	rule = strings.TrimSuffix(rule, ",endkeys")
+	name, _, _ := strings.Cut(rule[strings.LastIndex(rule, ",")+1:], "=")
+	return name
+}
+
+// knows reports whether v has a rule of this name. No value comes to it.
+func knows(v *validator.Validate, name string) (known bool) {
+	defer func() { known = recover() == nil }()
+	_ = v.Var("", "omitempty,"+name)
+	return true
+}
+
+// passes reports whether v applies a rule without a panic.
+func passes(v *validator.Validate, f taggedField, rule string) (ok bool) {
+	defer func() { ok = recover() == nil }()
+	data := reflect.New(f.typ).Elem()
+	shape.FillAll(data)
+	_ = v.VarWithValue(data.Field(f.index).Interface(), data.Interface(), rule)
+	return true
+}
+
+// try runs a rule on a filled value of the field's struct, in which no other
 // field has one.
-func (f taggedField) probe(rule string) (err error) {
+func (r *tagRules) try(f taggedField, rule string) (err error) {
 	if keys, end := strings.Count(rule, "keys"), strings.Count(rule, "endkeys"); keys != 2*end {
 		return fmt.Errorf("%q has keys without endkeys, or endkeys without keys", rule)
 	}
-	rules := map[string]string{}
-	for i := range f.typ.NumField() {
-		rules[f.typ.Field(i).Name] = "-"
+	v := r.new()
+	for _, s := range r.structs {
+		rules := map[string]string{}
+		for i := range s.typ.NumField() {
+			rules[s.typ.Field(i).Name] = "-"
+		}
+		if s.typ == f.typ {
+			rules[f.typ.Field(f.index).Name] = rule
+		}
+		v.RegisterStructValidationMapRules(rules, reflect.Zero(s.typ).Interface())
 	}
-	rules[f.typ.Field(f.index).Name] = rule
-	v := validator.New(validator.WithRequiredStructEnabled())
-	v.RegisterStructValidationMapRules(rules, reflect.Zero(f.typ).Interface())
 	data := reflect.New(f.typ)
 	shape.FillAll(data.Elem())
 	defer func() {
 		if p := recover(); p != nil {
 			// The panic's text is about the tag: the values are ours.
-			err = fmt.Errorf("%q does not exist or does not fit a %v (%v)", rule, f.typ.Field(f.index).Type, p)
+			err = fmt.Errorf("%q does not fit %v (%v)", rule, f.typ.Field(f.index).Type, p)
 		}
 	}()
 	_ = v.Struct(data.Interface()) // whether the values pass is of no interest
 	return nil
+}
+
+// run applies the application's own rules, as the tags have them, to zero and to
+// filled values: a session may hold either, and a panic is no answer.
+func (r *tagRules) run(v *validator.Validate) error {
+	var errs []error
+	for _, s := range r.structs {
+		errs = append(errs, r.runOn(v, s.typ, "", func(value string, p any) error {
+			return fmt.Errorf("%s: the rule that Config.Rules registers for %v panics on %s (%v); correct the function", s.path, s.typ, value, p)
+		}))
+	}
+	if errors.Join(errs...) != nil {
+		return errors.Join(errs...)
+	}
+	for _, f := range r.fields {
+		errs = append(errs, r.runOn(v, f.typ, f.typ.Field(f.index).Name, func(value string, p any) error {
+			return fmt.Errorf("%s: validate:%q: a rule of Config.Rules panics on %s (%v); correct its function", cmp.Or(f.holder, f.path), f.tag, value, p)
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// runOn applies the rules of one field of t, or with no field those for all of t.
+func (r *tagRules) runOn(v *validator.Validate, t reflect.Type, field string, failed func(value string, p any) error) error {
+	only := field
+	if t.Name() != "" {
+		only = t.Name() + "." + field
+	}
+	apply := func(data reflect.Value, value string) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = failed(value, p)
+			}
+		}()
+		_ = v.StructFiltered(data.Interface(), func(name []byte) bool { return field == "" || string(name) != only })
+		return nil
+	}
+	data := reflect.New(t)
+	if err := apply(data, "a zero value"); err != nil {
+		return err
+	}
+	shape.FillAll(data.Elem())
+	return apply(data, "a value that is not zero")
 }
 
 // singleRules splits a tag into its rules, each with what leads to it.
