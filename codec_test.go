@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"math/big"
 	"net/http"
+	"net/url"
 	"reflect"
 	"runtime"
 	"slices"
@@ -1466,6 +1468,277 @@ func TestNewTriesTheLimitsOfARegisteredEncoder(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "C: a number that does not fit its field") {
 		t.Errorf("got %v, want New to refuse what would be lost for large values", err)
 	}
+}
+
+// Codecs that do not read what they write.
+
+// An unread has a number that its methods write and do not read: 66 and above.
+type (
+	unreadText    int
+	unreadBinary  struct{ n byte }
+	unreadMsgpack struct{ n int }
+	unreadRaw     struct{ n byte }
+	unreadPanics  struct{ n byte }
+	unreadShort   struct{ n int }
+	unreadOther   int
+	unreadNothing struct{ n byte }
+	unreadNil     int
+	unreadKey     string
+)
+
+var errUnread = errors.New("hunter2")
+
+func (u unreadText) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "number(%d)", int(u)), nil }
+func (u *unreadText) UnmarshalText(b []byte) error {
+	if _, err := fmt.Sscanf(string(b), "number(%d)", (*int)(u)); err != nil || *u >= 66 {
+		return errUnread
+	}
+	return nil
+}
+
+func (u unreadBinary) MarshalBinary() ([]byte, error) { return []byte{u.n}, nil }
+func (u *unreadBinary) UnmarshalBinary(b []byte) error {
+	if len(b) != 1 || b[0] >= 66 {
+		return errUnread
+	}
+	u.n = b[0]
+	return nil
+}
+
+func (u unreadMsgpack) EncodeMsgpack(e *msgpack.Encoder) error { return e.EncodeInt(int64(u.n)) }
+func (u *unreadMsgpack) DecodeMsgpack(d *msgpack.Decoder) (err error) {
+	if u.n, err = d.DecodeInt(); u.n >= 66 {
+		return errUnread
+	}
+	return err
+}
+
+func (u unreadRaw) MarshalMsgpack() ([]byte, error) { return []byte{u.n & 0x7f}, nil }
+func (u *unreadRaw) UnmarshalMsgpack(b []byte) error {
+	if u.n = b[0]; u.n >= 66 {
+		return errUnread
+	}
+	return nil
+}
+
+func (u unreadPanics) MarshalBinary() ([]byte, error) { return []byte{u.n}, nil }
+func (u *unreadPanics) UnmarshalBinary(b []byte) error {
+	if u.n = b[0]; u.n >= 66 {
+		panic(errUnread)
+	}
+	return nil
+}
+
+func (u unreadShort) EncodeMsgpack(e *msgpack.Encoder) error { return e.EncodeMulti(u.n, u.n) }
+func (u *unreadShort) DecodeMsgpack(d *msgpack.Decoder) (err error) {
+	if u.n, err = d.DecodeInt(); u.n < 66 {
+		return d.Skip()
+	}
+	return err
+}
+
+func (u unreadOther) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%d", int(u)), nil }
+func (u *unreadOther) UnmarshalText(b []byte) error {
+	if _, err := fmt.Sscanf(string(b), "%d", (*int)(u)); err != nil || *u >= 66 {
+		*u = 1 // the default
+	}
+	return nil
+}
+
+func (u unreadNothing) MarshalBinary() ([]byte, error) { return []byte{u.n}, nil }
+func (u *unreadNothing) UnmarshalBinary(b []byte) error {
+	if b[0] < 66 {
+		u.n = b[0]
+	}
+	return nil
+}
+
+func (u unreadNil) MarshalText() ([]byte, error) {
+	return map[unreadNil][]byte{0: []byte("none"), 65: []byte("some")}[u], nil
+}
+
+func (u *unreadNil) UnmarshalText(b []byte) error {
+	if string(b) == "some" {
+		*u = 65
+	}
+	return nil
+}
+
+func (u unreadKey) MarshalText() ([]byte, error) { return []byte(u), nil }
+func (u *unreadKey) UnmarshalText(b []byte) error {
+	*u = unreadKey(strings.ToLower(string(b)))
+	return nil
+}
+
+type unreadHost struct {
+	N       int
+	Text    unreadText
+	Binary  unreadBinary
+	Msgpack unreadMsgpack
+	Raw     unreadRaw
+	Panics  unreadPanics
+	Other   unreadOther
+	Nothing unreadNothing
+	Nil     unreadNil
+	Back    *url.URL
+	Link    url.URL
+	In      struct{ Deep struct{ Text unreadText } }
+	To      *struct{ Text unreadText }
+	List    []unreadText
+	Array   [2]unreadBinary
+	Map     map[string]unreadRaw
+	Keys    map[unreadText]int
+	Lower   map[unreadKey]int
+	Many    []map[int8]struct{ B unreadBinary }
+	unreadBase
+	Set sessions.JSON[map[string]any]
+	Bad sessions.JSON[unreadText]
+}
+type unreadBase struct{ Promoted unreadText }
+
+func TestWhatItsCodecCannotReadIsNotStored(t *testing.T) {
+	for _, tt := range []struct {
+		path string
+		edit func(*unreadHost)
+	}{
+		{".Text", func(h *unreadHost) { h.Text = 66 }},
+		{".Binary", func(h *unreadHost) { h.Binary.n = 66 }},
+		{".Msgpack", func(h *unreadHost) { h.Msgpack.n = 66 }},
+		{".Raw", func(h *unreadHost) { h.Raw.n = 66 }},
+		{".Panics", func(h *unreadHost) { h.Panics.n = 66 }},
+		{".Other", func(h *unreadHost) { h.Other = 66 }},
+		{".Nothing", func(h *unreadHost) { h.Nothing.n = 66 }},
+		{".Nil", func(h *unreadHost) { h.Nil = 66 }},
+		{".Back", func(h *unreadHost) { h.Back = &url.URL{Scheme: "https", Host: "hunter2 .example"} }},
+		{".Link", func(h *unreadHost) { h.Link = url.URL{Host: "hunter2\x7f"} }},
+		{".In.Deep.Text", func(h *unreadHost) { h.In.Deep.Text = 66 }},
+		{".To.Text", func(h *unreadHost) { h.To = &struct{ Text unreadText }{66} }},
+		{".List[]", func(h *unreadHost) { h.List = []unreadText{1, 66} }},
+		{".Array[]", func(h *unreadHost) { h.Array[1].n = 66 }},
+		{".Map[]", func(h *unreadHost) { h.Map = map[string]unreadRaw{"hunter2": {66}} }},
+		{".Keys[key]", func(h *unreadHost) { h.Keys = map[unreadText]int{66: 1} }},
+		{".Lower[key]", func(h *unreadHost) { h.Lower = map[unreadKey]int{"Hunter2": 1, "hunter2": 2} }},
+		{".Many[][].B", func(h *unreadHost) { h.Many = []map[int8]struct{ B unreadBinary }{{1: {unreadBinary{66}}}} }},
+		{".unreadBase.Promoted", func(h *unreadHost) { h.Promoted = 66 }},
+		{".Set", func(h *unreadHost) { h.Set.V = map[string]any{"hunter2": int64(1<<53 + 1)} }},
+		{".Bad", func(h *unreadHost) { h.Bad.V = 66 }},
+	} {
+		t.Run(tt.path, func(t *testing.T) {
+			eachTypedMode(t, func(t *testing.T, store sessions.Store) {
+				s := newTypedSite(t, sessions.Config[unreadHost]{Store: store})
+				s.set(unreadHost{N: 1, Text: 65, Other: 65, List: []unreadText{65}})
+				res := s.do(func(x *sessions.Session[unreadHost]) { tt.edit(&x.Data) })
+				if res.StatusCode != http.StatusInternalServerError || len(res.setCookies()) > 0 {
+					t.Errorf("got status %d, cookies %q, want 500 and none", res.StatusCode, res.setCookies())
+				}
+				if !errors.Is(s.err, sessions.ErrInvalid) || !strings.Contains(s.err.Error(), "unreadHost"+tt.path+": ") {
+					t.Errorf("got %v, want ErrInvalid that names %s", s.err, tt.path)
+				}
+				if text := strings.ToLower(fmt.Sprint(s.err)); strings.Contains(text, "hunter2") || strings.Contains(text, "66") {
+					t.Errorf("got %q, which shows a value", text)
+				}
+				if got, reason := s.get(); got.N != 1 || got.Text != 65 || reason != sessions.ReasonNone {
+					t.Errorf("got %+v, %q, want what was stored before", got, reason)
+				}
+			})
+		})
+	}
+	t.Run("by a codec that reads half of it", func(t *testing.T) {
+		s := newTypedSite(t, sessions.Config[holdsA[unreadText]]{})
+		s.set(holdsA[unreadText]{1})
+		if err := newOf[struct{ S unreadShort }](t); err == nil || !strings.Contains(err.Error(), "T.S: ") {
+			t.Errorf("got %v, want New to refuse a type that writes two values", err)
+		}
+	})
+	t.Run("by an Edit", func(t *testing.T) {
+		s := newTypedSite(t, sessions.Config[holdsA[unreadText]]{Store: new(sessions.MemoryStore)})
+		var id string
+		s.do(func(x *sessions.Session[holdsA[unreadText]]) { x.Data.A, id = 1, x.ID() })
+		if err := s.mgr.Edit(t.Context(), id, func(h *holdsA[unreadText]) { h.A = 66 }); !errors.Is(err, sessions.ErrInvalid) {
+			t.Errorf("got %v, want ErrInvalid", err)
+		}
+		if got, reason := s.get(); got.A != 1 {
+			t.Errorf("got %v, %q, want what was stored before", got, reason)
+		}
+	})
+	t.Run("by an Update that is replayed", func(t *testing.T) {
+		s := newTypedSite(t, sessions.Config[holdsA[unreadText]]{Store: newPlainStore()})
+		s.set(holdsA[unreadText]{1})
+		tab := succeed(t, s, sessions.Config[holdsA[unreadText]]{})
+		s.do(func(x *sessions.Session[holdsA[unreadText]]) {
+			tab.set(holdsA[unreadText]{60})
+			x.Update(func(h *holdsA[unreadText]) { h.A += 6 })
+		})
+		if !errors.Is(s.err, sessions.ErrInvalid) {
+			t.Errorf("got %v, want ErrInvalid", s.err)
+		}
+		if got, reason := s.get(); got.A != 60 {
+			t.Errorf("got %v, %q, want what was stored before", got, reason)
+		}
+	})
+}
+
+// A type may keep less than its value: its text is what it wants to keep.
+func TestWhatItsTextDoesNotKeepIsStored(t *testing.T) {
+	type texts struct {
+		Name unreadLower
+		Big  big.Float
+		URL  *url.URL
+	}
+	s := newTypedSite(t, sessions.Config[texts]{})
+	data := texts{Name: "ADA", URL: &url.URL{Scheme: "HTTPS", Host: "example.com"}}
+	data.Big.SetPrec(200).Quo(big.NewFloat(1), big.NewFloat(3))
+	s.set(data)
+	if got, _ := s.get(); got.Name != "ada" || got.URL.Scheme != "https" || got.Big.Sign() == 0 {
+		t.Errorf("got %+v, want what the texts keep", got)
+	}
+}
+
+type unreadLower string
+
+func (u unreadLower) MarshalText() ([]byte, error) { return []byte(u), nil }
+func (u *unreadLower) UnmarshalText(b []byte) error {
+	*u = unreadLower(strings.ToLower(string(b)))
+	return nil
+}
+
+// genLimited is generated with a limit, as by the directive msgp:limit, which is
+// held when it is read.
+type genLimited struct {
+	genPlain `msg:"-"`
+	UserID   int    `msg:"uid"`
+	Name     string `msg:"name"`
+}
+
+func (z *genLimited) MarshalMsg(b []byte) ([]byte, error) {
+	return (&genPlain{z.UserID, z.Name}).MarshalMsg(b)
+}
+
+func (z *genLimited) UnmarshalMsg(b []byte) ([]byte, error) {
+	var p genPlain
+	rest, err := p.UnmarshalMsg(b)
+	if err == nil && len(p.Name) > 8 {
+		err = errUnread
+	}
+	z.UserID, z.Name = p.UserID, p.Name
+	return rest, err
+}
+
+func TestWhatAGeneratedCodecCannotReadIsNotStored(t *testing.T) {
+	eachTypedMode(t, func(t *testing.T, store sessions.Store) {
+		s := newTypedSite(t, sessions.Config[genLimited]{Store: store})
+		s.set(genLimited{UserID: 1, Name: "Ada"})
+		res := s.do(func(x *sessions.Session[genLimited]) { x.Data.Name = "hunter2 is too long" })
+		if res.StatusCode != http.StatusInternalServerError || !errors.Is(s.err, sessions.ErrInvalid) {
+			t.Fatalf("got status %d, %v, want 500 and ErrInvalid", res.StatusCode, s.err)
+		}
+		if text := s.err.Error(); !strings.Contains(text, "genLimited.Name: ") || strings.Contains(text, "hunter2") {
+			t.Errorf("got %q, want it to name the field and no value", text)
+		}
+		if got, reason := s.get(); got.Name != "Ada" || reason != sessions.ReasonNone {
+			t.Errorf("got %+v, %q, want what was stored before", got, reason)
+		}
+	})
 }
 
 // Fields that are kept as JSON.

@@ -502,8 +502,6 @@ func TestNewAcceptsAJSONThatKeepsItsValue(t *testing.T) {
 
 // Enums that begin at one have no text for zero.
 
-var errNoName = errors.New("no name")
-
 type (
 	fromOneBinary struct{ n byte }
 	fromOneTen    int
@@ -513,7 +511,7 @@ type (
 func (f fromOneBinary) MarshalBinary() ([]byte, error) { return []byte{f.n}, nil }
 func (f *fromOneBinary) UnmarshalBinary(b []byte) error {
 	if f.n = b[0]; f.n == 0 {
-		return errNoName
+		return errUnread
 	}
 	return nil
 }
@@ -522,7 +520,7 @@ func (f *fromOneBinary) UnmarshalBinary(b []byte) error {
 func (f fromOneTen) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "fromOneTen(%d)", f), nil }
 func (f *fromOneTen) UnmarshalText(b []byte) error {
 	if *f = 1000; string(b) != "fromOneTen(1000)" {
-		return errNoName
+		return errUnread
 	}
 	return nil
 }
@@ -530,7 +528,7 @@ func (f *fromOneTen) UnmarshalText(b []byte) error {
 func (f fromOneText) MarshalText() ([]byte, error) { return []byte(f), nil }
 func (f *fromOneText) UnmarshalText(b []byte) error {
 	if *f = "known"; string(b) != "known" {
-		return errNoName
+		return errUnread
 	}
 	return nil
 }
@@ -595,6 +593,24 @@ func TestAnEnumThatBeginsAtOneIsStored(t *testing.T) {
 		Orders: []order{{1}}, Order: &order{2}, Ptr: &fromOneBinary{1}, Ten: []fromOneTen{1000}, Text: map[fromOneText]fromOneText{"known": "known"},
 		JSON: sessions.JSON[fromOne]{V: 2},
 	}))
+	t.Run("but not one without a name", func(t *testing.T) {
+		for path, edit := range map[string]func(*plans){
+			"plans.Plan":          func(p *plans) { p.Plan = 9 },
+			"plans.List[]":        func(p *plans) { p.List = []fromOne{1, 0} },
+			"plans.Ptrs[]":        func(p *plans) { p.Ptrs = []*fromOne{new(fromOne)} },
+			"plans.Map[]":         func(p *plans) { p.Map = map[string]fromOne{"": 0} },
+			"plans.Keys[key]":     func(p *plans) { p.Keys = map[fromOne]int{0: 1} },
+			"plans.Orders[].Plan": func(p *plans) { p.Orders = []order{{}} },
+			"plans.Order.Plan":    func(p *plans) { p.Order = new(order) },
+			"plans.JSON":          func(p *plans) { p.JSON.V = 9 },
+		} {
+			s := newTypedSite(t, sessions.Config[plans]{})
+			s.do(func(x *sessions.Session[plans]) { edit(&x.Data) })
+			if !errors.Is(s.err, sessions.ErrInvalid) || !strings.Contains(s.err.Error(), path+": ") {
+				t.Errorf("got %v, want ErrInvalid that names %s", s.err, path)
+			}
+		}
+	})
 }
 
 // Types that say whether they are valid, as those of database/sql do.

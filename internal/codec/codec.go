@@ -149,14 +149,63 @@ func Set(data, from any) { value(data).Set(value(from)) }
 
 func value(data any) reflect.Value { return reflect.ValueOf(data).Elem() }
 
-// Encode is Append of data that must be valid: else the error is ErrInvalid.
+// Encode is Append of data that must be valid. It also reads back what types wrote
+// by codecs of their own. The error is ErrInvalid if the data breaks a rule or
+// could not be loaded again. It names the field, and no value.
 func (c *Codec) Encode(b []byte, data any) ([]byte, error) {
 	start := len(b)
 	b, err := c.Append(b, data)
 	if err != nil {
-		return nil, err
+		return nil, c.located(data, err)
 	}
-	return b, c.Check(data, b[start:])
+	if bytes.Equal(b[start:], c.zero) {
+		return b, nil
+	}
+	if err := c.Check(data, b[start:]); err != nil {
+		return b, err
+	}
+	return b, c.reread(data, b[start:])
+}
+
+// reread reads back what the type's codec wrote, or those of the types in it.
+func (c *Codec) reread(data any, encoded []byte) error {
+	switch {
+	case c.shape.IsMsgp():
+		if err := c.decode(c.New(), encoded, true); err != nil {
+			return c.located(data, fmt.Errorf("could not be loaded again: %w", err))
+		}
+	case c.shape.Rereads():
+		switch err := c.shape.Reread(value(data)); {
+		case errors.Is(err, shape.ErrCost):
+			return fmt.Errorf("%w: loading it again: %w; keep less in the session", ErrTooLarge, err)
+		case err != nil:
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
+	return nil
+}
+
+// located adds to the error of data that cannot be stored which field it is.
+func (c *Codec) located(data any, failed error) error {
+	if errors.Is(failed, ErrTooLarge) {
+		return failed
+	}
+	if c.shape.Rereads() {
+		if err := c.shape.Reread(value(data)); err != nil && !errors.Is(err, shape.ErrCost) {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
+	for part := range c.shape.Parts() {
+		alone := part.Alone(value(data)).Interface()
+		b, err := c.Append(nil, alone)
+		if err == nil {
+			_, err = c.decodeNew(b)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: a value of %v %w", ErrInvalid, part.Path, part.Type, failed)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrInvalid, failed)
 }
 
 // Decode fills data, which is zero, from b, the encoding of a schema version that
