@@ -252,6 +252,27 @@ func ExampleSession_Flashes() {
 	// [{info The order waits in your cart}]
 }
 
+// A form with an error is shown at once, without a redirect.
+func ExampleSession_FlashNow() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if r.Method == "POST" && r.FormValue("email") == "" {
+			sess.FlashNow("error", "Please give an address")
+		}
+		fmt.Fprint(w, "the form, below ", sess.Flashes())
+	})))
+
+	fmt.Println(visit("POST /subscribe"))
+	fmt.Println(visit("/subscribe"))
+	// Output:
+	// the form, below [{error Please give an address}]
+	// the form, below []
+}
+
 // Of parallel requests that count, none is lost.
 func ExampleSession_Update() {
 	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Store: new(sessions.MemoryStore)})
@@ -280,13 +301,61 @@ func ExampleSession_RegenerateID() {
 		sess := sessions.Get[AppSession](r.Context())
 		before := sess.ID()
 		sess.RegenerateID()
-		sess.Data.UserID = 42
+		sess.Data = AppSession{UserID: 42}
 		fmt.Fprintf(w, "another id: %t", sess.ID() != before)
 	})))
 
 	fmt.Println(visit("/login"))
 	// Output:
 	// another id: true
+}
+
+// Before something that matters, users confirm their password. For ten minutes
+// they have more rights, under another id and until the same end (OWASP ASVS 5.0,
+// 7.5.1 and 7.5.3).
+func ExampleSession_RotateID() {
+	type Account struct {
+		UserID    int       `msgpack:"uid"`
+		Confirmed time.Time `msgpack:"confirmed"` // when the password was last given
+	}
+	mgr, err := sessions.New(sessions.Config[Account]{Keys: exampleKeys, Store: new(sessions.MemoryStore)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	authenticate := func(r *http.Request, _ int) bool { return r.FormValue("password") == "1815" }
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[Account](r.Context())
+		sess.RegenerateID()
+		sess.Data = Account{UserID: 42}
+	})
+	mux.HandleFunc("POST /confirm", func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[Account](r.Context())
+		if !authenticate(r, sess.Data.UserID) {
+			http.Error(w, "wrong password", http.StatusForbidden)
+			return
+		}
+		sess.RotateID()
+		sess.Data.Confirmed = time.Now()
+		http.Redirect(w, r, "/delete-account", http.StatusSeeOther)
+	})
+	mux.HandleFunc("/delete-account", func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[Account](r.Context())
+		if time.Since(sess.Data.Confirmed) > 10*time.Minute {
+			fmt.Fprint(w, "Please confirm your password")
+			return
+		}
+		fmt.Fprintf(w, "The account of user %d is deleted", sess.Data.UserID)
+	})
+	visit := visitor(mgr.Middleware(mux))
+
+	visit("POST /login")
+	fmt.Println(visit("/delete-account"))
+	fmt.Println(visit("POST /confirm?password=1815"))
+	// Output:
+	// Please confirm your password
+	// The account of user 42 is deleted
 }
 
 // Destroy ends a session, and Reset is for an end with a message.
@@ -299,7 +368,7 @@ func ExampleSession_Destroy() {
 		sess := sessions.Get[AppSession](r.Context())
 		switch r.URL.Path {
 		case "/login":
-			sess.Data.UserID = 42
+			sess.Data = AppSession{UserID: 42}
 		case "/close-account":
 			sess.Destroy()
 		}
@@ -324,7 +393,7 @@ func ExampleSession_Reset() {
 		sess := sessions.Get[AppSession](r.Context())
 		switch r.URL.Path {
 		case "/login":
-			sess.Data.UserID = 42
+			sess.Data = AppSession{UserID: 42}
 		case "/logout":
 			sess.Reset()
 			sess.Flash("info", "You have signed out")
@@ -347,7 +416,7 @@ func ExampleSession_SetLifetime() {
 	}
 	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
-		sess.Data.UserID = 42
+		sess.Data = AppSession{UserID: 42}
 		if r.FormValue("remember") == "me" {
 			sess.SetLifetime(30 * 24 * time.Hour)
 		}
@@ -370,7 +439,7 @@ func ExampleSession_Save() {
 	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		if r.URL.Path == "/login" {
-			sess.Data.UserID = 42
+			sess.Data = AppSession{UserID: 42}
 			return
 		}
 		for part := range 3 {
@@ -389,6 +458,35 @@ func ExampleSession_Save() {
 	// part 0, part 1, part 2, the end
 }
 
+// A stream shows what was stored since it began, and ends with the session.
+func ExampleSession_Reload() {
+	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Store: new(sessions.MemoryStore)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if r.URL.Path == "/login" {
+			sess.Data = AppSession{UserID: 42, Role: "admin"}
+			return
+		}
+		fmt.Fprint(w, sess.Data.Role)
+		demote := func(data *AppSession) { data.Role = "user" }
+		if err := mgr.Edit(r.Context(), sess.ID(), demote); err != nil { // elsewhere, meanwhile
+			log.Fatal(err)
+		}
+		if err := sess.Reload(r.Context()); err != nil {
+			return // the visitor has signed out, or the store fails
+		}
+		fmt.Fprint(w, ", now ", sess.Data.Role)
+	})))
+
+	visit("/login")
+	fmt.Println(visit("/stream"))
+	// Output:
+	// admin, now user
+}
+
 // The public id is safe to log, and finds the session for Revoke and Edit.
 func ExampleSession_ID() {
 	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: exampleKeys, Store: new(sessions.MemoryStore)})
@@ -397,7 +495,7 @@ func ExampleSession_ID() {
 	}
 	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
-		sess.Data.UserID = 42
+		sess.Data = AppSession{UserID: 42}
 		cookie, err := r.Cookie("__Host-Http-session")
 		fmt.Fprintf(w, "%d digits, in the cookie: %t", len(sess.ID()), err == nil && strings.Contains(cookie.Value, sess.ID()))
 	})))
@@ -439,7 +537,7 @@ func ExampleSession_Reason() {
 	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		if r.URL.Path == "/login" {
-			sess.Data.UserID = 42
+			sess.Data = AppSession{UserID: 42}
 			fmt.Fprint(w, sess.ID())
 			return
 		}
@@ -596,7 +694,7 @@ func ExampleManager_Sessions() {
 	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		if r.URL.Path == "/login" {
-			sess.Data.UserID, sess.Data.Name = 42, "Ada's laptop"
+			sess.Data = AppSession{UserID: 42, Name: "Ada's laptop"}
 			return
 		}
 		for info, err := range mgr.Sessions(r.Context(), strconv.Itoa(sess.Data.UserID)) {
@@ -614,13 +712,40 @@ func ExampleManager_Sessions() {
 	// Ada's laptop, this one: true
 }
 
+// An administrator looks at the session that a log line names.
+func ExampleManager_Find() {
+	mgr := managerWithOwners()
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		switch r.URL.Path {
+		case "/login":
+			sess.Data = AppSession{UserID: 42, Name: "Ada"}
+			fmt.Fprint(w, sess.ID())
+		case "/logout":
+			sess.Destroy()
+		}
+	})))
+	ctx := context.Background()
+
+	id := visit("/login") // from the log
+	info, err := mgr.Find(ctx, id)
+	fmt.Println(info.Data.Name, info.ID == id, err)
+
+	visit("/logout")
+	_, err = mgr.Find(ctx, id)
+	fmt.Println(errors.Is(err, sessions.ErrNotFound))
+	// Output:
+	// Ada true <nil>
+	// true
+}
+
 // A role is taken away, at once, in every session that the user has.
 func ExampleManager_Edit() {
 	mgr := managerWithOwners()
 	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		if r.URL.Path == "/login" {
-			sess.Data.UserID, sess.Data.Role = 42, "admin"
+			sess.Data = AppSession{UserID: 42, Role: "admin"}
 		}
 		fmt.Fprint(w, sess.Data.Role)
 	})))
@@ -646,7 +771,7 @@ func ExampleManager_Revoke() {
 	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
 		if r.URL.Path == "/login" {
-			sess.Data.UserID = 42
+			sess.Data = AppSession{UserID: 42}
 			fmt.Fprint(w, sess.ID())
 			return
 		}
@@ -670,7 +795,7 @@ func ExampleManager_RevokeOwner() {
 		sess := sessions.Get[AppSession](r.Context())
 		switch r.URL.Path {
 		case "/login":
-			sess.Data.UserID = 42
+			sess.Data = AppSession{UserID: 42}
 		case "/change-password":
 			ended, err := mgr.RevokeOwner(r.Context(), strconv.Itoa(sess.Data.UserID), sess.ID())
 			fmt.Fprintf(w, "%d other sessions ended, %v", ended, err)
