@@ -24,8 +24,10 @@ type Session[T any] struct {
 	// slices and pointers: changes are found by comparing what would be stored.
 	//
 	// A time comes back as the same instant in time.Local: its zone is not stored.
-	// A pointer to a nil slice, map or pointer comes back as a nil pointer. An
-	// empty slice or map in place of a nil one is no change. A field tagged
+	// A pointer to a nil slice, map or pointer comes back as a nil pointer, and so
+	// does one to a value that its own codec writes as nothing, such as an empty
+	// url.URL. A type with a text of its own comes back as that text has it:
+	// a big.Float with 64 bits. An empty slice or map in place of a nil one is no change. A field tagged
 	// msgpack:"-" is not stored: its value lasts for the request, also when
 	// a parallel change is merged, but not in elements of a slice or a map.
 	Data T

@@ -149,8 +149,9 @@ var (
 	ErrTooLarge = codec.ErrTooLarge
 
 	// ErrInvalid is given to Config.ErrorHandler and returned by Save and Edit
-	// for a session that breaks its validation rules; the text names field and
-	// rule. What is stored stays as it was.
+	// for a session that breaks its validation rules, or that holds a value which
+	// its type's own codec cannot write and read again; the text names the field
+	// and the rule. What is stored stays as it was.
 	ErrInvalid = codec.ErrInvalid
 
 	// ErrTooLate is returned by Save where a cookie would be needed and the

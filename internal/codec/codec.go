@@ -171,7 +171,7 @@ func (c *Codec) Encode(b []byte, data any) ([]byte, error) {
 func (c *Codec) reread(data any, encoded []byte) error {
 	switch {
 	case c.shape.IsMsgp():
-		if err := c.decode(c.New(), encoded, true); err != nil {
+		if err := c.decode(c.New(), encoded); err != nil {
 			return c.located(data, fmt.Errorf("could not be loaded again: %w", err))
 		}
 	case c.shape.Rereads():

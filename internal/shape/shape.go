@@ -110,7 +110,7 @@ func Of(t reflect.Type) (*Shape, error) {
 	}
 	h := sha256.New()
 	describe(h.Write, s.root)
-	s.fingerprint = binary.BigEndian.Uint32(h.Sum(nil))
+	s.fingerprint = max(binary.BigEndian.Uint32(h.Sum(nil)), 1) // 0 is data that no program may trust
 	if s.bound.add(s.root, 0, nil, false); s.msgp {
 		s.bound.weight = unknown
 	}
