@@ -7,6 +7,7 @@ import (
 	"context"
 	"iter"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +15,7 @@ import (
 	"github.com/typedsessions/sessions/internal/txn"
 )
 
-// MemoryStore is an [OwnerStore] in the memory of the process: for one machine,
+// MemoryStore is a [LabelStore] in the memory of the process: for one machine,
 // for tests, and for a start. What it holds ends with the process. Its zero
 // value is ready; it runs no goroutine, and removes expired records a few at
 // a time as it is used.
@@ -28,7 +29,8 @@ type MemoryStore struct {
 
 	room     sync.Mutex // held by Create if there is a Max
 	shards   [memoryShards]memoryShard
-	owners   ownerIndex
+	owners   keyIndex
+	labels   keyIndex
 	count    atomic.Int64
 	versions atomic.Uint64
 }
@@ -54,10 +56,11 @@ type memoryRecord struct {
 	expires int64 // Unix milliseconds
 	due     int64 // the same, or earlier: what the heap goes by
 	owner   string
-	index   int // in its heap
+	labels  []string // replaced as a whole: readers of the old record keep theirs
+	index   int      // in its heap
 }
 
-var _ OwnerStore = (*MemoryStore)(nil)
+var _ LabelStore = (*MemoryStore)(nil)
 
 // Load implements [Store].
 func (m *MemoryStore) Load(ctx context.Context, id ID) (Record, error) {
@@ -71,7 +74,7 @@ func (m *MemoryStore) Load(ctx context.Context, id ID) (Record, error) {
 	if r == nil {
 		return Record{}, ErrNotFound
 	}
-	return Record{Data: r.data, Version: r.version, Expires: time.UnixMilli(r.expires), Owner: r.owner}, nil
+	return Record{Data: r.data, Version: r.version, Expires: time.UnixMilli(r.expires), Owner: r.owner, Labels: r.labels}, nil
 }
 
 // Create implements [Store].
@@ -104,12 +107,15 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 	if s.records == nil {
 		s.records = make(map[ID]*memoryRecord)
 	}
-	r := &memoryRecord{id: id, data: bytes.Clone(rec.Data), version: m.versions.Add(1), owner: rec.Owner}
+	r := &memoryRecord{id: id, data: bytes.Clone(rec.Data), version: m.versions.Add(1), owner: rec.Owner, labels: slices.Clone(rec.Labels)}
 	r.expires = rec.Expires.UnixMilli()
 	r.due = r.expires
 	s.records[id] = r
 	heap.Push(s.heapOf(r), r)
-	m.owners.add(r.owner, id)
+	m.owners.add(r.owner, r)
+	for _, label := range r.labels {
+		m.labels.add(label, r)
+	}
 	m.count.Add(1)
 	return r.version, nil
 }
@@ -131,10 +137,13 @@ func (m *MemoryStore) Update(ctx context.Context, id ID, rec Record) (uint64, er
 	}
 	if r.owner != rec.Owner {
 		heap.Remove(s.heapOf(r), r.index)
-		m.owners.remove(r.owner, id)
+		m.owners.remove(r.owner, r)
 		r.owner = rec.Owner
-		m.owners.add(r.owner, id)
+		m.owners.add(r.owner, r)
 		heap.Push(s.heapOf(r), r)
+	}
+	if !slices.Equal(r.labels, rec.Labels) {
+		m.relabel(r, slices.Clone(rec.Labels))
 	}
 	// A new slice: readers of the old record keep theirs.
 	r.data, r.version = bytes.Clone(rec.Data), m.versions.Add(1)
@@ -181,18 +190,12 @@ func (m *MemoryStore) Delete(ctx context.Context, id ID, version uint64) error {
 
 // Owned implements [OwnerStore].
 func (m *MemoryStore) Owned(ctx context.Context, owner string) iter.Seq2[ID, error] {
-	return func(yield func(ID, error) bool) {
-		ids := m.owners.list(owner)
-		for err := ctx.Err(); err == nil && len(ids) > 0; err = ctx.Err() {
-			if !yield(ids[0], nil) {
-				return
-			}
-			ids = ids[1:]
-		}
-		if err := ctx.Err(); err != nil {
-			yield(ID{}, err)
-		}
-	}
+	return m.owners.idsOf(ctx, owner)
+}
+
+// Labelled implements [LabelStore].
+func (m *MemoryStore) Labelled(ctx context.Context, label string) iter.Seq2[ID, error] {
+	return m.labels.idsOf(ctx, label)
 }
 
 // Len returns the number of records, expired ones that were not removed yet
@@ -229,8 +232,26 @@ func (m *MemoryStore) has(s *memoryShard, id ID) bool {
 func (m *MemoryStore) remove(s *memoryShard, r *memoryRecord) {
 	heap.Remove(s.heapOf(r), r.index)
 	delete(s.records, r.id)
-	m.owners.remove(r.owner, r.id)
+	m.owners.remove(r.owner, r)
+	for _, label := range r.labels {
+		m.labels.remove(label, r)
+	}
 	m.count.Add(-1)
+}
+
+// relabel adds before it removes, so that the index never misses a label that
+// stays.
+func (m *MemoryStore) relabel(r *memoryRecord, labels []string) {
+	old := r.labels
+	r.labels = labels
+	for _, label := range labels {
+		m.labels.add(label, r)
+	}
+	for _, label := range old {
+		if !slices.Contains(labels, label) {
+			m.labels.remove(label, r)
+		}
+	}
 }
 
 // evict removes the record that Max's comment names, over all shards, unless
@@ -327,46 +348,83 @@ func (h *expiryHeap) Pop() any {
 	return r
 }
 
-// An ownerIndex lists ids by owner. It is changed under the lock of the shard
-// that holds the record, so that it never misses what lives.
-type ownerIndex struct {
-	mu  sync.Mutex
-	ids map[string]map[ID]struct{}
+// A keyIndex lists records by a key. It is changed under the lock of the shard
+// that holds the record, so that it never misses what lives. A key with one record,
+// as most owners have, needs no set of its own, which takes 300 bytes.
+type keyIndex struct {
+	mu   sync.Mutex
+	one  map[string]*memoryRecord
+	many map[string]map[*memoryRecord]struct{} // keys with several
 }
 
-func (x *ownerIndex) add(owner string, id ID) {
-	if owner == "" {
+func (x *keyIndex) add(key string, r *memoryRecord) {
+	if key == "" {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.ids == nil {
-		x.ids = make(map[string]map[ID]struct{})
+	if set := x.many[key]; set != nil {
+		set[r] = struct{}{}
+		return
 	}
-	if x.ids[owner] == nil {
-		x.ids[owner] = make(map[ID]struct{})
+	if x.one == nil {
+		x.one, x.many = make(map[string]*memoryRecord), make(map[string]map[*memoryRecord]struct{})
 	}
-	x.ids[owner][id] = struct{}{}
+	switch first := x.one[key]; first {
+	case nil, r:
+		x.one[key] = r
+	default:
+		delete(x.one, key)
+		x.many[key] = map[*memoryRecord]struct{}{first: {}, r: {}}
+	}
 }
 
-func (x *ownerIndex) remove(owner string, id ID) {
-	if owner == "" {
+func (x *keyIndex) remove(key string, r *memoryRecord) {
+	if key == "" {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.ids[owner], id)
-	if len(x.ids[owner]) == 0 {
-		delete(x.ids, owner)
+	set := x.many[key]
+	if set == nil {
+		if x.one[key] == r {
+			delete(x.one, key)
+		}
+		return
+	}
+	delete(set, r)
+	if len(set) == 1 {
+		delete(x.many, key)
+		for last := range set {
+			x.one[key] = last
+		}
 	}
 }
 
-func (x *ownerIndex) list(owner string) []ID {
+func (x *keyIndex) list(key string) []ID {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	ids := make([]ID, 0, len(x.ids[owner]))
-	for id := range x.ids[owner] {
-		ids = append(ids, id)
+	if r := x.one[key]; r != nil {
+		return []ID{r.id}
+	}
+	ids := make([]ID, 0, len(x.many[key]))
+	for r := range x.many[key] {
+		ids = append(ids, r.id)
 	}
 	return ids
+}
+
+func (x *keyIndex) idsOf(ctx context.Context, key string) iter.Seq2[ID, error] {
+	return func(yield func(ID, error) bool) {
+		ids := x.list(key)
+		for err := ctx.Err(); err == nil && len(ids) > 0; err = ctx.Err() {
+			if !yield(ids[0], nil) {
+				return
+			}
+			ids = ids[1:]
+		}
+		if err := ctx.Err(); err != nil {
+			yield(ID{}, err)
+		}
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -534,5 +536,153 @@ func TestMemoryStoreCreatesNoIDTwice(t *testing.T) {
 				t.Errorf("got %q at version %d (%v), %d records, want the first one alone", rec.Data, rec.Version, err, store.Len())
 			}
 		})
+	}
+}
+
+// Labels.
+
+func labelled(t *testing.T, s sessions.LabelStore, label string) map[sessions.ID]bool {
+	t.Helper()
+	ids := map[sessions.ID]bool{}
+	for id, err := range s.Labelled(bg, label) {
+		if err != nil || ids[id] {
+			t.Fatalf("Labelled(%q): got %v, %v, want each id once", label, id, err)
+		}
+		ids[id] = true
+	}
+	return ids
+}
+
+func TestMemoryStoreIndexesWhatTheRecordsHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &sessions.MemoryStore{Max: 30}
+		rnd := rand.New(rand.NewPCG(1, 2))
+		keys := []string{"", "a", "b", "c", "d"}
+		pick := func() (labels []string) {
+			for _, i := range rnd.Perm(len(keys) - 1)[:rnd.IntN(len(keys))] {
+				labels = append(labels, keys[1+i])
+			}
+			return labels
+		}
+		for step := range 5000 {
+			id := storeID(rnd.IntN(40))
+			rec, err := m.Load(bg, id)
+			next := recordFor(time.Duration(1+rnd.IntN(100))*time.Minute, "", keys[rnd.IntN(len(keys))])
+			next.Version, next.Labels = rec.Version, pick()
+			switch op := rnd.IntN(10); {
+			case err != nil:
+				_, err = m.Create(bg, id, next)
+			case op == 0:
+				err = m.Delete(bg, id, rec.Version)
+			case op == 1:
+				time.Sleep(time.Minute)
+				err = nil
+			default:
+				_, err = m.Update(bg, id, next)
+			}
+			if err != nil && !errors.Is(err, sessions.ErrNotFound) {
+				t.Fatal(err)
+			}
+			owned, tagged := map[string]int{}, map[string]int{}
+			for n := range 40 {
+				rec, err := m.Load(bg, storeID(n))
+				if err != nil {
+					continue
+				}
+				owned[rec.Owner]++
+				for _, label := range rec.Labels {
+					tagged[label]++
+				}
+			}
+			// All that is expired was just asked for, so that the indexes hold what lives.
+			for _, key := range keys[1:] {
+				ids := storeUnderTest{t, m}.owned(key)
+				for id := range ids {
+					if rec, err := m.Load(bg, id); err != nil || rec.Owner != key {
+						t.Fatalf("step %d: Owned(%q) yields %v of %q (%v)", step, key, id, rec.Owner, err)
+					}
+				}
+				if len(ids) != owned[key] {
+					t.Fatalf("step %d: Owned(%q) yields %d ids, want %d", step, key, len(ids), owned[key])
+				}
+				found := labelled(t, m, key)
+				for id := range found {
+					if rec, err := m.Load(bg, id); err != nil || !slices.Contains(rec.Labels, key) {
+						t.Fatalf("step %d: Labelled(%q) yields %v with %q (%v)", step, key, id, rec.Labels, err)
+					}
+				}
+				if len(found) != tagged[key] {
+					t.Fatalf("step %d: Labelled(%q) yields %d ids, want %d", step, key, len(found), tagged[key])
+				}
+			}
+			if len(labelled(t, m, "")) > 0 {
+				t.Fatal("Labelled(\"\") yields something")
+			}
+		}
+	})
+}
+
+func TestAnOddLabelFindsItsOwnRecordOnly(t *testing.T) {
+	m := new(sessions.MemoryStore)
+	for i, label := range oddOwners {
+		rec := recordFor(time.Hour, "", "ada")
+		rec.Labels = []string{label, "all"}
+		storeUnderTest{t, m}.create(storeID(i), rec)
+	}
+	for i, label := range oddOwners {
+		if ids := labelled(t, m, label); len(ids) != 1 || !ids[storeID(i)] {
+			t.Errorf("Labelled(%.20q): got %d ids, want its own", label, len(ids))
+		}
+	}
+	if ids := labelled(t, m, "all"); len(ids) != len(oddOwners) {
+		t.Errorf("got %d ids with the label that all have, want %d", len(ids), len(oddOwners))
+	}
+}
+
+func TestALabelThatStaysIsNeverMissed(t *testing.T) {
+	m := new(sessions.MemoryStore)
+	s := storeUnderTest{t, m}
+	with := func(labels ...string) sessions.Record {
+		rec := recordFor(time.Hour, "", "")
+		rec.Labels = labels
+		return rec
+	}
+	version := s.create(oneID, with("stays", "old"))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 2000 {
+			version = s.update(oneID, version, [...]sessions.Record{with("new", "stays"), with("stays", "old")}[i%2])
+		}
+	}()
+	for ended := false; !ended; {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		if !labelled(t, m, "stays")[oneID] {
+			t.Fatal("Labelled missed a record that has the label all the time")
+		}
+	}
+}
+
+func TestNobodyChangesLabelsThatWereStored(t *testing.T) {
+	m := new(sessions.MemoryStore)
+	s := storeUnderTest{t, m}
+	rec := recordFor(time.Hour, "", "")
+	rec.Labels = []string{"a", "b"}
+	version := s.create(oneID, rec)
+	rec.Labels[0] = "mine"
+	first := s.load(oneID)
+	rec.Labels = []string{"c"}
+	s.update(oneID, version, rec)
+	rec.Labels[0] = "mine"
+	second := s.load(oneID)
+	if !slices.Equal(first.Labels, []string{"a", "b"}) || !slices.Equal(second.Labels, []string{"c"}) {
+		t.Errorf("got labels %q, then %q, want those at the time of the writes", first.Labels, second.Labels)
+	}
+	if n := len(labelled(t, m, "mine")); n > 0 {
+		t.Error("the index has a label that was never stored")
 	}
 }
