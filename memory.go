@@ -15,10 +15,10 @@ import (
 	"github.com/typedsessions/sessions/internal/txn"
 )
 
-// MemoryStore is a [LabelStore] in the memory of the process: for one machine,
-// for tests, and for a start. What it holds ends with the process. Its zero
-// value is ready; it runs no goroutine, and removes expired records a few at
-// a time as it is used.
+// MemoryStore is a [LabelStore] and a [Watcher] in the memory of the process: for
+// one machine, for tests, and for a start. What it holds ends with the process.
+// Its zero value is ready; it runs no goroutine, and removes expired records a few
+// at a time as it is used.
 type MemoryStore struct {
 	// Max bounds the number of sessions; zero means no bound. At Max, a new one
 	// takes the place of one that is expired, else of the one nearest to its
@@ -33,6 +33,9 @@ type MemoryStore struct {
 	labels   keyIndex
 	count    atomic.Int64
 	versions atomic.Uint64
+
+	feeding sync.Mutex                     // held to replace feeds
+	feeds   atomic.Pointer[[]*changesFeed] // nil while nobody watches
 }
 
 // memoryShards is enough that cores seldom wait for each other.
@@ -60,7 +63,10 @@ type memoryRecord struct {
 	index   int      // in its heap
 }
 
-var _ LabelStore = (*MemoryStore)(nil)
+var (
+	_ LabelStore = (*MemoryStore)(nil)
+	_ Watcher    = (*MemoryStore)(nil)
+)
 
 // Load implements [Store].
 func (m *MemoryStore) Load(ctx context.Context, id ID) (Record, error) {
@@ -148,6 +154,7 @@ func (m *MemoryStore) Update(ctx context.Context, id ID, rec Record) (uint64, er
 	// A new slice: readers of the old record keep theirs.
 	r.data, r.version = bytes.Clone(rec.Data), m.versions.Add(1)
 	s.expire(r, rec.Expires.UnixMilli())
+	m.tell(id)
 	return r.version, nil
 }
 
@@ -185,6 +192,7 @@ func (m *MemoryStore) Delete(ctx context.Context, id ID, version uint64) error {
 		return ErrConflict
 	}
 	m.remove(s, r)
+	m.tell(id)
 	return nil
 }
 
@@ -196,6 +204,25 @@ func (m *MemoryStore) Owned(ctx context.Context, owner string) iter.Seq2[ID, err
 // Labelled implements [LabelStore].
 func (m *MemoryStore) Labelled(ctx context.Context, label string) iter.Seq2[ID, error] {
 	return m.labels.idsOf(ctx, label)
+}
+
+// Changes implements [Watcher]. It yields at once what is updated, deleted, or
+// evicted at Max while the loop runs, and ends without an error when ctx does.
+// Writers never wait for a loop that is slow. It then gets the zero ID in place of
+// what did not fit into its buffer of 1,024 ids.
+func (m *MemoryStore) Changes(ctx context.Context) iter.Seq2[ID, error] {
+	return func(yield func(ID, error) bool) {
+		f := &changesFeed{ids: make(chan ID, feedLength), missed: make(chan struct{}, 1)}
+		m.setFeeds(func(feeds []*changesFeed) []*changesFeed { return append(feeds, f) })
+		defer m.setFeeds(func(feeds []*changesFeed) []*changesFeed {
+			return slices.DeleteFunc(feeds, func(other *changesFeed) bool { return other == f })
+		})
+		for {
+			if id, ok := f.next(ctx); !ok || !yield(id, nil) {
+				return
+			}
+		}
+	}
 }
 
 // Len returns the number of records, expired ones that were not removed yet
@@ -290,7 +317,11 @@ func (m *MemoryStore) evict() {
 	defer s.mu.Unlock()
 	for _, h := range []expiryHeap{s.anonymous, s.owned} {
 		if len(h) > 0 && h[0].expires == best.expires {
-			m.remove(s, h[0])
+			r := h[0]
+			m.remove(s, r)
+			if best.class > 0 { // not expired
+				m.tell(r.id)
+			}
 			return
 		}
 	}
@@ -425,6 +456,87 @@ func (x *keyIndex) idsOf(ctx context.Context, key string) iter.Seq2[ID, error] {
 		}
 		if err := ctx.Err(); err != nil {
 			yield(ID{}, err)
+		}
+	}
+}
+
+// feedLength is how many ids wait for a loop over Changes. What a loop does with an
+// id takes a microsecond as a rule, or it waits for a Store: the buffer is for
+// a burst, such as a RevokeOwner.
+const feedLength = 1024
+
+// A changesFeed is what one loop over Changes has not seen yet.
+type changesFeed struct {
+	ids    chan ID
+	missed chan struct{} // holds one if ids was full
+}
+
+// tell notes that the record of id was updated or deleted. The lock of its shard
+// is held, so that whoever is told and loads it finds it as it is now.
+func (m *MemoryStore) tell(id ID) {
+	feeds := m.feeds.Load()
+	if feeds == nil {
+		return
+	}
+	for _, f := range *feeds {
+		select {
+		case f.ids <- id:
+		default:
+			select {
+			case f.missed <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// setFeeds replaces the list, which tell reads without a lock.
+func (m *MemoryStore) setFeeds(change func([]*changesFeed) []*changesFeed) {
+	m.feeding.Lock()
+	defer m.feeding.Unlock()
+	var feeds []*changesFeed
+	if old := m.feeds.Load(); old != nil {
+		feeds = slices.Clone(*old)
+	}
+	feeds = change(feeds)
+	if len(feeds) == 0 {
+		m.feeds.Store(nil)
+		return
+	}
+	m.feeds.Store(&feeds)
+}
+
+// next waits for the next id. It returns the zero ID in place of all that wait if
+// some were missed, and false once ctx has ended.
+func (f *changesFeed) next(ctx context.Context) (id ID, ok bool) {
+	if ctx.Err() != nil {
+		return ID{}, false
+	}
+	select {
+	case <-f.missed:
+		f.drain()
+		return ID{}, true
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return ID{}, false
+	case <-f.missed:
+		f.drain()
+		return ID{}, true
+	case id := <-f.ids:
+		return id, true
+	}
+}
+
+// drain makes room. It ends although writers go on, and what it takes was stored
+// before the loop hears that it missed some.
+func (f *changesFeed) drain() {
+	for range feedLength {
+		select {
+		case <-f.ids:
+		default:
+			return
 		}
 	}
 }

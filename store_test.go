@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -685,4 +686,252 @@ func TestNobodyChangesLabelsThatWereStored(t *testing.T) {
 	if n := len(labelled(t, m, "mine")); n > 0 {
 		t.Error("the index has a label that was never stored")
 	}
+}
+
+// Changes.
+
+// A listener collects what Changes yields.
+type listener struct {
+	mu     sync.Mutex
+	ids    []sessions.ID
+	ended  bool
+	cancel context.CancelFunc
+}
+
+// listen begins to listen, within a synctest bubble.
+func listen(t *testing.T, m *sessions.MemoryStore) *listener {
+	ctx, cancel := context.WithCancel(bg)
+	t.Cleanup(cancel)
+	l := &listener{cancel: cancel}
+	go func() {
+		for id, err := range m.Changes(ctx) {
+			if err != nil {
+				t.Error(err)
+			}
+			l.mu.Lock()
+			l.ids = append(l.ids, id)
+			l.mu.Unlock()
+		}
+		l.mu.Lock()
+		l.ended = true
+		l.mu.Unlock()
+	}()
+	synctest.Wait()
+	return l
+}
+
+// take returns what was yielded since the last time.
+func (l *listener) take() []sessions.ID {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ids := l.ids
+	l.ids = nil
+	return ids
+}
+
+func TestChangesYieldsUpdatesAndEndsAtOnceAndNothingElse(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(m *sessions.MemoryStore, version uint64) error
+		want []sessions.ID
+	}{
+		{"an Update", func(m *sessions.MemoryStore, version uint64) error {
+			rec := recordFor(time.Hour, "new", "")
+			rec.Version = version
+			_, err := m.Update(bg, oneID, rec)
+			return err
+		}, []sessions.ID{oneID}},
+		{"a Delete", func(m *sessions.MemoryStore, _ uint64) error { return m.Delete(bg, oneID, 0) }, []sessions.ID{oneID}},
+		{"a Delete at its version", func(m *sessions.MemoryStore, version uint64) error { return m.Delete(bg, oneID, version) }, []sessions.ID{oneID}},
+		{"an eviction at Max", func(m *sessions.MemoryStore, _ uint64) error {
+			_, err := m.Create(bg, otherID, recordFor(time.Hour, "", ""))
+			return err
+		}, []sessions.ID{oneID}},
+		{"a Create", func(m *sessions.MemoryStore, _ uint64) error {
+			m.Max = 2
+			_, err := m.Create(bg, otherID, recordFor(time.Hour, "", ""))
+			return err
+		}, nil},
+		{"a Touch", func(m *sessions.MemoryStore, _ uint64) error {
+			return m.Touch(bg, oneID, time.Now().Add(2*time.Hour))
+		}, nil},
+		{"a Load", func(m *sessions.MemoryStore, _ uint64) error {
+			_, err := m.Load(bg, oneID)
+			return err
+		}, nil},
+		{"expiry", func(m *sessions.MemoryStore, _ uint64) error {
+			time.Sleep(2 * time.Hour)
+			return m.Delete(bg, oneID, 0)
+		}, nil},
+		{"expiry, at Max", func(m *sessions.MemoryStore, _ uint64) error {
+			time.Sleep(2 * time.Hour)
+			_, err := m.Create(bg, otherID, recordFor(time.Hour, "", ""))
+			return err
+		}, nil},
+		{"an Update that conflicts", func(m *sessions.MemoryStore, version uint64) error {
+			rec := recordFor(time.Hour, "new", "")
+			rec.Version = version + 100
+			if _, err := m.Update(bg, oneID, rec); !errors.Is(err, sessions.ErrConflict) {
+				return fmt.Errorf("got %v, want a conflict", err)
+			}
+			return nil
+		}, nil},
+		{"a Delete that conflicts", func(m *sessions.MemoryStore, version uint64) error {
+			if err := m.Delete(bg, oneID, version+100); !errors.Is(err, sessions.ErrConflict) {
+				return fmt.Errorf("got %v, want a conflict", err)
+			}
+			return nil
+		}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &sessions.MemoryStore{Max: 1}
+				version := storeUnderTest{t, m}.create(oneID, recordFor(time.Hour, "data", ""))
+				l, second := listen(t, m), listen(t, m)
+				if err := tt.do(m, version); err != nil {
+					t.Fatal(err)
+				}
+				for i, got := range [][]sessions.ID{l.take(), second.take()} {
+					if !slices.Equal(got, tt.want) {
+						t.Errorf("listener %d: got %v, want %v", i, got, tt.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestWhoIsToldOfAChangeFindsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const updates = 1000 // fewer than the buffer has room for
+		m := new(sessions.MemoryStore)
+		s := storeUnderTest{t, m}
+		version := s.create(oneID, recordFor(time.Hour, "", ""))
+		ctx, cancel := context.WithCancel(bg)
+		defer cancel()
+		var found []uint64
+		go func() {
+			for range m.Changes(ctx) {
+				rec, _ := m.Load(bg, oneID)
+				found = append(found, rec.Version)
+			}
+		}()
+		synctest.Wait()
+		var stored []uint64
+		for range updates {
+			version = s.update(oneID, version, recordFor(time.Hour, "", ""))
+			stored = append(stored, version)
+		}
+		synctest.Wait()
+		if len(found) != updates {
+			t.Fatalf("got %d ids, want %d", len(found), updates)
+		}
+		for i := range found {
+			if found[i] < stored[i] {
+				t.Fatalf("who was told of version %d found version %d", stored[i], found[i])
+			}
+		}
+	})
+}
+
+func TestASlowListenerHearsOnceThatItMissedSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := new(sessions.MemoryStore)
+		s := storeUnderTest{t, m}
+		slow, goOn := make(chan struct{}), make(chan struct{})
+		var got []sessions.ID
+		ctx, cancel := context.WithCancel(bg)
+		defer cancel()
+		go func() {
+			for id := range m.Changes(ctx) {
+				if got = append(got, id); len(got) == 1 {
+					close(slow)
+					<-goOn
+				}
+			}
+		}()
+		synctest.Wait()
+		quick := listen(t, m)
+		change := func(id sessions.ID) {
+			s.create(id, recordFor(time.Hour, "", ""))
+			s.fails("Delete", m.Delete(bg, id, 0), nil)
+		}
+		change(oneID)
+		<-slow
+		for i := range 100_000 { // and none of them waits
+			change(storeID(i))
+			if i%100 == 0 {
+				synctest.Wait() // for the quick one
+			}
+		}
+		close(goOn)
+		synctest.Wait()
+		if !slices.Equal(got, []sessions.ID{oneID, {}}) {
+			t.Errorf("got %d ids, the last %v, want the first and the zero ID", len(got), got[len(got)-1])
+		}
+		change(otherID)
+		synctest.Wait()
+		if len(got) != 3 || got[2] != otherID {
+			t.Errorf("got %d ids, the last %v, want one more: %v", len(got), got[len(got)-1], otherID)
+		}
+		if ids := quick.take(); len(ids) != 100_002 || slices.Contains(ids, sessions.ID{}) {
+			t.Errorf("the quick one got %d ids, want all 100,002", len(ids))
+		}
+	})
+}
+
+func TestChangesEndsWithItsContextOrItsLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := new(sessions.MemoryStore)
+		s := storeUnderTest{t, m}
+		l := listen(t, m)
+		stays := listen(t, m)
+		broke := false
+		go func() {
+			for range m.Changes(bg) {
+				break
+			}
+			broke = true
+		}()
+		synctest.Wait()
+		l.cancel()
+		s.create(oneID, recordFor(time.Hour, "", ""))
+		s.fails("Delete", m.Delete(bg, oneID, 0), nil)
+		if got := l.take(); !l.ended || len(got) > 1 {
+			t.Errorf("ended: %t after %d ids, want an end with the context", l.ended, len(got))
+		}
+		if !broke {
+			t.Error("the loop that breaks has not ended")
+		}
+		if got := stays.take(); len(got) != 1 {
+			t.Errorf("the listener that stays got %d ids, want 1", len(got))
+		}
+		canceled, cancel := context.WithCancel(bg)
+		cancel()
+		for id, err := range m.Changes(canceled) {
+			t.Errorf("got %v, %v of a context that has ended, want nothing", id, err)
+		}
+	})
+}
+
+func TestLoopsOverChangesThatEndedLeaveNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := new(sessions.MemoryStore)
+		used := func(loops int) uint64 {
+			for range loops {
+				listen(t, m).cancel()
+				synctest.Wait()
+			}
+			runtime.GC()
+			var mem runtime.MemStats
+			runtime.ReadMemStats(&mem)
+			return mem.HeapAlloc
+		}
+		before := used(10)
+		if after := used(500); after > before+4<<20 {
+			t.Errorf("got %d bytes in use after 500 loops, %d before, want no growth", after, before)
+		}
+		runtime.KeepAlive(m)
+	})
 }
