@@ -12,6 +12,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -814,6 +815,82 @@ func ExampleManager_RevokeOwner() {
 	// 1 other sessions ended, <nil>
 	// laptop: user 42
 	// phone: user 0
+}
+
+// The sessions of a tenant, whoever they belong to: an administrator counts the
+// users who are signed in.
+func ExampleManager_Labelled() {
+	type AppSession struct {
+		UserID int    `msgpack:"uid"`
+		Tenant string `msgpack:"tenant"`
+	}
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:   exampleKeys,
+		Store:  new(sessions.MemoryStore),
+		Labels: func(d *AppSession) []string { return []string{"tenant:" + d.Tenant} },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	site := mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, _ := strconv.Atoi(r.URL.Query().Get("user"))
+		sessions.Get[AppSession](r.Context()).Data = AppSession{UserID: id, Tenant: r.URL.Query().Get("tenant")}
+	}))
+	visitor(site)("/login?user=42&tenant=acme")
+	visitor(site)("/login?user=43&tenant=acme")
+	visitor(site)("/login?user=44&tenant=other")
+
+	var users []int
+	for info, err := range mgr.Labelled(context.Background(), "tenant:acme") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		users = append(users, info.Data.UserID)
+	}
+	slices.Sort(users)
+	fmt.Println(users)
+	// Output:
+	// [42 43]
+}
+
+// An identity provider ends a login by its sid (OpenID Connect Back-Channel
+// Logout 1.0): the request comes from the provider, without the user's cookie.
+func ExampleManager_RevokeLabelled() {
+	type AppSession struct {
+		UserID int    `msgpack:"uid"`
+		SID    string `msgpack:"sid"` // of the identity provider
+	}
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:  exampleKeys,
+		Store: new(sessions.MemoryStore),
+		Labels: func(d *AppSession) []string {
+			if d.SID == "" {
+				return nil
+			}
+			return []string{"sid:" + d.SID}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if r.URL.Path == "/callback" {
+			sess.RegenerateID()
+			sess.Data = AppSession{UserID: 42, SID: "08a5019c"} // from the verified ID token
+		}
+		fmt.Fprintf(w, "user %d", sess.Data.UserID)
+	})))
+	fmt.Println(visit("/callback"))
+
+	// The provider's logout token, verified, names the sid.
+	ended, err := mgr.RevokeLabelled(context.Background(), "sid:08a5019c")
+	fmt.Println(ended, err)
+	fmt.Println(visit("/"))
+	// Output:
+	// user 42
+	// 1 <nil>
+	// user 0
 }
 
 // managerWithOwners makes the Manager of the examples that list and revoke.
