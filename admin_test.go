@@ -16,12 +16,12 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// newOwnedSite makes a site whose sessions have their users as owners, where
-// the store has an index.
+// newOwnedSite makes a site whose sessions have their users as owners, unless
+// they are in a store without an index.
 func newOwnedSite(t testing.TB, m mode, change func(*config)) *site {
 	t.Helper()
 	return newSite(t, m, func(cfg *config) {
-		if _, ok := cfg.Store.(sessions.OwnerStore); ok {
+		if _, ok := cfg.Store.(sessions.OwnerStore); ok || cfg.Store == nil {
 			cfg.Owner = ownerOfUser
 		}
 		if change != nil {
@@ -38,6 +38,18 @@ func eachOwnerStore(t *testing.T, f func(t *testing.T, m mode)) {
 				t.Run(m.name, func(t *testing.T) { f(t, m) })
 			}
 		}
+	}
+}
+
+// eachOwnedMode runs f in the modes in which sessions can have owners.
+func eachOwnedMode(t *testing.T, f func(t *testing.T, m mode)) {
+	for _, m := range modes {
+		if m.hasStore() {
+			if _, ok := m.store().(sessions.OwnerStore); !ok {
+				continue
+			}
+		}
+		t.Run(m.name, func(t *testing.T) { f(t, m) })
 	}
 }
 

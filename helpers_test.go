@@ -189,18 +189,7 @@ func (b *browser) serve(f http.HandlerFunc) *reply {
 // send sends a request whose handler is f, after change has altered it.
 func (b *browser) send(f http.HandlerFunc, change func(*http.Request)) *reply {
 	b.s.t.Helper()
-	r := httptest.NewRequest("GET", "https://example.com"+b.s.route(f), nil)
-	if b.client != nil {
-		var err error
-		if r, err = http.NewRequest("GET", b.url+r.URL.Path, nil); err != nil {
-			b.s.t.Fatal(err)
-		}
-	}
-	b.mu.Lock()
-	for name, value := range b.cookies {
-		r.AddCookie(&http.Cookie{Name: name, Value: value})
-	}
-	b.mu.Unlock()
+	r := b.request(f)
 	if change != nil {
 		change(r)
 	}
@@ -220,6 +209,24 @@ func (b *browser) send(f http.HandlerFunc, change func(*http.Request)) *reply {
 	_ = res.Body.Close()
 	b.keep(res)
 	return &reply{Response: res, body: string(body)}
+}
+
+// request returns a request with the browser's cookies, whose handler is f.
+func (b *browser) request(f http.HandlerFunc) *http.Request {
+	b.s.t.Helper()
+	r := httptest.NewRequest("GET", "https://example.com"+b.s.route(f), nil)
+	if b.client != nil {
+		var err error
+		if r, err = http.NewRequest("GET", b.url+r.URL.Path, nil); err != nil {
+			b.s.t.Fatal(err)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, value := range b.cookies {
+		r.AddCookie(&http.Cookie{Name: name, Value: value})
+	}
+	return r
 }
 
 func (b *browser) keep(res *http.Response) {
