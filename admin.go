@@ -384,7 +384,9 @@ func (m *core) revokeAt(ctx context.Context, id ID, rec txn.Record) error {
 	case txn.Replaced, txn.Unknown:
 		return ErrNotFound
 	}
+	done := m.engine.Ending(txn.ID(id), txn.Revoked)
 	err := m.engine.Store.Delete(ctx, txn.ID(id), rec.Version)
+	done(err == nil)
 	if err == nil {
 		m.emit(ctx, Event{Kind: EventEnded, Reason: ReasonRevoked, ID: id.String(), Owner: owner})
 	}

@@ -337,6 +337,17 @@ func (m *core) complete(t reflect.Type, data codec.Options, keys *Keyring, store
 	if data.Merge != nil && store == nil {
 		refuse(errors.New("Config.Merge needs a Config.Store; a cookie has no second writer"))
 	}
+	var changes func(context.Context) iter.Seq2[txn.ID, error]
+	if w, ok := store.(Watcher); ok {
+		changes = func(ctx context.Context) iter.Seq2[txn.ID, error] {
+			return func(yield func(txn.ID, error) bool) {
+				w.Changes(ctx)(func(id ID, err error) bool { return yield(txn.ID(id), err) })
+			}
+		}
+	}
+	e.Watches = e.NewWatches(changes, func(err error) {
+		m.emit(context.Background(), Event{Kind: EventFailed, Err: fmt.Errorf("sessions: watch sessions: %w", err)})
+	})
 	m.least, m.most = sizes(e.Format())
 	refuse(m.setImportCookies(importCookies))
 	if m.errorHandler == nil {

@@ -153,6 +153,25 @@ func (s *Session[T]) Reload(ctx context.Context) error {
 	return nil
 }
 
+// Watch returns a context that ends when the session does, wherever that happens:
+// by Destroy, Reset or a new id in another request, by a method of the Manager in
+// this process or another one, by the limit of its owner, and at its absolute or
+// idle end. Its context.Cause is an error that is ErrNotFound, whose text says which.
+// It is for streams and WebSockets: do what they do with this context.
+//
+//	ctx, cancel := sess.Watch(r.Context())
+//	defer cancel()
+//
+// The context ends with ctx at the latest, not when the handler returns. If this
+// request stores the session or gives it a new id, it follows that. Watching is no
+// use of the session: it does not keep it from being idle. What another process ends
+// is known at once if the Store is a [Watcher], else within some five seconds. An
+// error of the Store ends nothing. Without a Store it ends with the session's own
+// ends, and with what this process does. cancel releases what the watching takes.
+func (s *Session[T]) Watch(ctx context.Context) (watched context.Context, cancel context.CancelFunc) {
+	return s.txn.Watch(ctx)
+}
+
 // SetLifetime sets the absolute end of the session to d from now, and the length
 // that RegenerateID will give it again: "remember me". Zero means
 // Config.Lifetime. Less than zero ends the session, as Destroy does: so

@@ -303,6 +303,9 @@ func (t *Txn) lose(reason Reason, err error) error {
 			t.exists = Lost
 		}
 		t.outcome.Cookie = "" // that of a Save, for an id that is dead now
+		if cause := causes[reason]; cause != nil && t.base.kept() {
+			t.eng.Watches.Ended(t.base.ID, cause)
+		}
 	}
 	return &errDiscarded{err}
 }
@@ -356,7 +359,17 @@ func (t *Txn) settle(c *change, v *version, base *Base) {
 		base.Hash = t.eng.Codec.Hash(t.data())
 	}
 	t.outcome.EndImports = t.outcome.EndImports || c.view.Imported
+	former := t.base.ID
 	t.base, t.exists = base, Loaded
+	if base.ID != former {
+		t.followLocked()
+	}
+	if t.eng.Store == nil {
+		if base.ID != former {
+			t.eng.Watches.Ended(former, causes[Replaced])
+		}
+		t.eng.Watches.Renewed(base.ID, t.eng.stateOfBase(base))
+	}
 	if t.rare != nil {
 		t.rare.attempts, t.rare.passed = nil, false
 	}

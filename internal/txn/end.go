@@ -25,7 +25,7 @@ func (t *Txn) end(ctx context.Context, r Reach) error {
 		return tooLate(LateEnd)
 	}
 	for _, d := range all {
-		ended, err := t.eng.Finish(ctx, d.id, d.version)
+		ended, err := t.eng.finish(ctx, d)
 		if err != nil {
 			return err
 		}
@@ -50,14 +50,15 @@ func (t *Txn) expireCookie() {
 	}
 }
 
-// Finish ends the session with an id, whatever its version is now, and reports
-// whether this call did. version is that which is probably stored, 0 if nothing
-// is known. A tombstone stays.
-func (e *Engine) Finish(ctx context.Context, id ID, version uint64) (ended bool, err error) {
+// finish ends a session, whatever its version is now, and reports whether this
+// call did. A tombstone stays.
+func (e *Engine) finish(ctx context.Context, d doomed) (ended bool, err error) {
+	done := e.Ending(d.id, d.reason)
+	defer func() { done(ended) }()
 	if e.Store == nil {
 		return true, nil // its cookie expires
 	}
-	began := time.Now()
+	id, version, began := d.id, d.version, time.Now()
 	for try := 0; ; try++ {
 		if version == 0 {
 			rec, err := e.Store.Newest(ctx, id)
@@ -107,6 +108,8 @@ func (t *Txn) spend(ctx context.Context, c *change) error {
 // it.
 func (t *Txn) spendRecord(ctx context.Context, c *change) (ended bool, err error) {
 	id, expected, began := c.base.ID, c.base.Version, time.Now()
+	done := t.eng.Ending(id, Spent)
+	defer func() { done(ended) }()
 	for try := 0; ; try++ {
 		err := t.eng.Store.Delete(ctx, id, expected)
 		switch {
@@ -148,6 +151,7 @@ func (t *Txn) spent(c *change) {
 		return
 	}
 	t.tellLocked(Event{Kind: Finished, Reason: Spent, Owner: c.base.Owner}, c.base.ID, ID{})
+	t.eng.Watches.Ended(c.base.ID, causes[Spent])
 	t.settleLocked(c.n)
 	t.restartLocked()
 }
@@ -216,8 +220,11 @@ func (t *Txn) ask(ctx context.Context, c *change) error {
 // NotNew if it may exist. It changes life to that in the record, if that can be
 // read.
 func (e *Engine) gone(id ID, rec Record, err error, now time.Time, life *Life) Reason {
-	if errors.Is(err, ErrNotFound) {
+	switch {
+	case errors.Is(err, ErrNotFound):
 		return Unknown
+	case err != nil:
+		return NotNew
 	}
 	if end, dead := wire.ReadTombstone(rec.Data); dead && end > now.Unix() {
 		return Replaced

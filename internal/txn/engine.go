@@ -19,6 +19,7 @@ import (
 	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/keys"
 	"github.com/typedsessions/sessions/internal/wait"
+	"github.com/typedsessions/sessions/internal/watch"
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -89,7 +90,8 @@ type Engine struct {
 	Owned       func(ctx context.Context, owner string) iter.Seq2[ID, error]
 	Data        func(session any) any // the data of a session
 	Hears       func(e Event) bool    // whether anybody listens
-	None        *Base                 // of a session that is kept nowhere yet
+	Watches     *watch.Set
+	None        *Base // of a session that is kept nowhere yet
 
 	signer atomic.Pointer[keys.Signer]
 }

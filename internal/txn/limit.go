@@ -92,7 +92,7 @@ func (e *Engine) surplus(ctx context.Context, owner string, mine *Base, old ID) 
 // does too: base is deleted.
 func (t *Txn) endSurplus(ctx context.Context, base *Base, surplus []doomed) error {
 	for _, d := range surplus {
-		ended, err := t.eng.Finish(ctx, d.id, d.version)
+		ended, err := t.eng.finish(ctx, d)
 		if err != nil {
 			t.undo(ctx, base.ID)
 			return err

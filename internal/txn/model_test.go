@@ -142,6 +142,7 @@ func modelEngine(t *testing.T, store Store) *Engine {
 		Data: func(s any) any { return &s.(*shopSession).data }, Hears: func(Event) bool { return true },
 		None: &Base{Hash: c.ZeroHash()},
 	}
+	e.Watches = e.NewWatches(nil, nil)
 	e.Ring.Store(ring)
 	return e
 }

@@ -241,6 +241,9 @@ func (t *Txn) reissue(base *Base, now time.Time) {
 		return
 	}
 	t.outcome.Cookie = line
+	used := *base
+	used.Used = now.Unix()
+	t.eng.Watches.Renewed(used.ID, t.eng.stateOfBase(&used))
 }
 
 // dropAll notes that no message of a session without data has room in the cookie.

@@ -2,9 +2,7 @@ package txn
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/wait"
@@ -110,17 +108,4 @@ func (t *Txn) adoptNewest(c *change, theirs *Base) error {
 	r := t.rareLocked()
 	r.attempts, r.came = nil, theirs.Flashes
 	return nil
-}
-
-// Ends returns when the session ends if nobody uses it, or why it has ended: what
-// a record, or the error of its Load, says.
-func (e *Engine) Ends(id ID, rec Record, err error) (ends time.Time, reason Reason, _ error) {
-	life := Life{Expires: rec.Expires.Unix() + 1}
-	if reason := e.gone(id, rec, err, time.Now(), &life); reason != NotNew {
-		return ends, reason, nil
-	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return ends, NotNew, err
-	}
-	return rec.Expires, NotNew, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/phase"
 	"github.com/typedsessions/sessions/internal/wait"
+	"github.com/typedsessions/sessions/internal/watch"
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -69,6 +70,7 @@ type rare struct {
 	savedHash uint64  // and the hash of Data
 	told      bool    // that a new id or a new end came too late
 	events    []Event // that wait until no lock is held
+	watchers  []*watch.Watcher
 }
 
 // An Outcome is what goes with the headers of the response.
@@ -349,6 +351,12 @@ func (t *Txn) destroy(restart bool, why Reason) {
 	if t.id == nil && t.base.kept() {
 		t.id = &Identity{ID: t.base.ID} // that it goes on showing
 	}
+	if !t.base.kept() {
+		for _, w := range r.watchers {
+			w.End(causes[why])
+		}
+	}
+	r.watchers = nil // they end when the session does
 	r.came, r.now, r.attempts, r.passed, r.why = nil, nil, nil, false, why
 	t.base = t.eng.None
 	if restart {

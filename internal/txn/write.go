@@ -137,11 +137,19 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *v
 	if err != nil {
 		return base, v, nil, err
 	}
+	t.holdWatchers()
+	moved, done := false, t.eng.Ending(old, Replaced)
+	defer func() {
+		if done(moved); !moved {
+			t.follow()
+		}
+	}()
 	var edits []edit
 	for try := 0; ; try++ {
 		_, err := t.eng.Store.Update(ctx, old, tombstone(expected))
 		switch {
 		case err == nil:
+			moved = true
 			return base, v, surplus, nil
 		case errors.Is(err, ErrNotFound):
 			err = t.vanished(c, err)

@@ -1,0 +1,202 @@
+package sessions_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// watched runs a request that watches its session and lets the test go on, in
+// a bubble. It returns when the context of Watch has ended.
+func watched(t *testing.T, s *site, b *browser, meanwhile func(x *session, ctx context.Context)) (cause error, after time.Duration) {
+	t.Helper()
+	b.do(func(x *session) {
+		ctx, cancel := x.Watch(bg)
+		defer cancel()
+		began := time.Now()
+		synctest.Wait()
+		meanwhile(x, ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(30 * 24 * time.Hour):
+			t.Fatal("the context has not ended")
+		}
+		cause, after = context.Cause(ctx), time.Since(began)
+	})
+	return cause, after
+}
+
+func TestAWatchedSessionEndsWhereverItEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ends func(s *site, other *browser, x *session)
+		says string // the cause, where this process knows it
+		here bool   // also without a store
+	}{
+		{"Destroy in another request", func(_ *site, other *browser, _ *session) { other.do((*session).Destroy) }, "destroyed", true},
+		{"Reset in another request", func(_ *site, other *browser, _ *session) { other.do((*session).Reset) }, "reset", true},
+		{"RegenerateID in another request", func(_ *site, other *browser, _ *session) { other.do((*session).RegenerateID) }, "new id", true},
+		{"RotateID in another request", func(_ *site, other *browser, _ *session) { other.do((*session).RotateID) }, "new id", true},
+		{"SetLifetime below zero", func(_ *site, other *browser, _ *session) {
+			other.do(func(x *session) { x.SetLifetime(-1) })
+		}, "expired", true},
+		{"nothing that is left in it", func(_ *site, other *browser, _ *session) { other.do(func(x *session) { x.Data = AppSession{} }) }, "spent", true},
+		{"Revoke", func(s *site, _ *browser, x *session) { _ = s.mgr.Revoke(bg, x.ID()) }, "", false},
+		{"a process that this one knows nothing of", func(s *site, _ *browser, x *session) {
+			for _, id := range s.store.live() {
+				_ = s.store.Delete(bg, id, 0)
+			}
+		}, "elsewhere", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, m mode) {
+				if !m.hasStore() && !tt.here {
+					t.Skip("needs a store")
+				}
+				synctest.Test(t, func(t *testing.T) {
+					s := newSite(t, m, nil)
+					b := s.browser()
+					b.do(func(x *session) { x.Data.N = 1 })
+					other := b.clone()
+					cause, after := watched(t, s, b, func(x *session, ctx context.Context) {
+						if ctx.Err() != nil {
+							t.Fatalf("it ended before: %v", context.Cause(ctx))
+						}
+						tt.ends(s, other, x)
+					})
+					if !errors.Is(cause, sessions.ErrNotFound) || !strings.Contains(cause.Error(), tt.says) {
+						t.Errorf("got the cause %v, want ErrNotFound and %q", cause, tt.says)
+					}
+					if after > 10*time.Second {
+						t.Errorf("it took %v, want some five seconds at most", after)
+					}
+				})
+			})
+		})
+	}
+}
+
+func TestAWatchedSessionThatNobodyUsesEndsByItsIdleTimeout(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, func(c *config) { c.IdleTimeout = 15 * time.Minute })
+			b := s.browser()
+			b.do(func(x *session) { x.Data.N = 1 })
+			cause, after := watched(t, s, b, func(x *session, ctx context.Context) {
+				for range 8 { // asking is no use
+					time.Sleep(time.Minute)
+					if err := errors.Join(x.Save(bg), x.Reload(bg)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+			if !errors.Is(cause, sessions.ErrNotFound) || after > 15*time.Minute+10*time.Second || after < 14*time.Minute {
+				t.Errorf("got %v after %v, want the idle end after 15 minutes", cause, after)
+			}
+		})
+	})
+}
+
+func TestAWatchedSessionThatIsUsedLivesOn(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, func(c *config) { c.IdleTimeout = 15 * time.Minute })
+			b := s.browser()
+			b.do(func(x *session) { x.Data.N = 1 })
+			other := b.clone()
+			_, after := watched(t, s, b, func(_ *session, ctx context.Context) {
+				for range 12 {
+					time.Sleep(10 * time.Minute)
+					other.peek()
+					if ctx.Err() != nil {
+						t.Fatalf("it ended though it was used: %v", context.Cause(ctx))
+					}
+				}
+			})
+			if after < 2*time.Hour+14*time.Minute || after > 2*time.Hour+16*time.Minute {
+				t.Errorf("it ended after %v, want 15 minutes after the last use", after)
+			}
+		})
+	})
+}
+
+func TestAWatchFollowsItsOwnRequest(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			cause, _ := watched(t, s, b, func(x *session, ctx context.Context) {
+				for _, verb := range []func(){func() {}, x.RegenerateID, x.RotateID} {
+					verb()
+					x.Data.N++
+					if err := x.Save(bg); err != nil { // stored only now, or moved
+						t.Fatal(err)
+					}
+					time.Sleep(time.Minute)
+					if ctx.Err() != nil {
+						t.Fatalf("it ended though its own request has stored it: %v", context.Cause(ctx))
+					}
+				}
+				if err := s.mgr.Revoke(bg, x.ID()); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if !errors.Is(cause, sessions.ErrNotFound) {
+				t.Errorf("got %v, want ErrNotFound", cause)
+			}
+		})
+	})
+}
+
+func TestAStoreThatFailsEndsNoWatchedSession(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			b.do(func(x *session) { x.Data.N = 1 })
+			cause, after := watched(t, s, b, func(x *session, ctx context.Context) {
+				s.store.hook(func(string, sessions.ID) error { return errors.New("down") }, nil)
+				time.Sleep(10 * time.Minute)
+				if ctx.Err() != nil {
+					t.Fatalf("it ended while the store was down: %v", context.Cause(ctx))
+				}
+				s.store.hook(nil, nil)
+				_ = s.store.Store.Delete(bg, s.store.live()[0], 0)
+			})
+			if !errors.Is(cause, sessions.ErrNotFound) || after > 10*time.Minute+15*time.Second {
+				t.Errorf("got %v after %v, want the end within ten seconds after the store is back", cause, after)
+			}
+		})
+	})
+}
+
+func TestAWatchOutlivesItsHandlerAndNotItsContext(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, m, nil)
+			b := s.browser()
+			outer, end := context.WithCancel(bg)
+			var watch context.Context
+			b.serve(func(_ http.ResponseWriter, r *http.Request) {
+				x := sessions.Get[AppSession](r.Context())
+				x.Data.N = 1
+				watch, _ = x.Watch(outer)
+			})
+			time.Sleep(time.Minute)
+			if watch.Err() != nil {
+				t.Errorf("it ended with the handler: %v", context.Cause(watch))
+			}
+			end()
+			synctest.Wait()
+			if watch.Err() == nil {
+				t.Error("it outlives the context that it was given")
+			}
+		})
+	})
+}
