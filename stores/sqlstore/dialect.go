@@ -7,6 +7,8 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+
+	"github.com/typedsessions/sessions"
 )
 
 // A Dialect is the SQL dialect of a database server.
@@ -37,12 +39,14 @@ func (d Dialect) String() string {
 	return fmt.Sprintf("Dialect(%d)", int(d))
 }
 
-// A dialect holds the differences between the servers. In its SQL, {table} and
-// {index} stand for the quoted names, and every parameter is a question mark.
+// A dialect holds the differences between the servers. In its SQL, the names of
+// tables and indexes are in braces, as [names.in] replaces them, and every
+// parameter is a question mark.
 type dialect struct {
 	quote    string
-	numbered bool // parameters are $1, $2
-	prepared bool // the Store prepares statements, since the driver would do it at each execution
+	numbered bool   // parameters are $1, $2
+	prepared bool   // the Store prepares statements, since the driver would do it at each execution
+	noSchema string // for a server without schemas: what to do instead
 
 	later string // an expression for the later of expires and a parameter
 
@@ -61,42 +65,61 @@ type dialect struct {
 
 	// check returns an error if this package cannot work with the connections of
 	// the database.
-	check   func(context.Context, *sql.DB) error
-	migrate func(context.Context, *sql.DB, names) error
+	check func(context.Context, *sql.DB) error
+
+	// For a server on which RowsAffected may be the number of changed rows
+	// instead of found rows, countsFound reports whether it is known to be the
+	// latter, and returns errCountsChanged if it is the former. It may fail to
+	// tell. countsFoundOf returns errCountsChanged, or an error if it cannot
+	// tell, unless there is no such session. They are nil for other servers.
+	countsFound   func(context.Context, *sql.DB, names) (bool, error)
+	countsFoundOf func(context.Context, *sql.DB, names, sessions.ID) error
+
+	// tables are created in this order. beforeMigrate may be nil.
+	tables        []table
+	absent        string // what to do if a table does not exist
+	beforeMigrate func(context.Context, *sql.DB) error
+	resolve       func(context.Context, querier, names) (names, error) // completes the names
+	inspect       func(context.Context, querier, names, table) (found, error)
+	creating      func(context.Context, *sql.DB, names, func(querier) error) error // calls a function that creates tables
 }
 
-// names holds the identifiers of a Store.
-type names struct {
-	table       string // as in Options
-	index       string
-	quoted      string // table
-	quotedIndex string
-}
+// maxTable leaves room for the suffixes of names: PostgreSQL truncates names to
+// maxName bytes.
+const (
+	maxTable = 48
+	maxName  = 63
+)
 
-// maxTable leaves room for the name of the index: PostgreSQL truncates names to
-// 63 bytes.
-const maxTable = 48
-
-func (d dialect) names(table string) (names, error) {
-	if table == "" {
-		table = "sessions"
+func (d dialect) names(opt Options) (names, error) {
+	if opt.Table == "" {
+		opt.Table = "sessions"
 	}
-	for i, c := range []byte(table) {
-		letter := c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return names{}, fmt.Errorf("table name %q has %q at index %d, need ASCII letters, digits and underscores, not beginning with a digit", table, c, i)
+	if err := checkName("table", opt.Table, maxTable); err != nil {
+		return names{}, err
+	}
+	if opt.Schema != "" {
+		if d.noSchema != "" {
+			return names{}, fmt.Errorf("Options.Schema is for PostgreSQL: %s", d.noSchema)
+		}
+		if err := checkName("schema", opt.Schema, maxName); err != nil {
+			return names{}, err
 		}
 	}
-	if len(table) > maxTable {
-		return names{}, fmt.Errorf("table name %q has %d bytes, need at most %d", table, len(table), maxTable)
-	}
-	index := table + "_owner"
-	return names{table, index, d.quote + table + d.quote, d.quote + index + d.quote}, nil
+	return names{quote: d.quote, schema: opt.Schema, table: opt.Table}, nil
 }
 
-// in returns sql with {table} and {index} replaced by the names.
-func (n names) in(sql string) string {
-	return strings.NewReplacer("{table}", n.quoted, "{index}", n.quotedIndex).Replace(sql)
+func checkName(what, name string, most int) error {
+	for i, c := range []byte(name) {
+		letter := c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return fmt.Errorf("%s name %q has %q at index %d, need ASCII letters, digits and underscores, not beginning with a digit", what, name, c, i)
+		}
+	}
+	if len(name) > most {
+		return fmt.Errorf("%s name %q has %d bytes, need at most %d", what, name, len(name), most)
+	}
+	return nil
 }
 
 // text returns sql with its parameters in the syntax of the server.

@@ -30,22 +30,15 @@ func TestMySQLDialect(t *testing.T) {
 	t.Run("a connection without autocommit is refused", func(t *testing.T) {
 		refused(t, "mysql", "root@tcp("+e.where+")/app?clientFoundRows=true&autocommit=0", sqlstore.MySQL, "autocommit")
 	})
-	t.Run("the privileges in the README are enough", func(t *testing.T) {
-		root := e.open(t, e.where)
-		run(t, root, "CREATE USER app")
-		run(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES ON app.* TO app")
-		db := open(t, "mysql", "app@tcp("+e.where+")/app?clientFoundRows=true")
-		s := e.store(t, db, "")
-		create(t, s, sessions.ID{}, nil, time.Hour)
-		if _, err := s.Sweep(t.Context()); err != nil {
-			t.Error(err)
-		}
+	t.Run("a user with the privileges of operations gets the error about clientFoundRows too", func(t *testing.T) { testCountsChanged(t, e) })
+	t.Run("the privileges in the README are enough, and none can be left out", func(t *testing.T) {
+		testPrivileges(t, e, "MySQL and MariaDB", func(user string) string { return user + "@tcp(" + e.where + ")/app?clientFoundRows=true" })
 	})
 	t.Run("Migrate of an existing table needs no privilege to create and does not wait for writers", func(t *testing.T) {
 		root := e.open(t, e.where)
 		create(t, e.store(t, root, "there"), sessions.ID{}, nil, time.Hour)
 		run(t, root, "CREATE USER reader")
-		run(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE TEMPORARY TABLES ON app.* TO reader")
+		run(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE ON app.* TO reader")
 		tx, err := root.BeginTx(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -64,6 +57,27 @@ func TestMySQLDialect(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a table with shorter data or unsigned numbers is refused", func(t *testing.T) {
+		db := e.open(t, e.where)
+		for _, change := range [][2]string{{"data {blob}", "data MEDIUMBLOB"}, {"owner {blob}", "owner BLOB"}, {"owner_hash {int}", "owner_hash {int} UNSIGNED"}, {"id {id}", "id BINARY(16)"}} {
+			table := newTable()
+			run(t, db, e.in(strings.Replace(ownTable, change[0], change[1], 1), table))
+			e.refuses(t, db, table, "Options.Table", "column "+strings.Fields(change[0])[0]+" has type")
+		}
+	})
+	t.Run("a table whose name differs in case is another one", func(t *testing.T) {
+		db := e.open(t, e.where)
+		run(t, db, "CREATE TABLE CASED (token CHAR(43) PRIMARY KEY, data LONGBLOB NOT NULL)")
+		works(t, e.store(t, db, "cased"))
+		e.refuses(t, db, "CASED", "Options.Table")
+	})
+	t.Run("a connection without a database is refused", func(t *testing.T) {
+		err := e.unmigrated(t, open(t, "mysql", "root@tcp("+e.where+")/?clientFoundRows=true"), sqlstore.Options{}).Migrate(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "DSN") {
+			t.Errorf("got %v, want an error that names the DSN", err)
+		}
+	})
+	t.Run("a schema is refused", func(t *testing.T) { refusesSchema(t, e, "DSN") })
 	t.Run("an operation is prepared once for each connection", func(t *testing.T) {
 		root, db := e.open(t, e.where), e.open(t, e.where)
 		db.SetMaxOpenConns(1)
@@ -133,10 +147,41 @@ func TestPostgreSQLDialect(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the privileges in the README are enough, and none can be left out", func(t *testing.T) {
+		testPrivileges(t, e, "PostgreSQL", func(user string) string { return "postgres://" + user + "@" + e.where + "/app?sslmode=disable" })
+	})
+	t.Run("bytea_output = escape can be read where the README says so", func(t *testing.T) {
+		for mode, reads := range map[string]bool{"cache_statement": true, "cache_describe": true, "describe_exec": true, "exec": false, "simple_protocol": false} {
+			s := e.store(t, open(t, "pgx", e.dsn(e.where)+"&bytea_output=escape&default_query_exec_mode="+mode), newTable())
+			create(t, s, sessions.ID{1}, []byte{0, 0xff}, time.Hour)
+			if rec, err := s.Load(t.Context(), sessions.ID{1}); (err == nil && len(rec.Data) == 2) != reads {
+				t.Errorf("%s: Load got %v, %v, want that it reads: %v", mode, rec, err, reads)
+			}
+		}
+	})
+	t.Run("a table that cannot be swept or written is refused", func(t *testing.T) {
+		db := e.open(t, e.where)
+		for create, problem := range map[string]string{
+			ownTable + " PARTITION BY HASH (id)":                            "it is a partitioned table",
+			strings.Replace(ownTable, "KEY (id)", "KEY (id) DEFERRABLE", 1): "its primary key is (), need (id)",
+		} {
+			table := newTable()
+			run(t, db, e.in(create, table))
+			e.refuses(t, db, table, "Options.Table", problem)
+		}
+	})
+	t.Run("an index that is not valid is refused", func(t *testing.T) {
+		db, table := e.open(t, e.where), newTable()
+		e.store(t, db, table)
+		run(t, db, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"+table+"_owner'::regclass")
+		if err := e.unmigrated(t, db, sqlstore.Options{Table: table}).Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "not valid") {
+			t.Errorf("got %v, want an error that says that the index is not valid", err)
+		}
+	})
 	t.Run("Migrate of an existing table needs no privilege to create and does not wait for writers", func(t *testing.T) {
 		db := e.open(t, e.where)
-		run(t, db, "CREATE USER app")
-		run(t, db, "GRANT SELECT, INSERT, UPDATE, DELETE ON sessions TO app")
+		run(t, db, "CREATE USER plain")
+		run(t, db, "GRANT SELECT, INSERT, UPDATE, DELETE ON sessions TO plain")
 		tx, err := db.BeginTx(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -150,7 +195,7 @@ func TestPostgreSQLDialect(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		s, err := sqlstore.New(open(t, "pgx", "postgres://app@"+e.where+"/postgres?sslmode=disable"), sqlstore.PostgreSQL, sqlstore.Options{})
+		s, err := sqlstore.New(open(t, "pgx", "postgres://plain@"+e.where+"/postgres?sslmode=disable"), sqlstore.PostgreSQL, sqlstore.Options{})
 		if err == nil {
 			err = s.Migrate(ctx)
 		}
@@ -174,6 +219,19 @@ func TestSQLiteDialect(t *testing.T) {
 			t.Errorf("got %v, want an error that names the journal mode", err)
 		}
 	})
+	t.Run("a table without rowids is refused", func(t *testing.T) {
+		e := sqLite(t)
+		db := e.open(t, e.where)
+		run(t, db, e.in(ownTable+" WITHOUT ROWID", "sessions"))
+		e.refuses(t, db, "sessions", "Options.Table", "it is a table WITHOUT ROWID")
+	})
+	t.Run("a table whose name differs in case only is looked at", func(t *testing.T) {
+		e := sqLite(t)
+		db := e.open(t, e.where)
+		run(t, db, "CREATE TABLE Sessions (token CHAR(43) PRIMARY KEY, data BLOB NOT NULL)")
+		e.refuses(t, db, "sessions", "Options.Table")
+	})
+	t.Run("a schema is refused", func(t *testing.T) { refusesSchema(t, sqLite(t), "open another file") })
 	t.Run("Migrate switches the file to write-ahead logging", func(t *testing.T) {
 		e := sqLite(t)
 		db := e.open(t, e.where)

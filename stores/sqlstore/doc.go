@@ -9,7 +9,8 @@
 //	mgr, err := sessions.New(sessions.Config[AppSession]{Keys: keys, Store: store})
 //
 // Each operation is one statement and one round trip. An Update or Delete that
-// found no row to write takes another one to tell a conflict from absence.
+// found no row to write takes another one to tell a conflict from absence. The
+// first operation of a Store also looks at its table, unless [Store.Migrate] has.
 //
 // Sessions expire by the clock of the application; the clock and the time zone
 // of the server do not matter. An operation uses the time at which it began, so
@@ -21,5 +22,5 @@
 // Operations do not see expired sessions, but the rows stay in the table until
 // [Store.Sweep] deletes them. Call Sweep from a ticker, about every ten minutes.
 //
-// The README lists the settings that each engine needs.
+// The README lists the settings and the privileges that each engine needs.
 package sqlstore

@@ -30,8 +30,8 @@ type engine struct {
 	// server has executed, not counting those of commands itself.
 	commands func(t testing.TB, db *sql.DB) func() int
 
-	// idType is the SQL type of an id.
-	idType string
+	// idType, intType and blobType are the SQL types of the columns.
+	idType, intType, blobType string
 
 	// size is a query for the size of a table and its index, in bytes.
 	size string
@@ -54,8 +54,8 @@ func postgreSQL(t testing.TB) engine {
 				return n
 			}
 		},
-		idType: "bytea",
-		size:   `SELECT pg_total_relation_size('{table}')`,
+		idType: "bytea", intType: "bigint", blobType: "bytea",
+		size: `SELECT pg_total_relation_size('{table}')`,
 	}
 	if _, ok := inChild(); !ok {
 		e.server = testserver.Postgres(t, "timezone=Asia/Kathmandu", "shared_preload_libraries=pg_stat_statements")
@@ -77,8 +77,8 @@ func mariaDB(t testing.TB) engine {
 				return n - asked
 			}
 		},
-		idType: "BINARY(32)",
-		size:   `SELECT SUM(FILE_SIZE) FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME = 'app/{table}'`,
+		idType: "BINARY(32)", intType: "BIGINT", blobType: "LONGBLOB",
+		size: `SELECT SUM(FILE_SIZE) FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME = 'app/{table}'`,
 	}
 	if _, ok := inChild(); !ok {
 		e.server = testserver.MariaDB(t, "--default-time-zone=+05:45")
@@ -97,8 +97,8 @@ func sqLite(t testing.TB) engine {
 			return "file:" + file + "?_pragma=busy_timeout(5000)&_pragma=synchronous(NORMAL)"
 		},
 		where:  filepath.Join(t.TempDir(), "sessions.db"),
-		idType: "BLOB",
-		size:   `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`,
+		idType: "BLOB", intType: "INTEGER", blobType: "BLOB",
+		size: `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
+	"strings"
 )
 
 // The Store does not prepare statements for PostgreSQL. pgx caches them per
@@ -19,7 +20,11 @@ var postgreSQL = dialect{
 	sweep:       `DELETE FROM {table} WHERE ctid >= CAST(CAST(? AS text) AS tid) AND ctid < CAST(CAST(? AS text) AS tid) AND expires <= ?`,
 	ranges:      postgreSQLRanges,
 	check:       func(context.Context, *sql.DB) error { return nil },
-	migrate:     migratePostgreSQL,
+	tables:      []table{postgreSQLTable},
+	absent:      `does not exist: call Migrate, or set Options.Schema if it is in another schema`,
+	resolve:     postgreSQLSchema,
+	inspect:     inspectPostgreSQL,
+	creating:    creatingPostgreSQL,
 }
 
 // onConflict is the overExpired of PostgreSQL and SQLite.
@@ -37,38 +42,182 @@ const onConflict = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, e
 //
 // With autovacuum_vacuum_scale_factor at 0.02, vacuum runs when 1/50 of the rows
 // are dead, for instance after Sweep; the default is 1/5.
-const postgreSQLTable = `CREATE TABLE IF NOT EXISTS {table} (
+var postgreSQLTable = table{
+	create: `CREATE TABLE {table} (
 	id         bytea  PRIMARY KEY,
 	version    bigint NOT NULL,
 	expires    bigint NOT NULL, -- milliseconds since 1970
 	owner_hash bigint,
 	owner      bytea,
 	data       bytea  NOT NULL
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02)`
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02)`,
+	columns: []column{
+		{name: "id", typ: "bytea"},
+		{name: "version", typ: "bigint"},
+		{name: "expires", typ: "bigint"},
+		{name: "owner_hash", typ: "bigint", null: true},
+		{name: "owner", typ: "bytea", null: true},
+		{name: "data", typ: "bytea"},
+	},
+	key: []string{"id"},
+	indexes: []index{{
+		suffix:  "_owner",
+		create:  `CREATE INDEX {index_owner} ON {table} (owner_hash, id) WHERE owner_hash IS NOT NULL`,
+		columns: []string{"owner_hash", "id"},
+	}},
+}
 
-const postgreSQLIndex = `CREATE INDEX IF NOT EXISTS {index} ON {table} (owner_hash, id) WHERE owner_hash IS NOT NULL`
+// postgreSQLSchema adds to n the schema of the tables. Without Options.Schema it is the
+// first one of the search path. A table with the name in a later one may be that
+// of another application, so statements name the schema.
+func postgreSQLSchema(ctx context.Context, q querier, n names) (names, error) {
+	if n.schema != "" {
+		return n, nil
+	}
+	var schema sql.Null[string]
+	var path, user string
+	err := q.QueryRowContext(ctx, `SELECT CAST(current_schema() AS text), current_setting('search_path'), CAST(current_user AS text)`).Scan(&schema, &path, &user)
+	if err != nil {
+		return n, err
+	}
+	const remedy = "create it, GRANT USAGE on it, or set Options.Schema"
+	if !schema.Valid {
+		return n, fmt.Errorf("no schema of the search path %q exists that this user may use: %s", path, remedy)
+	}
+	// The server skips the schemas of the search path that do not exist. The
+	// default begins with one that seldom exists, that of the user.
+	for _, name := range splitPath(path) {
+		if name == schema.V {
+			break
+		}
+		if name != "$user" {
+			return n, fmt.Errorf("schema %q of the search path %q does not exist, or this user may not use it: %s", name, path, remedy)
+		}
+		if user == schema.V {
+			break
+		}
+	}
+	n.schema = schema.V
+	return n, nil
+}
 
-func migratePostgreSQL(ctx context.Context, db *sql.DB, n names) error {
+// splitPath returns the names in a search_path.
+func splitPath(path string) []string {
+	var names []string
+	for path != "" {
+		var name string
+		path = strings.TrimLeft(path, ", ")
+		if rest, quoted := strings.CutPrefix(path, `"`); quoted {
+			for {
+				part, after, _ := strings.Cut(rest, `"`)
+				name += part
+				if rest, quoted = strings.CutPrefix(after, `"`); !quoted {
+					path = after
+					break
+				}
+				name += `"`
+			}
+		} else {
+			name, path, _ = strings.Cut(path, ",")
+			name = strings.ToLower(strings.TrimSpace(name))
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// relationKinds has the values of pg_class.relkind.
+var relationKinds = map[string]string{
+	"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table",
+	"i": "index", "I": "partitioned index", "S": "sequence", "c": "composite type",
+}
+
+// inspectPostgreSQL reads the catalog, which needs no privilege.
+func inspectPostgreSQL(ctx context.Context, q querier, n names, t table) (found, error) {
+	got := found{indexes: map[string]foundIndex{}, taken: map[string]string{}}
+	const relation = `FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid `
+	const named = `WHERE n.nspname = $1 AND c.relname = $2 `
+	where := []any{n.schema, n.table + t.suffix}
+	err := each(ctx, q, `SELECT CAST(c.relkind AS text), CAST(a.attname AS text), pg_catalog.format_type(a.atttypid, a.atttypmod),
+			a.attnotnull, a.atthasdef OR a.attidentity <> '' `+relation+`
+		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped `+named,
+		where, func(scan func(...any) error) error {
+			var kind string
+			var name, typ sql.Null[string]
+			var notNull, filled sql.Null[bool]
+			if err := scan(&kind, &name, &typ, &notNull, &filled); err != nil {
+				return err
+			}
+			got.kind = relationKinds[kind]
+			if name.Valid {
+				got.columns = append(got.columns, foundColumn{column{name.V, typ.V, !notNull.V}, notNull.V && !filled.V})
+			}
+			return nil
+		})
+	if err != nil {
+		return got, err
+	}
+	// A deferrable key is not enough for ON CONFLICT.
+	err = each(ctx, q, `SELECT CAST(i.relname AS text), x.indisprimary, x.indisvalid, x.indimmediate, coalesce(CAST(a.attname AS text), '') `+relation+`
+		JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
+		JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+		CROSS JOIN LATERAL unnest(CAST(x.indkey AS int2[])) WITH ORDINALITY AS k (attnum, place)
+		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum AND k.attnum > 0 `+named+`ORDER BY i.relname, k.place`,
+		where, func(scan func(...any) error) error {
+			var name, column string
+			var primary, valid, immediate bool
+			if err := scan(&name, &primary, &valid, &immediate, &column); err != nil {
+				return err
+			}
+			if primary && immediate {
+				got.key = append(got.key, column)
+			}
+			got.indexes[name] = foundIndex{append(got.indexes[name].columns, column), !valid}
+			return nil
+		})
+	if err != nil {
+		return got, err
+	}
+	for _, i := range t.indexes {
+		name := n.table + i.suffix
+		err := each(ctx, q, `SELECT CAST(c.relkind AS text), coalesce(CAST(o.relname AS text), '') `+relation+`
+			LEFT JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid
+			LEFT JOIN pg_catalog.pg_class o ON o.oid = x.indrelid `+named, []any{n.schema, name}, func(scan func(...any) error) error {
+			var kind, of string
+			err := scan(&kind, &of)
+			got.setTaken(name, relationKinds[kind], of, n.table+t.suffix)
+			return err
+		})
+		if err != nil {
+			return got, err
+		}
+	}
+	return got, nil
+}
+
+// creatingPostgreSQL calls f in a transaction. It creates the schema if it does not exist.
+func creatingPostgreSQL(ctx context.Context, db *sql.DB, n names, f func(querier) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	// CREATE … IF NOT EXISTS is not atomic. Without the lock, one of two concurrent
-	// calls could fail with a duplicate key in the catalog.
-	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext($1))`, n.quoted); err != nil {
+	// Without the lock, one of two concurrent calls could fail with a duplicate
+	// key in the catalog.
+	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext($1))`, n.quoted("")); err != nil {
 		return err
 	}
-	// CREATE INDEX IF NOT EXISTS waits for all writers of the table even if the
-	// index exists, and new writers wait for it meanwhile.
 	var exists bool
-	if err := tx.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, n.quotedIndex).Scan(&exists); err != nil || exists {
+	if err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)`, n.schema).Scan(&exists); err != nil {
 		return err
 	}
-	for _, text := range []string{postgreSQLTable, postgreSQLIndex} {
-		if _, err := tx.ExecContext(ctx, n.in(text)); err != nil {
-			return err
+	if !exists {
+		if _, err := tx.ExecContext(ctx, `CREATE SCHEMA `+n.identifier(n.schema)); err != nil {
+			return fmt.Errorf("create its schema: %w", err)
 		}
+	}
+	if err := f(tx); err != nil {
+		return err
 	}
 	return tx.Commit()
 }
@@ -81,7 +230,7 @@ const sweepPages = 128
 func postgreSQLRanges(ctx context.Context, db *sql.DB, n names) iter.Seq2[[2]any, error] {
 	return func(yield func([2]any, error) bool) {
 		var pages int64
-		err := db.QueryRowContext(ctx, `SELECT pg_relation_size(CAST(CAST($1 AS text) AS regclass)) / CAST(current_setting('block_size') AS bigint)`, n.quoted).Scan(&pages)
+		err := db.QueryRowContext(ctx, `SELECT pg_relation_size(CAST(CAST($1 AS text) AS regclass)) / CAST(current_setting('block_size') AS bigint)`, n.quoted("")).Scan(&pages)
 		if err != nil {
 			yield([2]any{}, err)
 			return

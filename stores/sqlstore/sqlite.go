@@ -19,14 +19,21 @@ var sqLite = dialect{
 	sweep:       sweepBy("rowid"),
 	ranges:      keyRanges("rowid", int64(math.MinInt64), int64(math.MaxInt64)),
 	check:       checkBusyTimeout,
-	migrate:     migrateSQLite,
+	noSchema:    "for SQLite, open another file, or set Options.Table",
+
+	tables:        []table{sqLiteTable},
+	absent:        `does not exist: call Migrate`,
+	beforeMigrate: writeAhead,
+	resolve:       func(_ context.Context, _ querier, n names) (names, error) { return n, nil },
+	inspect:       inspectSQLite,
+	creating:      func(_ context.Context, db *sql.DB, _ names, f func(querier) error) error { return f(db) },
 }
 
 // The table has a rowid. Without it, a session larger than a quarter of a page
 // takes twice the space. There is no index on expires, since every use of
 // a session changes it.
-var sqLiteSchema = []string{
-	`CREATE TABLE IF NOT EXISTS {table} (
+var sqLiteTable = table{
+	create: `CREATE TABLE IF NOT EXISTS {table} (
 	id         BLOB    NOT NULL PRIMARY KEY,
 	version    INTEGER NOT NULL,
 	expires    INTEGER NOT NULL, -- milliseconds since 1970
@@ -34,7 +41,74 @@ var sqLiteSchema = []string{
 	owner      BLOB,
 	data       BLOB    NOT NULL
 ) STRICT`,
-	`CREATE INDEX IF NOT EXISTS {index} ON {table} (owner_hash, id) WHERE owner_hash IS NOT NULL`,
+	columns: []column{
+		{name: "id", typ: "BLOB"},
+		{name: "version", typ: "INTEGER"},
+		{name: "expires", typ: "INTEGER"},
+		{name: "owner_hash", typ: "INTEGER", null: true},
+		{name: "owner", typ: "BLOB", null: true},
+		{name: "data", typ: "BLOB"},
+	},
+	key: []string{"id"},
+	indexes: []index{{
+		suffix:  "_owner",
+		create:  `CREATE INDEX IF NOT EXISTS {index_owner} ON {table} (owner_hash, id) WHERE owner_hash IS NOT NULL`,
+		columns: []string{"owner_hash", "id"},
+	}},
+}
+
+// inspectSQLite reads the schema of the file. SQLite compares names without case.
+func inspectSQLite(ctx context.Context, q querier, n names, t table) (found, error) {
+	got := found{indexes: map[string]foundIndex{}, taken: map[string]string{}}
+	name := n.table + t.suffix
+	err := each(ctx, q, `SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE`, []any{name}, func(scan func(...any) error) error {
+		var withoutRowid bool
+		err := scan(&got.kind, &withoutRowid)
+		if withoutRowid {
+			got.kind = "table WITHOUT ROWID"
+		}
+		return err
+	})
+	if err != nil {
+		return got, err
+	}
+	err = each(ctx, q, `SELECT lower(name), upper(type), NOT "notnull", "notnull" AND dflt_value IS NULL AND hidden = 0, pk
+		FROM pragma_table_xinfo(?, 'main') ORDER BY pk`, []any{name}, func(scan func(...any) error) error {
+		var c foundColumn
+		var key int
+		err := scan(&c.name, &c.typ, &c.null, &c.required, &key)
+		got.columns = append(got.columns, c)
+		if key > 0 {
+			got.key = append(got.key, c.name)
+		}
+		return err
+	})
+	if err != nil {
+		return got, err
+	}
+	err = each(ctx, q, `SELECT l.name, coalesce(lower(i.name), '') FROM pragma_index_list(?, 'main') l, pragma_index_info(l.name, 'main') i ORDER BY l.name, i.seqno`,
+		[]any{name}, func(scan func(...any) error) error {
+			var name, column string
+			err := scan(&name, &column)
+			got.indexes[name] = foundIndex{columns: append(got.indexes[name].columns, column)}
+			return err
+		})
+	if err != nil {
+		return got, err
+	}
+	for _, i := range t.indexes {
+		name := n.table + i.suffix
+		err := each(ctx, q, `SELECT type, tbl_name FROM sqlite_master WHERE name = ? COLLATE NOCASE`, []any{name}, func(scan func(...any) error) error {
+			var kind, of string
+			err := scan(&kind, &of)
+			got.setTaken(name, kind, of, n.table+t.suffix)
+			return err
+		})
+		if err != nil {
+			return got, err
+		}
+	}
+	return got, nil
 }
 
 // checkBusyTimeout returns an error for a connection without a busy timeout. On
@@ -47,18 +121,6 @@ func checkBusyTimeout(ctx context.Context, db *sql.DB) error {
 	if milliseconds <= 0 {
 		return errors.New("the SQLite connection has no busy timeout, need one to wait for other writers: " +
 			"add _pragma=busy_timeout(5000) to the DSN of modernc.org/sqlite, or _busy_timeout=5000 to that of mattn/go-sqlite3")
-	}
-	return nil
-}
-
-func migrateSQLite(ctx context.Context, db *sql.DB, n names) error {
-	if err := writeAhead(ctx, db); err != nil {
-		return err
-	}
-	for _, text := range sqLiteSchema {
-		if _, err := db.ExecContext(ctx, n.in(text)); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +38,7 @@ func testEngine(t *testing.T, e engine) {
 	t.Run("it is a store", func(t *testing.T) { storetest.Run(t, e.fresh) })
 	t.Run("two processes share it", func(t *testing.T) { testProcesses(t, e) })
 	t.Run("ten processes migrate it at once", func(t *testing.T) { testMigrations(t, e) })
-	for _, claim := range claims {
+	for _, claim := range slices.Concat(claims, schemaClaims) {
 		t.Run(claim.name, func(t *testing.T) { claim.check(t, e) })
 	}
 	if e.server == nil {
@@ -129,10 +130,12 @@ func testMigrations(t *testing.T, e engine) {
 	ended.Wait()
 }
 
-var claims = []struct {
+type claim struct {
 	name  string
 	check func(t *testing.T, e engine)
-}{
+}
+
+var claims = []claim{
 	{"Sweep deletes expired sessions and nothing else, under load", testSweep},
 	{"Sweep obeys its context", func(t *testing.T, e engine) {
 		s := e.store(t, e.open(t, e.where), newTable())

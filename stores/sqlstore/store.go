@@ -11,6 +11,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/typedsessions/sessions"
@@ -23,23 +24,39 @@ type Options struct {
 	// has at most 48 bytes. It is always quoted, so it is case-sensitive and may
 	// be a reserved word.
 	Table string
+
+	// Schema is the name of the schema of the table in PostgreSQL, quoted like
+	// Table and with at most 63 bytes. The default is the first schema of the
+	// search path, which must exist. For MySQL and SQLite, New refuses a Schema.
+	Schema string
 }
 
 // A Store is a [sessions.OwnerStore] in one table of a database. It is safe for
 // concurrent use by multiple goroutines, and its table by multiple processes.
 // A Store need not be closed: its prepared statements end with the connections
 // of the database.
+//
+// Before its first operation, a Store looks at its table, unless Migrate has done
+// so. The operation returns an error if the table does not exist, or if it is not
+// one that Migrate would create, as when another library uses the name.
 type Store struct {
 	db      *sql.DB
 	dialect dialect
-	names   names
+	names   names // as in Options
 
+	ops         atomic.Pointer[operations]
+	countsFound atomic.Bool // RowsAffected is known to be the number of found rows
+}
+
+var _ sessions.OwnerStore = (*Store)(nil)
+
+// operations holds the statements of a Store whose table was found to be its own.
+type operations struct {
+	names                         names
 	load, create, update, touch   *statement
 	remove, removeVersion, exists *statement
 	owned, sweep                  *statement
 }
-
-var _ sessions.OwnerStore = (*Store)(nil)
 
 // New returns a Store in a table of db, which [Store.Migrate] creates. The
 // dialect must be that of the database server.
@@ -47,14 +64,16 @@ var _ sessions.OwnerStore = (*Store)(nil)
 // For MySQL and SQLite, New checks the settings of a connection, for at most
 // 5 seconds, and returns an error if operations would fail or give wrong answers
 // with them. MySQL needs clientFoundRows and autocommit, SQLite a busy timeout.
-// The error says what to add. The check needs the privilege CREATE TEMPORARY
-// TABLES on MySQL.
+// The error says what to add. The check needs no privilege that operations do not
+// need. On MySQL, if the table does not exist yet, a user that may not create
+// temporary tables gets the error about clientFoundRows from Migrate or from an
+// operation.
 func New(db *sql.DB, d Dialect, opt Options) (*Store, error) {
 	dialect, ok := dialects[d]
 	if !ok {
 		return nil, fmt.Errorf("sqlstore: unknown Dialect(%d), need PostgreSQL, MySQL or SQLite", d)
 	}
-	names, err := dialect.names(opt.Table)
+	names, err := dialect.names(opt)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
@@ -64,44 +83,111 @@ func New(db *sql.DB, d Dialect, opt Options) (*Store, error) {
 		return nil, failure(ctx, err)
 	}
 	s := &Store{db: db, dialect: dialect, names: names}
-	prepare := func(text string) *statement {
-		return &statement{db: db, text: dialect.text(names.in(text)), prepared: dialect.prepared}
+	if err := s.checkCounts(ctx); err != nil {
+		return nil, failure(ctx, err)
 	}
-	s.load = prepare(`SELECT version, expires, owner, data FROM {table} WHERE id = ? AND expires > ?`)
-	s.create = prepare(`INSERT INTO {table} (id, version, expires, owner_hash, owner, data) VALUES (?, ?, ?, ?, ?, ?) ` + dialect.overExpired)
-	s.update = prepare(`UPDATE {table} SET version = ?, expires = ?, owner_hash = ?, owner = ?, data = ? WHERE id = ? AND version = ? AND expires > ?`)
-	s.touch = prepare(`UPDATE {table} SET expires = ` + dialect.later + ` WHERE id = ? AND expires > ?`)
-	s.remove = prepare(`DELETE FROM {table} WHERE id = ?`)
-	s.removeVersion = prepare(`DELETE FROM {table} WHERE id = ? AND version = ? AND expires > ?`)
-	s.exists = prepare(`SELECT 1 FROM {table} WHERE id = ? AND expires > ?`)
-	s.owned = prepare(fmt.Sprintf(`SELECT id FROM {table} WHERE owner_hash = ? AND owner = ? AND expires > ? AND id > ? ORDER BY id LIMIT %d`, ownedPage))
-	s.sweep = prepare(dialect.sweep)
 	return s, nil
 }
 
 // checkTimeout bounds the check of the connection in New.
 const checkTimeout = 5 * time.Second
 
-// Migrate creates the table and its index if they do not exist. It does not change
-// an existing table. Multiple processes may call it at the same time, also while
-// others use the table. If the table and the index exist, Migrate needs no
+// checkCounts returns an error if RowsAffected is known to be the number of
+// changed rows.
+func (s *Store) checkCounts(ctx context.Context) error {
+	if s.dialect.countsFound == nil {
+		s.countsFound.Store(true)
+	}
+	if s.countsFound.Load() {
+		return nil
+	}
+	known, err := s.dialect.countsFound(ctx, s.db, s.names)
+	if known {
+		s.countsFound.Store(true)
+	}
+	return err
+}
+
+// Migrate creates the table and its index if they do not exist. In PostgreSQL it
+// also creates the schema. Multiple processes may call it at the same time, also
+// while others use the table. If the table and the index exist, Migrate needs no
 // privilege to create them.
+//
+// Migrate does not change an existing table. It returns an error if the columns,
+// their types, the primary key or the index of the table are not those that it
+// would create, as when another library uses the name. Further columns are
+// allowed if they may be NULL or have a default.
 //
 // For SQLite it also switches the file to write-ahead logging. It returns an error
 // if that is not possible, as for a database in memory.
 func (s *Store) Migrate(ctx context.Context) error {
-	if err := s.dialect.migrate(ctx, s.db, s.names); err != nil {
-		return failure(ctx, fmt.Errorf("migrate table %s: %w", s.names.quoted, err))
+	if err := s.migrate(ctx); err != nil {
+		return failure(ctx, fmt.Errorf("migrate table %s: %w", s.names.quoted(""), err))
 	}
 	return nil
 }
 
+func (s *Store) migrate(ctx context.Context) error {
+	names, err := s.dialect.resolve(ctx, s.db, s.names)
+	if err != nil {
+		return err
+	}
+	if err := s.dialect.migrate(ctx, s.db, names); err != nil {
+		return err
+	}
+	_, err = s.use(ctx, names)
+	return err
+}
+
+// operations returns the statements. It looks at the table if nothing has yet.
+func (s *Store) operations(ctx context.Context) (*operations, error) {
+	if ops := s.ops.Load(); ops != nil {
+		return ops, nil
+	}
+	names, err := s.dialect.resolve(ctx, s.db, s.names)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.dialect.verify(ctx, s.db, names); err != nil {
+		return nil, err
+	}
+	return s.use(ctx, names)
+}
+
+// use makes the Store work on the table of names.
+func (s *Store) use(ctx context.Context, names names) (*operations, error) {
+	if err := s.checkCounts(ctx); err != nil {
+		return nil, err
+	}
+	d := s.dialect
+	prepare := func(text string) *statement {
+		return &statement{db: s.db, text: names.in(d.text(text)), prepared: d.prepared}
+	}
+	s.ops.CompareAndSwap(nil, &operations{
+		names:         names,
+		load:          prepare(`SELECT version, expires, owner, data FROM {table} WHERE id = ? AND expires > ?`),
+		create:        prepare(`INSERT INTO {table} (id, version, expires, owner_hash, owner, data) VALUES (?, ?, ?, ?, ?, ?) ` + d.overExpired),
+		update:        prepare(`UPDATE {table} SET version = ?, expires = ?, owner_hash = ?, owner = ?, data = ? WHERE id = ? AND version = ? AND expires > ?`),
+		touch:         prepare(`UPDATE {table} SET expires = ` + d.later + ` WHERE id = ? AND expires > ?`),
+		remove:        prepare(`DELETE FROM {table} WHERE id = ?`),
+		removeVersion: prepare(`DELETE FROM {table} WHERE id = ? AND version = ? AND expires > ?`),
+		exists:        prepare(`SELECT 1 FROM {table} WHERE id = ? AND expires > ?`),
+		owned:         prepare(fmt.Sprintf(`SELECT id FROM {table} WHERE owner_hash = ? AND owner = ? AND expires > ? AND id > ? ORDER BY id LIMIT %d`, ownedPage)),
+		sweep:         prepare(d.sweep),
+	})
+	return s.ops.Load(), nil
+}
+
 // Load implements [sessions.Store].
 func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	ops, err := s.operations(ctx)
+	if err != nil {
+		return sessions.Record{}, failure(ctx, err)
+	}
 	var rec sessions.Record
 	var version, expires int64
 	var owner []byte
-	err := s.load.row(ctx, []any{id[:], now()}, &version, &expires, &owner, &rec.Data)
+	err = ops.load.row(ctx, []any{id[:], now()}, &version, &expires, &owner, &rec.Data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return sessions.Record{}, sessions.ErrNotFound
 	}
@@ -114,11 +200,15 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 
 // Create implements [sessions.Store].
 func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	ops, err := s.operations(ctx)
+	if err != nil {
+		return 0, failure(ctx, err)
+	}
 	version := newVersion()
 	owner := ownerOf(rec)
 	args := []any{id[:], version, rec.Expires.UnixMilli(), owner.hash, owner.name, dataOf(rec)}
 	args = append(args, slices.Repeat([]any{now()}, s.dialect.nows)...)
-	res, err := s.create.exec(ctx, args...)
+	res, err := ops.create.exec(ctx, args...)
 	if err != nil {
 		return 0, failure(ctx, err)
 	}
@@ -134,21 +224,32 @@ func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record)
 
 // Update implements [sessions.Store].
 func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	ops, err := s.operations(ctx)
+	if err != nil {
+		return 0, failure(ctx, err)
+	}
 	version := newVersion()
 	owner := ownerOf(rec)
-	n, err := s.update.affected(ctx, version, rec.Expires.UnixMilli(), owner.hash, owner.name, dataOf(rec), id[:], int64(rec.Version), now())
+	n, err := ops.update.affected(ctx, version, rec.Expires.UnixMilli(), owner.hash, owner.name, dataOf(rec), id[:], int64(rec.Version), now())
 	if err != nil {
 		return 0, failure(ctx, err)
 	}
 	if n == 0 {
-		return 0, s.conflictOrAbsence(ctx, id)
+		return 0, ops.conflictOrAbsence(ctx, id)
 	}
 	return uint64(version), nil
 }
 
 // Touch implements [sessions.Store].
 func (s *Store) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
-	n, err := s.touch.affected(ctx, expires.UnixMilli(), id[:], now())
+	ops, err := s.operations(ctx)
+	if err != nil {
+		return failure(ctx, err)
+	}
+	n, err := ops.touch.affected(ctx, expires.UnixMilli(), id[:], now())
+	if err == nil && n == 0 && !s.countsFound.Load() {
+		err = s.dialect.countsFoundOf(ctx, s.db, ops.names, id)
+	}
 	if err != nil {
 		return failure(ctx, err)
 	}
@@ -160,18 +261,22 @@ func (s *Store) Touch(ctx context.Context, id sessions.ID, expires time.Time) er
 
 // Delete implements [sessions.Store].
 func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) error {
+	ops, err := s.operations(ctx)
+	if err != nil {
+		return failure(ctx, err)
+	}
 	if version == 0 {
-		if _, err := s.remove.exec(ctx, id[:]); err != nil {
+		if _, err := ops.remove.exec(ctx, id[:]); err != nil {
 			return failure(ctx, err)
 		}
 		return nil
 	}
-	n, err := s.removeVersion.affected(ctx, id[:], int64(version), now())
+	n, err := ops.removeVersion.affected(ctx, id[:], int64(version), now())
 	if err != nil {
 		return failure(ctx, err)
 	}
 	if n == 0 {
-		return s.conflictOrAbsence(ctx, id)
+		return ops.conflictOrAbsence(ctx, id)
 	}
 	return nil
 }
@@ -180,9 +285,9 @@ func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) erro
 // ErrConflict if the record exists, else ErrNotFound. The record may have changed
 // since that write, but it cannot have the expected version, since a version is
 // never used again.
-func (s *Store) conflictOrAbsence(ctx context.Context, id sessions.ID) error {
+func (ops *operations) conflictOrAbsence(ctx context.Context, id sessions.ID) error {
 	var one int
-	err := s.exists.row(ctx, []any{id[:], now()}, &one)
+	err := ops.exists.row(ctx, []any{id[:], now()}, &one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return sessions.ErrNotFound
 	}
@@ -220,7 +325,11 @@ func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, 
 }
 
 func (s *Store) ownedAfter(ctx context.Context, owner string, last []byte) ([]sessions.ID, error) {
-	rows, err := s.owned.query(ctx, ownerHash(owner), []byte(owner), now(), last)
+	ops, err := s.operations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := ops.owned.query(ctx, ownerHash(owner), []byte(owner), now(), last)
 	if err != nil {
 		return nil, err
 	}

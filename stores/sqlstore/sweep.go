@@ -17,13 +17,17 @@ import (
 // Call Sweep from a ticker, about every ten minutes, in one or in all of the
 // processes of the application.
 func (s *Store) Sweep(ctx context.Context) (int, error) {
+	ops, err := s.operations(ctx)
+	if err != nil {
+		return 0, failure(ctx, fmt.Errorf("sweep: %w", err))
+	}
 	began := now()
 	swept := 0
-	for bounds, err := range s.dialect.ranges(ctx, s.db, s.names) {
+	for bounds, err := range s.dialect.ranges(ctx, s.db, ops.names) {
 		if err != nil {
 			return swept, failure(ctx, fmt.Errorf("sweep: %w", err))
 		}
-		n, err := s.sweep.affected(ctx, bounds[0], bounds[1], began)
+		n, err := ops.sweep.affected(ctx, bounds[0], bounds[1], began)
 		if err != nil {
 			return swept, failure(ctx, fmt.Errorf("sweep: %w", err))
 		}
