@@ -82,6 +82,10 @@ type dialect struct {
 	resolve       func(context.Context, querier, names) (names, error) // completes the names
 	inspect       func(context.Context, querier, names, table) (found, error)
 	creating      func(context.Context, *sql.DB, names, func(querier) error) error // calls a function that creates tables
+
+	// rolledBack reports whether err says that the server rolled a statement
+	// back because of a concurrent one. It may be nil.
+	rolledBack func(err error) bool
 }
 
 // maxTable leaves room for the suffixes of names: PostgreSQL truncates names to

@@ -12,6 +12,10 @@
 // found no row to write takes another one to tell a conflict from absence. The
 // first operation of a Store also looks at its table, unless [Store.Migrate] has.
 //
+// A statement that the server rolled back because of a concurrent one, after
+// a deadlock or at a strict isolation level, is executed again. After any other
+// error the outcome of a write may be unknown, and it is not repeated.
+//
 // Sessions expire by the clock of the application; the clock and the time zone
 // of the server do not matter. An operation uses the time at which it began, so
 // that one that waited for a connection or a lock may prolong a session that

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"reflect"
 	"strings"
 
 	"github.com/typedsessions/sessions"
@@ -44,6 +45,7 @@ var mySQL = dialect{
 	resolve:       mySQLDatabase,
 	inspect:       inspectMySQL,
 	creating:      func(_ context.Context, db *sql.DB, _ names, f func(querier) error) error { return f(db) },
+	rolledBack:    rolledBackMySQL,
 }
 
 // Every index of InnoDB ends with the primary key, so Owned can page by id. There
@@ -130,6 +132,22 @@ func inspectMySQL(ctx context.Context, q querier, n names, t table) (found, erro
 			return nil
 		})
 	return got, err
+}
+
+// rolledBackMySQL reports whether err has the number of a deadlock, or of a row
+// that changed after the transaction began (MariaDB, innodb_snapshot_isolation).
+// The field is that of *mysql.MySQLError. This package imports no driver.
+func rolledBackMySQL(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		v := reflect.Indirect(reflect.ValueOf(err))
+		if v.Kind() != reflect.Struct {
+			continue
+		}
+		if number := v.FieldByName("Number"); number.IsValid() && number.CanUint() {
+			return number.Uint() == 1213 || number.Uint() == 1020
+		}
+	}
+	return false
 }
 
 // checkAutocommit returns an error for a connection without autocommit.

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -25,6 +26,7 @@ var postgreSQL = dialect{
 	resolve:     postgreSQLSchema,
 	inspect:     inspectPostgreSQL,
 	creating:    creatingPostgreSQL,
+	rolledBack:  rolledBackPostgreSQL,
 }
 
 // onConflict is the overExpired of PostgreSQL and SQLite.
@@ -220,6 +222,17 @@ func creatingPostgreSQL(ctx context.Context, db *sql.DB, n names, f func(querier
 		return err
 	}
 	return tx.Commit()
+}
+
+// rolledBackPostgreSQL reports whether err has the code of a serialization failure
+// or a deadlock. Drivers for PostgreSQL have this method.
+func rolledBackPostgreSQL(err error) bool {
+	var coded interface{ SQLState() string }
+	if !errors.As(err, &coded) {
+		return false
+	}
+	code := coded.SQLState()
+	return code == "40001" || code == "40P01"
 }
 
 // sweepPages is the number of pages that a statement of Sweep reads, 1 MiB.

@@ -3,21 +3,53 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
+	"time"
+
+	"github.com/typedsessions/sessions"
 )
 
 // A statement is the SQL of one operation. If prepared is false, the driver
 // prepares it.
 type statement struct {
-	db       *sql.DB
-	text     string
-	prepared bool
-	stmt     atomic.Pointer[sql.Stmt]
+	db         *sql.DB
+	text       string
+	prepared   bool
+	rolledBack func(error) bool // as in dialect
+	stmt       atomic.Pointer[sql.Stmt]
 }
 
-// prepare returns the prepared statement. It prepares it at the first use, since
-// the table may be created after the Store. database/sql prepares it again on
-// each new connection.
+// mostTries bounds the number of times that a statement is executed. The pauses
+// between them add up to about two seconds.
+const (
+	mostTries = 100
+	mostPause = 50 * time.Millisecond
+)
+
+// again reports whether the statement is to be executed once more, after
+// a random pause. A statement is a transaction of its own, so one that the server
+// rolled back has done nothing. After any other error its outcome may be unknown,
+// and it is not repeated.
+func (s *statement) again(ctx context.Context, try int, err error) bool {
+	if err == nil || s.rolledBack == nil || try == mostTries || !s.rolledBack(err) {
+		return false
+	}
+	// PostgreSQL at SERIALIZABLE rolls back for as long as a concurrent
+	// transaction lasts.
+	pause := time.NewTimer(rand.N(min(time.Duration(try)*time.Millisecond, mostPause)))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// prepare returns the prepared statement. It prepares it at the first use.
+// database/sql prepares it again on each new connection.
 func (s *statement) prepare(ctx context.Context) (*sql.Stmt, error) {
 	if stmt := s.stmt.Load(); stmt != nil {
 		return stmt, nil
@@ -33,6 +65,15 @@ func (s *statement) prepare(ctx context.Context) (*sql.Stmt, error) {
 }
 
 func (s *statement) exec(ctx context.Context, args ...any) (sql.Result, error) {
+	for try := 1; ; try++ {
+		res, err := s.execOnce(ctx, args)
+		if !s.again(ctx, try, err) {
+			return res, err
+		}
+	}
+}
+
+func (s *statement) execOnce(ctx context.Context, args []any) (sql.Result, error) {
 	if !s.prepared {
 		return s.db.ExecContext(ctx, s.text, args...)
 	}
@@ -52,19 +93,17 @@ func (s *statement) affected(ctx context.Context, args ...any) (int64, error) {
 	return res.RowsAffected()
 }
 
-func (s *statement) query(ctx context.Context, args ...any) (*sql.Rows, error) {
-	if !s.prepared {
-		return s.db.QueryContext(ctx, s.text, args...)
-	}
-	stmt, err := s.prepare(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return stmt.QueryContext(ctx, args...)
-}
-
 // row scans the first row into dest. It returns sql.ErrNoRows if there is none.
 func (s *statement) row(ctx context.Context, args []any, dest ...any) error {
+	for try := 1; ; try++ {
+		err := s.rowOnce(ctx, args, dest)
+		if !s.again(ctx, try, err) {
+			return err
+		}
+	}
+}
+
+func (s *statement) rowOnce(ctx context.Context, args, dest []any) error {
 	if !s.prepared {
 		return s.db.QueryRowContext(ctx, s.text, args...).Scan(dest...)
 	}
@@ -73,4 +112,45 @@ func (s *statement) row(ctx context.Context, args []any, dest ...any) error {
 		return err
 	}
 	return stmt.QueryRowContext(ctx, args...).Scan(dest...)
+}
+
+// ids returns the ids in the only column of the rows.
+func (s *statement) ids(ctx context.Context, args ...any) ([]sessions.ID, error) {
+	for try := 1; ; try++ {
+		ids, err := s.idsOnce(ctx, args)
+		if !s.again(ctx, try, err) {
+			return ids, err
+		}
+	}
+}
+
+func (s *statement) idsOnce(ctx context.Context, args []any) ([]sessions.ID, error) {
+	rows, err := s.query(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []sessions.ID
+	for rows.Next() {
+		var id sql.RawBytes
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		if len(id) != len(sessions.ID{}) {
+			return nil, fmt.Errorf("an id has %d bytes, need %d", len(id), len(sessions.ID{}))
+		}
+		ids = append(ids, sessions.ID(id))
+	}
+	return ids, rows.Err()
+}
+
+func (s *statement) query(ctx context.Context, args []any) (*sql.Rows, error) {
+	if !s.prepared {
+		return s.db.QueryContext(ctx, s.text, args...)
+	}
+	stmt, err := s.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(ctx, args...)
 }

@@ -161,7 +161,7 @@ func (s *Store) use(ctx context.Context, names names) (*operations, error) {
 	}
 	d := s.dialect
 	prepare := func(text string) *statement {
-		return &statement{db: s.db, text: names.in(d.text(text)), prepared: d.prepared}
+		return &statement{db: s.db, text: names.in(d.text(text)), prepared: d.prepared, rolledBack: d.rolledBack}
 	}
 	s.ops.CompareAndSwap(nil, &operations{
 		names:         names,
@@ -329,23 +329,7 @@ func (s *Store) ownedAfter(ctx context.Context, owner string, last []byte) ([]se
 	if err != nil {
 		return nil, err
 	}
-	rows, err := ops.owned.query(ctx, ownerHash(owner), []byte(owner), now(), last)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var page []sessions.ID
-	for rows.Next() {
-		var id sql.RawBytes
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		if len(id) != len(sessions.ID{}) {
-			return nil, fmt.Errorf("list the ids of an owner: an id has %d bytes, need %d", len(id), len(sessions.ID{}))
-		}
-		page = append(page, sessions.ID(id))
-	}
-	return page, rows.Err()
+	return ops.owned.ids(ctx, ownerHash(owner), []byte(owner), now(), last)
 }
 
 // An owner holds the columns for Record.Owner: the owner itself and its hash. The
