@@ -3,6 +3,8 @@ package redisstore
 import (
 	"context"
 	"crypto/fips140"
+	"crypto/sha1"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -11,15 +13,51 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// newScript returns a script. Each script uses only one key, so that a Redis
-// Cluster can run it on the node of that key. rueidis never repeats a script that
-// may have run; it only sends the text of one that Redis does not know.
-//
-// The SHA-1 of a script is only its name, so it is also computed with
+// A script runs in Redis by its name, the SHA-1 of its text. Each script uses only
+// one key, so that a Redis Cluster can run it on the node of that key. rueidis never
+// repeats a script that may have run; it only sends the text of one that Redis does
+// not know.
+type script struct {
+	*rueidis.Lua
+	text, name string
+}
+
+// The SHA-1 is no cryptography here, so it is also computed with
 // GODEBUG=fips140=only.
-func newScript(text string) (script *rueidis.Lua) {
-	fips140.WithoutEnforcement(func() { script = rueidis.NewLuaScript(text) })
-	return script
+func newScript(text string) (sc script) {
+	fips140.WithoutEnforcement(func() {
+		sum := sha1.Sum([]byte(text))
+		sc = script{rueidis.NewLuaScript(text), text, hex.EncodeToString(sum[:])}
+	})
+	return sc
+}
+
+// onEach runs the script on each of the keys, with the same arguments, in one round
+// trip, or two if Redis does not know the script. It returns the first error. It is
+// used in place of ExecMulti of rueidis, which sends the text to every node before.
+func (sc script) onEach(ctx context.Context, client rueidis.Client, keys, args []string) error {
+	byName := make(rueidis.Commands, len(keys))
+	for i, key := range keys {
+		byName[i] = client.B().Evalsha().Sha1(sc.name).Numkeys(1).Key(key).Arg(args...).Build()
+	}
+	var byText rueidis.Commands
+	for i, answer := range client.DoMulti(ctx, byName...) {
+		err := answer.Error()
+		if redisErr, ok := rueidis.IsRedisErr(err); ok && redisErr.IsNoScript() {
+			byText = append(byText, client.B().Eval().Script(sc.text).Numkeys(1).Key(keys[i]).Arg(args...).Build())
+		} else if err != nil {
+			return err
+		}
+	}
+	if byText == nil {
+		return nil
+	}
+	for _, answer := range client.DoMulti(ctx, byText...) {
+		if err := answer.Error(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // The answers of the scripts; see outcome.
@@ -30,8 +68,9 @@ const (
 	unindexed = 3
 )
 
-// errUnindexed means that the index of the owner must be written first.
-var errUnindexed = errors.New("redisstore: the owner's index has no entry")
+// errUnindexed means that the indexes of the owner and the labels must be written
+// first.
+var errUnindexed = errors.New("redisstore: an index has no entry")
 
 // outcome returns the error for the answer of a script.
 func outcome(n int64) error {
@@ -48,7 +87,7 @@ func outcome(n int64) error {
 	return fmt.Errorf("redisstore: unexpected answer %d of a script", n)
 }
 
-func (s *Store) run(ctx context.Context, script *rueidis.Lua, id sessions.ID, args ...string) rueidis.RedisResult {
+func (s *Store) run(ctx context.Context, script script, id sessions.ID, args ...string) rueidis.RedisResult {
 	return script.Exec(undated{ctx}, s.client, []string{s.key(id)}, args)
 }
 
@@ -58,11 +97,11 @@ func (s *Store) run(ctx context.Context, script *rueidis.Lua, id sessions.ID, ar
 //  2. the new value
 //  3. the expiry for PXAT
 //  4. the index of the last byte to read of the old value: that of the version
-//     if there is no owner or its index was written just before, else that of
-//     the owner
+//     if there are no terms or their indexes were written just before, else that
+//     of the terms
 //  5. the beginning of the day of the new expiry
 //
-// In the latter case it returns unindexed if the owner has changed or the record
+// In the latter case it returns unindexed if the terms have changed or the record
 // is to expire on a later day. For speed, argument 4 is not computed in the
 // script, since Lua would convert the number to a string for GETRANGE, and the
 // old expiry is read from the value, since PEXPIRETIME is another command. Both
@@ -83,10 +122,10 @@ return 1`)
 //  1. the expiry for PEXPIREAT
 //  2. the expiry as bytes of the value
 //  3. the beginning of the day of the expiry
-//  4. the owner whose index was written just before, or ""
+//  4. the terms whose indexes were written just before, or ""
 //
-// If the index of another owner must be written first, touchScript returns that
-// owner. SETRANGE must come before PEXPIREAT: if Redis is out of memory, it
+// If the indexes of other terms must be written first, touchScript returns those
+// terms. SETRANGE must come before PEXPIREAT: if Redis is out of memory, it
 // refuses only SETRANGE.
 var touchScript = newScript(`
 local ends = redis.call('PEXPIRETIME', KEYS[1])
@@ -94,8 +133,8 @@ if ends == -2 then return 0 end
 if ends >= tonumber(ARGV[1]) then return 1 end
 if ends < tonumber(ARGV[3]) then
 	local size = struct.unpack('>I4', redis.call('GETRANGE', KEYS[1], 16, 19))
-	local owner = redis.call('GETRANGE', KEYS[1], 20, 19 + size)
-	if owner ~= ARGV[4] then return owner end
+	local terms = redis.call('GETRANGE', KEYS[1], 20, 19 + size)
+	if terms ~= ARGV[4] then return terms end
 end
 redis.call('SETRANGE', KEYS[1], 8, ARGV[2])
 redis.call('PEXPIREAT', KEYS[1], ARGV[1])

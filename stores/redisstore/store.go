@@ -35,7 +35,7 @@ type Options struct {
 	LocalCache time.Duration
 }
 
-// A Store is a [sessions.OwnerStore] in Redis. It is safe for concurrent use by
+// A Store is a [sessions.LabelStore] in Redis. It is safe for concurrent use by
 // multiple goroutines, and by multiple processes with the same Prefix.
 //
 // Records expire by the clock of Redis, to the millisecond. In a database that
@@ -57,7 +57,7 @@ type Store struct {
 	epochs   []atomic.Uint32
 }
 
-var _ sessions.OwnerStore = (*Store)(nil)
+var _ sessions.LabelStore = (*Store)(nil)
 
 // New returns a Store that uses client. The caller remains responsible for
 // closing the client.
@@ -94,6 +94,10 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 		// Concurrent loads of a session share one request to Redis. It may have
 		// failed because the context of another Load was canceled.
 	}
+	return s.loadStored(ctx, id)
+}
+
+func (s *Store) loadStored(ctx context.Context, id sessions.ID) (sessions.Record, error) {
 	b, err := s.client.Do(undated{ctx}, s.client.B().Get().Key(s.key(id)).Build()).AsBytes()
 	if rueidis.IsRedisNil(err) {
 		return sessions.Record{}, sessions.ErrNotFound
@@ -107,13 +111,11 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 // Create implements [sessions.Store].
 func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	defer s.forget(id)
-	if rec.Owner != "" {
-		if err := s.index(ctx, rec.Owner, id, rec.Expires); err != nil {
-			return 0, err
-		}
+	if err := s.index(ctx, id, rec.Owner, rec.Labels, rec.Expires); err != nil {
+		return 0, err
 	}
-	version := newVersion(rec.Owner)
-	set := s.client.B().Set().Key(s.key(id)).Value(encode(version, rec)).Nx().PxatMillisecondsTimestamp(lastMilli(rec.Expires)).Build()
+	value, version, _ := encode(rec)
+	set := s.client.B().Set().Key(s.key(id)).Value(value).Nx().PxatMillisecondsTimestamp(lastMilli(rec.Expires)).Build()
 	err := s.client.Do(undated{ctx}, set).Error()
 	if rueidis.IsRedisNil(err) {
 		return 0, sessions.ErrExists
@@ -127,21 +129,18 @@ func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record)
 // Update implements [sessions.Store].
 func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	defer s.forget(id)
-	version := newVersion(rec.Owner)
-	value := encode(version, rec)
+	value, version, terms := encode(rec)
 	last := versionSize - 1
-	if rec.Owner != "" {
-		last = headSize + len(rec.Owner) - 1
-		if ownerTag(rec.Owner) != byte(rec.Version) {
-			if err := s.index(ctx, rec.Owner, id, rec.Expires); err != nil {
-				return 0, err
-			}
-			last = versionSize - 1
+	if terms > 0 {
+		if byte(version) == byte(rec.Version) {
+			last = headSize + terms - 1
+		} else if err := s.index(ctx, id, rec.Owner, rec.Labels, rec.Expires); err != nil {
+			return 0, err
 		}
 	}
 	err := s.swap(ctx, id, rec, value, last)
 	if err == errUnindexed {
-		if err = s.index(ctx, rec.Owner, id, rec.Expires); err == nil {
+		if err = s.index(ctx, id, rec.Owner, rec.Labels, rec.Expires); err == nil {
 			err = s.swap(ctx, id, rec, value, versionSize-1)
 		}
 	}
@@ -151,8 +150,8 @@ func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record)
 	return version, nil
 }
 
-// swap replaces the value of id. If the index of the owner may lack the entry
-// that the record needs, swap writes nothing and returns errUnindexed. The
+// swap replaces the value of id. If an index may lack the entry that the record
+// needs, swap writes nothing and returns errUnindexed. The
 // parameter last is the index of the last byte that updateScript reads.
 func (s *Store) swap(ctx context.Context, id sessions.ID, rec sessions.Record, value string, last int) error {
 	n, err := s.run(ctx, updateScript, id, bytesOf(rec.Version), value,
@@ -183,7 +182,11 @@ func (s *Store) Touch(ctx context.Context, id sessions.ID, expires time.Time) er
 		if indexed, err = answer.ToString(); err != nil {
 			return err
 		}
-		if err := s.index(ctx, indexed, id, expires); err != nil {
+		owner, labels, err := splitTerms([]byte(indexed))
+		if err != nil {
+			return err
+		}
+		if err := s.index(ctx, id, owner, labels, expires); err != nil {
 			return err
 		}
 	}
