@@ -286,3 +286,35 @@ func TestLoadSurvivesTheCancellationOfAnotherThatItWaitedFor(t *testing.T) {
 	close(release)
 	other.Wait()
 }
+
+func TestLoadNewestSeesPastTheLocalCache(t *testing.T) {
+	addr := testserver.Redis(t).Addr
+	there := redisstore.New(connectTo(t, addr), redisstore.Options{})
+	here := untracked(t, addr, time.Hour)
+	old := create(t, there, idOf(1), recordOf("data", ""))
+	loads(t, "into the cache", here, idOf(1), old)
+	rec := recordOf("theirs", "ada")
+	rec.Labels = []string{"tenant:a"}
+	version := update(t, there, idOf(1), old, rec)
+	loads(t, "from the cache", here, idOf(1), old) // the cache must be stale for this test
+
+	got, err := here.LoadNewest(t.Context(), idOf(1))
+	if err != nil || got.Version != version || string(got.Data) != "theirs" || got.Owner != "ada" || len(got.Labels) != 1 {
+		t.Errorf("LoadNewest: got %v with %q of %q, %v, want the record as it is", got, got.Labels, got.Owner, err)
+	}
+	loads(t, "after LoadNewest", here, idOf(1), version) // never an older one than before
+
+	if err := there.Delete(t.Context(), idOf(1), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := here.LoadNewest(t.Context(), idOf(1)); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("LoadNewest of a deleted record: got %v, want ErrNotFound", err)
+	}
+	loads(t, "after LoadNewest found nothing", here, idOf(1), 0)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := here.LoadNewest(ctx, idOf(1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("LoadNewest with a canceled context: got %v, want context.Canceled", err)
+	}
+}

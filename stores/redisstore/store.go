@@ -45,10 +45,10 @@ type Options struct {
 // that waits for a new connection, which may take until the client's
 // Dialer.Timeout.
 //
-// An operation takes one round trip. An operation that sets or changes an owner
-// takes two, since it first writes the index of the owner; the index thus never
-// misses a live record. An operation that moves the expiry of a record with an
-// owner to a later day (UTC) takes up to two more.
+// An operation takes one round trip. An operation that sets or changes an owner or
+// labels takes two, since it first writes the indexes of all of them together; an
+// index thus never misses a live record. An operation that moves the expiry of
+// a record with an owner or labels to a later day (UTC) takes up to two more.
 type Store struct {
 	client rueidis.Client
 	prefix string
@@ -94,6 +94,13 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 		// Concurrent loads of a session share one request to Redis. It may have
 		// failed because the context of another Load was canceled.
 	}
+	return s.loadStored(ctx, id)
+}
+
+// LoadNewest is Load that always asks Redis, never the local cache. The next Load
+// of id in this process also asks Redis, so that it does not return an older record.
+func (s *Store) LoadNewest(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	defer s.forget(id)
 	return s.loadStored(ctx, id)
 }
 
