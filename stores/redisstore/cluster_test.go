@@ -36,17 +36,7 @@ type node struct {
 func startCluster(t testing.TB) (nodes []*node) {
 	t.Helper()
 	for range 6 {
-		_, bus, _ := net.SplitHostPort(testserver.FreeAddr(t))
-		n := &node{Server: testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-config-file", "{dir}/nodes.conf",
-			"--cluster-port", bus, "--cluster-announce-ip", "{host}", "--cluster-node-timeout", "20000", "--cluster-require-full-coverage", "no",
-			"--repl-diskless-sync-delay", "0")}
-		n.Client = connect(t, rueidis.ClientOption{InitAddress: []string{n.Addr}, ForceSingleClient: true})
-		n.host, n.port, _ = net.SplitHostPort(n.Addr)
-		n.id = n.do(t, "CLUSTER", "MYID")
-		if len(nodes) > 0 {
-			nodes[0].do(t, "CLUSTER", "MEET", n.host, n.port, bus)
-		}
-		nodes = append(nodes, n)
+		nodes = append(nodes, startNode(t, nodes))
 	}
 	for i, n := range nodes[:3] {
 		n.do(t, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*slots/3), strconv.Itoa((i+1)*slots/3-1))
@@ -66,6 +56,22 @@ func startCluster(t testing.TB) (nodes []*node) {
 		eventually(t, "a replica does not follow", func() bool { return strings.Contains(n.do(t, "INFO", "replication"), "master_link_status:up") })
 	}
 	return nodes
+}
+
+// startNode starts a node that meets the others.
+func startNode(t testing.TB, others []*node) *node {
+	t.Helper()
+	_, bus, _ := net.SplitHostPort(testserver.FreeAddr(t))
+	n := &node{Server: testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-config-file", "{dir}/nodes.conf",
+		"--cluster-port", bus, "--cluster-announce-ip", "{host}", "--cluster-node-timeout", "20000", "--cluster-require-full-coverage", "no",
+		"--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0")}
+	n.Client = connect(t, rueidis.ClientOption{InitAddress: []string{n.Addr}, ForceSingleClient: true})
+	n.host, n.port, _ = net.SplitHostPort(n.Addr)
+	n.id = n.do(t, "CLUSTER", "MYID")
+	if len(others) > 0 {
+		others[0].do(t, "CLUSTER", "MEET", n.host, n.port, bus)
+	}
+	return n
 }
 
 // do sends a command to this node and returns the answer.
@@ -109,8 +115,82 @@ func TestCluster(t *testing.T) {
 		}
 		t.Logf("the slot moved %d times", moves.Load())
 	})
+	t.Run("tells of changes at every master, whichever nodes these are", func(t *testing.T) { changesOverNodes(t, nodes) })
 	// Last, since it leaves the cluster with one node less.
 	t.Run("goes on after a fail-over", func(t *testing.T) { failOver(t, nodes, client) })
+}
+
+// changesOverNodes moves slots to a new node and promotes a replica while a client
+// waits for changes that another makes.
+func changesOverNodes(t *testing.T, nodes []*node) {
+	store, there := redisstore.New(clusterClient(t, nodes), redisstore.Options{Prefix: "{moving}"}), redisstore.New(clusterClient(t, nodes), redisstore.Options{Prefix: "{moving}"})
+	moving := startWatching(t, store)
+	spread := startWatching(t, redisstore.New(clusterClient(t, nodes), redisstore.Options{}))
+	everywhere := redisstore.New(clusterClient(t, nodes), redisstore.Options{})
+	versions := make(map[sessions.ID]uint64)
+	for i := range 30 {
+		versions[idOf(i)] = create(t, everywhere, idOf(i), with(recordOf("", "ada"), "tenant:a"))
+	}
+	all := func(when string) {
+		t.Helper()
+		for id := range versions {
+			spread.tells(t, "an Update "+when, id, func() { versions[id] = update(t, everywhere, id, versions[id], with(recordOf("", "ada"), "tenant:a")) })
+		}
+		if got := len(labelled(t, everywhere, "tenant:a")); got != len(versions) {
+			t.Errorf("%s: Labelled yields %d sessions, want %d", when, got, len(versions))
+		}
+	}
+	all("over three masters")
+	for i, n := range nodes {
+		want := 0
+		if i < 3 {
+			want = 2
+		}
+		if got := len(listeners(t, n.Server)); got != want {
+			t.Errorf("%d connections listen to node %d, want %d", got, i, want)
+		}
+	}
+
+	id := idOf(100)
+	version := create(t, there, id, recordOf("", ""))
+	slot := nodes[0].do(t, "CLUSTER", "KEYSLOT", "{moving}")
+	from := slices.IndexFunc(nodes[:3], func(n *node) bool {
+		_, elsewhere := errMoved(n.Do(t.Context(), n.B().Arbitrary("GET", "{moving}").Build()).Error())
+		return !elsewhere
+	})
+	joined := startNode(t, nodes)
+	eventually(t, "the new node does not join", func() bool {
+		return strings.Contains(joined.do(t, "CLUSTER", "INFO"), "cluster_state:ok") && strings.Contains(nodes[from].do(t, "CLUSTER", "NODES"), joined.id)
+	})
+	// The client does not know the new node. The move itself is told as a change, and
+	// the caller then asks for the record, which is redirected.
+	moving.tellsOrMissed(t, "the move", id, func() {
+		if err := moveSlot(slot, nodes[from], joined, nodes[:3]); err != nil {
+			t.Fatal(err)
+		}
+	})
+	loads(t, "after the move", store, id, version)
+	eventually(t, "no connection listens to the new node", func() bool { return len(listeners(t, joined.Server)) > 0 })
+	moving.tells(t, "an Update at the new node", id, func() { version = update(t, there, id, version, recordOf("", "")) })
+	moving.noErrors(t)
+	moving.stop()
+	if err := moveSlot(slot, joined, nodes[from], nodes[:3]); err != nil {
+		t.Fatal(err)
+	}
+
+	spread.tells(t, "the new master", sessions.ID{}, func() {
+		nodes[5].do(t, "CLUSTER", "FAILOVER")
+		eventually(t, "the replica is not promoted", func() bool { return strings.Contains(nodes[5].do(t, "INFO", "replication"), "role:master") })
+	})
+	eventually(t, "not one connection listens to the new master, or one to the old", func() bool {
+		return len(listeners(t, nodes[5].Server)) == 1 && len(listeners(t, nodes[2].Server)) == 0
+	})
+	all("after the fail-over")
+	spread.noErrors(t)
+	spread.stop()
+	for i, n := range nodes {
+		eventually(t, "a connection still listens to node "+strconv.Itoa(i), func() bool { return len(listeners(t, n.Server)) == 0 })
+	}
 }
 
 // moveAround moves the slot of a key from master to master until the test ends.
@@ -261,6 +341,7 @@ func count(t *testing.T, store sessions.Store, tallies []*tally, stop <-chan str
 // may be lost.
 func failOver(t *testing.T, nodes []*node, client rueidis.Client) {
 	store := redisstore.New(client, redisstore.Options{Prefix: "failing"})
+	w := startWatching(t, store)
 	ctx := context.Background()
 	var tallies []*tally
 	for n := range 60 {
@@ -337,5 +418,15 @@ func failOver(t *testing.T, nodes []*node, client rueidis.Client) {
 		}
 		return true
 	})
+	for _, y := range tallies {
+		w.tellsOrMissed(t, "an Update after the fail-over", y.id, func() {
+			rec, err := store.Load(ctx, y.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			update(t, store, y.id, rec.Version, rec)
+		})
+	}
+	w.noErrors(t)
 	t.Logf("%d acknowledged updates were lost with the killed master", check(false))
 }

@@ -57,7 +57,10 @@ type Store struct {
 	epochs   []atomic.Uint32
 }
 
-var _ sessions.LabelStore = (*Store)(nil)
+var (
+	_ sessions.LabelStore = (*Store)(nil)
+	_ sessions.Watcher    = (*Store)(nil)
+)
 
 // New returns a Store that uses client. The caller remains responsible for
 // closing the client.
