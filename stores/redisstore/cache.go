@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/typedsessions/sessions"
 )
 
@@ -27,6 +29,33 @@ func (s *Store) forget(id sessions.ID) {
 	if s.lifetime > 0 {
 		s.epochs[binary.BigEndian.Uint16(id[:])].Add(1)
 	}
+}
+
+// Redis invalidates what it sent after CLIENT CACHING. If the user may not send that,
+// rueidis takes no notice and caches all the same, so that a session that another
+// process ended would remain valid for LocalCache.
+const (
+	invalidationUnknown = iota
+	invalidationGranted
+	invalidationDenied
+)
+
+// invalidates reports whether Redis will invalidate what the local cache holds. The
+// first call asks Redis.
+func (s *Store) invalidates(ctx context.Context) bool {
+	if state := s.invalidation.Load(); state != invalidationUnknown {
+		return state == invalidationGranted
+	}
+	err := s.client.Do(undated{ctx}, s.client.B().ClientCaching().Yes().Build()).Error()
+	_, answered := rueidis.IsRedisErr(err)
+	switch {
+	case err == nil || answered && !hasCode(err, "NOPERM"): // another error tells of another mode of tracking
+		s.invalidation.Store(invalidationGranted)
+		return true
+	case answered:
+		s.invalidation.Store(invalidationDenied)
+	}
+	return false
 }
 
 // errCacheExpired is returned for a record in the cache that has expired by the

@@ -115,6 +115,7 @@ func TestCluster(t *testing.T) {
 		}
 		t.Logf("the slot moved %d times", moves.Load())
 	})
+	t.Run("needs the rights that the README shows", func(t *testing.T) { rightsInACluster(t, nodes) })
 	t.Run("tells of changes at every master, whichever nodes these are", func(t *testing.T) { changesOverNodes(t, nodes) })
 	// Last, since it leaves the cluster with one node less.
 	t.Run("goes on after a fail-over", func(t *testing.T) { failOver(t, nodes, client) })

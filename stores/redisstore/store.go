@@ -24,7 +24,7 @@ type Options struct {
 	// LocalCache is how long Load may return a record from the memory of this
 	// process after it asked Redis (client-side caching, CLIENT TRACKING). Zero
 	// or less disables the cache, as does a client with AlwaysRESP2 or
-	// DisableCache.
+	// DisableCache, or whose user may not send CLIENT CACHING.
 	//
 	// Redis invalidates the records that change, so that a change by another
 	// process is seen one network latency later. If the connection breaks
@@ -53,8 +53,9 @@ type Store struct {
 	client rueidis.Client
 	prefix string
 
-	lifetime time.Duration // of entries in the local cache; 0: no cache
-	epochs   []atomic.Uint32
+	lifetime     time.Duration // of entries in the local cache; 0: no cache
+	epochs       []atomic.Uint32
+	invalidation atomic.Int32 // whether Redis will invalidate them
 }
 
 var (
@@ -90,7 +91,7 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 	if err := ctx.Err(); err != nil {
 		return sessions.Record{}, err
 	}
-	if s.lifetime > 0 {
+	if s.lifetime > 0 && s.invalidates(ctx) {
 		if rec, err := s.loadCached(ctx, id); err == nil || errors.Is(err, sessions.ErrNotFound) || ctx.Err() != nil {
 			return rec, err
 		}
