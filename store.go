@@ -88,7 +88,8 @@ type Watcher interface {
 	// Changes yields the ids of records that anybody has updated or deleted
 	// since it began, soon after that happened. The zero ID says that some may
 	// have been missed: whoever needs to know asks for all. Expiry and Touch
-	// are not told. It ends with ctx, or with an error as the last pair.
+	// are not told. It ends with ctx, or with an error as the last pair; if that is
+	// errors.ErrUnsupported, it is not called again.
 	Changes(ctx context.Context) iter.Seq2[ID, error]
 }
 

@@ -22,6 +22,9 @@ func (s *Set) listen(ctx context.Context) {
 		if !s.setListening(ctx, false, err) {
 			return
 		}
+		if errors.Is(err, errors.ErrUnsupported) { // as set up, this store never can
+			return
+		}
 		if time.Since(began) > settle {
 			wait = time.Second
 		}
@@ -65,7 +68,9 @@ func (s *Set) setListening(ctx context.Context, on bool, err error) bool {
 	s.listening, s.since = on, s.now()
 	if !on {
 		s.askAllLocked(pollEvery) // which goes on every five seconds
-		s.failedLocked(fmt.Errorf("watch for changes: %w", err))
+		if !errors.Is(err, errors.ErrUnsupported) {
+			s.failedLocked(fmt.Errorf("watch for changes: %w", err))
+		}
 	}
 	return true
 }
