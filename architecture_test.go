@@ -27,6 +27,7 @@ var drawn = []struct{ dir, is string }{
 	{"internal/cookie", "one cookie"},
 	{"internal/keys", "signs and seals"},
 	{"internal/wait", "the lock, the time limit"},
+	{"internal/watch", "tells when sessions end"},
 }
 
 // TestTheArchitecturePictureIsThatOfTheImports draws docs/architecture.svg anew

@@ -893,6 +893,29 @@ func ExampleManager_RevokeLabelled() {
 	// user 0
 }
 
+// A stream ends when its session does: here by an administrator, in any process.
+func ExampleSession_Watch() {
+	mgr := managerWithOwners()
+	visit := visitor(mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		if r.URL.Path == "/login" {
+			sess.Data = AppSession{UserID: 42}
+			return
+		}
+		ctx, cancel := sess.Watch(r.Context())
+		defer cancel()
+		if _, err := mgr.RevokeOwner(ctx, "42"); err != nil { // an administrator, meanwhile
+			log.Print(err)
+		}
+		<-ctx.Done()
+		fmt.Fprint(w, context.Cause(ctx))
+	})))
+	visit("/login")
+	fmt.Println(visit("/stream"))
+	// Output:
+	// sessions: the session was revoked: not found
+}
+
 // managerWithOwners makes the Manager of the examples that list and revoke.
 func managerWithOwners() *sessions.Manager[AppSession] {
 	mgr, err := sessions.New(sessions.Config[AppSession]{

@@ -13,7 +13,7 @@ import (
 // drawn from the imports themselves, by go test . -run Architecture -draw.
 var mayImport = map[string][]string{
 	".":                   {"codec", "cookie", "firstbyte", "keys", "phase", "txn", "wire"},
-	"internal/txn":        {"codec", "cookie", "keys", "phase", "wait", "wire"},
+	"internal/txn":        {"codec", "cookie", "keys", "phase", "wait", "watch", "wire"},
 	"internal/codec":      {"shape"},
 	"internal/wire":       {"keys"},
 	"internal/firstbyte":  {"phase"},
@@ -21,6 +21,7 @@ var mayImport = map[string][]string{
 	"internal/cookie":     {},
 	"internal/phase":      {},
 	"internal/wait":       {},
+	"internal/watch":      {},
 	"internal/shape":      {},
 	"internal/testserver": {},
 	"internal/testreadme": {},
@@ -43,7 +44,7 @@ func TestImportsGoDownOnly(t *testing.T) {
 					t.Errorf("%s imports internal/%s, which it may not", dir, name)
 				case path == module && strings.HasPrefix(dir, "internal/"):
 					t.Errorf("%s imports the root", dir)
-				case path == "net/http" && slices.Contains([]string{"internal/txn", "internal/codec", "internal/wire", "internal/keys", "internal/shape"}, dir):
+				case path == "net/http" && slices.Contains([]string{"internal/txn", "internal/codec", "internal/wire", "internal/keys", "internal/shape", "internal/watch"}, dir):
 					t.Errorf("%s imports net/http: what it does has no HTTP in it", dir)
 				case path == "testing" && !strings.HasPrefix(dir, "internal/test") && dir != "sessiontest":
 					t.Errorf("%s imports testing, which is not for programs", dir)
