@@ -34,7 +34,11 @@ func (v *visit) signIn(user string) (*browser, string) {
 	return b, r.ID
 }
 
-// live returns the public ids that have a record in the store.
+// isTombstone reports whether a record stands for an id that another has replaced,
+// as docs/FORMAT.md describes it.
+func isTombstone(rec sessions.Record) bool { return len(rec.Data) == 6 && rec.Data[0] == 0x13 }
+
+// live returns the public ids that have a session in the store.
 func (v *visit) live(ids ...string) (live []string) {
 	v.Helper()
 	ids = slices.Sorted(slices.Values(ids))
@@ -43,7 +47,10 @@ func (v *visit) live(ids ...string) (live []string) {
 		if n, err := hex.Decode(id[:], []byte(s)); err != nil || n != len(id) {
 			v.Fatalf("%q is not the id of a stored session", s)
 		}
-		_, err := v.Load(v.ctx, id)
+		rec, err := v.Load(v.ctx, id)
+		if err == nil && isTombstone(rec) {
+			continue
+		}
 		if err == nil {
 			live = append(live, s)
 		} else if !errors.Is(err, sessions.ErrNotFound) {
