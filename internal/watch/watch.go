@@ -184,8 +184,8 @@ func (w *Watcher) leave() bool {
 }
 
 // Ended says that a session has ended, for a cause. Its watchers end before Ended
-// returns. In the same way it says that a session was moved to a new id, once the
-// watchers of the request that did so follow that.
+// returns. A request that has moved its session to a new id calls Ended with the
+// old one, after its own watchers follow the new one.
 func (s *Set) Ended(id ID, cause error) {
 	if s.count.Load() == 0 {
 		return

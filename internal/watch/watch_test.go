@@ -537,6 +537,29 @@ func TestTheContextThatWasGivenBoundsAWatcher(t *testing.T) {
 	}
 }
 
+func TestAWatcherThatEndedLeavesNothingInTheContextThatWasGiven(t *testing.T) {
+	ctx, cancel := context.WithCancel(bg)
+	defer cancel()
+	set := watch.New(watch.Config{})
+	used := func(watchers int) int {
+		for i := range watchers {
+			w := set.Watch(ctx)
+			w.Follow(one, alive(time.Hour))
+			if i%2 == 0 {
+				w.Cancel()
+			} else {
+				set.Ended(one, errRevoked)
+			}
+		}
+		return heap()
+	}
+	before := used(10)
+	if after := used(20_000); after > before+1<<20 {
+		t.Errorf("got %d bytes in use after 20,000 watchers, %d before, want no growth", after, before)
+	}
+	runtime.KeepAlive(ctx)
+}
+
 func TestCancelReleasesAWatcherAndNoOther(t *testing.T) {
 	each(t, func(t *testing.T, k kind, s *store, set *watch.Set) {
 		s.begin(2)
@@ -810,28 +833,43 @@ func TestAChangeDuringALoadIsAskedForAgain(t *testing.T) {
 }
 
 func TestAnAnswerThatComesLateIsNotForWhoCameSince(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		late, calls := make(chan struct{}), 0
-		set := watch.New(watch.Config{Load: func(context.Context, watch.ID) (watch.State, error) {
-			if calls++; calls == 1 {
-				<-late
-				return watch.State{Ended: true}, nil
-			}
-			return alive(time.Hour), nil
-		}})
-		w := set.Watch(bg)
-		defer w.Cancel()
-		w.Follow(one, alive(time.Hour))
-		synctest.Wait()
-		w.Hold()
-		w.Follow(one, alive(time.Hour)) // which is alive again
-		synctest.Wait()
-		close(late)
-		time.Sleep(time.Minute)
-		lives(t, w)
-		set.Ended(one, errRevoked)
-		ended(t, w, errRevoked)
-	})
+	for _, tt := range []struct {
+		name  string
+		state watch.State
+		err   error
+	}{
+		{"an end", watch.State{Ended: true}, nil},
+		{"a failure", watch.State{}, errDown},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				late, calls := make(chan struct{}), 0
+				set := watch.New(watch.Config{Load: func(context.Context, watch.ID) (watch.State, error) {
+					if calls++; calls == 1 {
+						<-late
+						return tt.state, tt.err
+					}
+					return alive(time.Hour), nil
+				}})
+				w := set.Watch(bg)
+				defer w.Cancel()
+				w.Follow(one, alive(time.Hour))
+				synctest.Wait()
+				w.Hold()
+				w.Follow(one, alive(time.Hour)) // which is alive again
+				synctest.Wait()
+				close(late)
+				synctest.Wait()
+				if sessions, queued, _ := set.Size(); sessions != 1 || queued != 1 {
+					t.Errorf("got %d sessions and %d in the queue, want one", sessions, queued)
+				}
+				time.Sleep(time.Minute)
+				lives(t, w)
+				set.Ended(one, errRevoked)
+				ended(t, w, errRevoked)
+			})
+		})
+	}
 }
 
 func TestAfterMissedChangesAllAreAskedForOnce(t *testing.T) {
@@ -969,6 +1007,42 @@ func TestAPartOfTheStoreThatFailsDoesNotKeepTheRestFromBeingAsked(t *testing.T) 
 			})
 		})
 	}
+}
+
+func TestAPartOfTheStoreThatHangsDoesNotKeepTheRestFromBeingToldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hanging, n = 20, 320
+		s := newStore()
+		s.begin(n)
+		hangs := map[watch.ID]bool{}
+		for i := range hanging {
+			hangs[idOf(i)] = true
+		}
+		down := false
+		set := watch.New(watch.Config{Changes: s.Changes, Elsewhere: errElsewhere, Load: func(ctx context.Context, id watch.ID) (watch.State, error) {
+			if down && hangs[id] {
+				<-ctx.Done()
+				return watch.State{}, ctx.Err()
+			}
+			return s.Load(ctx, id)
+		}})
+		all := make([]*watch.Watcher, n)
+		for i := range n {
+			all[i] = follow(t, set, s, idOf(i))
+		}
+		time.Sleep(time.Minute)
+		down = true
+		for i := range hanging {
+			s.tell(idOf(i))
+		}
+		time.Sleep(10 * time.Second) // until all of those have failed once
+		for i := hanging; i < n; i++ {
+			s.remove(idOf(i))
+			s.tell(idOf(i))
+			ended(t, all[i], errElsewhere)
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
 }
 
 func TestChangesThatFailIsCalledAgainAndTheStoreIsAskedMeanwhile(t *testing.T) {
