@@ -22,12 +22,17 @@ func EverySecond() <-chan time.Time { return time.Tick(time.Second) }
 
 // Count counts the ticks in the session and sends each number as an event, until
 // ctx is done, the clock stops, send fails or the session has ended. It saves
-// the session between the events: other requests see the number at once, and the
-// stream ends if the session was destroyed in the meantime.
+// the session between the events: other requests see the number at once. The
+// stream ends as soon as the session does, wherever the user signs out.
 func Count(ctx context.Context, sess *sessions.Session[AppSession], tick <-chan time.Time, send func(event, data string) error) {
+	ctx, cancel := sess.Watch(ctx)
+	defer cancel()
 	for {
 		select {
 		case <-ctx.Done():
+			if err := context.Cause(ctx); errors.Is(err, sessions.ErrNotFound) {
+				_ = send("end", ending(err))
+			}
 			return
 		case _, ok := <-tick:
 			if !ok {
@@ -68,8 +73,8 @@ func Events(tick Ticker) http.HandlerFunc {
 }
 
 // Chat answers each message over a WebSocket with the name of the user and the
-// number of the message. The number is saved while the connection is open. When
-// the user has signed out elsewhere, the next message closes the connection.
+// number of the message. The number is saved while the connection is open. The
+// connection is closed as soon as the session ends, wherever the user signs out.
 func Chat(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	if sess.Data.User == "" {
@@ -81,6 +86,13 @@ func Chat(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	defer conn.CloseNow()
+	ctx, cancel := sess.Watch(r.Context())
+	defer cancel()
+	context.AfterFunc(ctx, func() {
+		if err := context.Cause(ctx); errors.Is(err, sessions.ErrNotFound) {
+			_ = conn.Close(websocket.StatusPolicyViolation, ending(err))
+		}
+	})
 	for {
 		_, text, err := conn.Read(r.Context())
 		if err != nil {
