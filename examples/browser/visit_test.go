@@ -133,6 +133,22 @@ func TestRevokedDeviceIsSignedOutAtItsNextClick(t *testing.T) {
 	phone.wantText("You have signed out")
 }
 
+func TestOpenPageOfARevokedDeviceSaysSo(t *testing.T) {
+	s := open(t, "-store", "memory")
+	desktop, phone := s.visitor(), s.visitor()
+	phone.becomePhone()
+	desktop.signIn(ada, password)
+	phone.signIn(ada, password)
+	phone.visit("/dashboard")
+
+	desktop.visit("/sessions")
+	desktop.click("Revoke Safari on iPhone")
+	desktop.wantText("Signed out: Safari on iPhone")
+	phone.wantText("This device has been signed out") // without a click
+
+	desktop.wantNoText("This device has been signed out")
+}
+
 func (b *tab) becomePhone() {
 	b.t.Helper()
 	const iPhone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 " +

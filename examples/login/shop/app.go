@@ -39,7 +39,11 @@ type App struct {
 	pages    map[string]*template.Template
 	lists    bool      // whether the store can list the sessions of a user
 	events   *eventLog // nil without Settings.Debug
+	stopping chan struct{}
 }
+
+// Stop ends the streams, so that the program can stop.
+func (a *App) Stop() { close(a.stopping) }
 
 // New returns the shop with its sessions in store, or in cookies if store is
 // nil. The passwords of its users are hashed with bcrypt of the given cost.
@@ -71,7 +75,7 @@ func New(keys *sessions.Keyring, store sessions.Store, cost int, s Settings) (*A
 	if err != nil {
 		return nil, err
 	}
-	return &App{Sessions: mgr, users: people, pages: pages, lists: lists, events: events}, nil
+	return &App{Sessions: mgr, users: people, pages: pages, lists: lists, events: events, stopping: make(chan struct{})}, nil
 }
 
 // Handler returns the handler of all paths of the shop. The session middleware
@@ -94,6 +98,7 @@ func (a *App) Handler() http.Handler {
 	page("POST /logout", a.logout)
 	page("GET /dashboard", a.signedIn(a.dashboard))
 	page("GET /sessions", a.signedIn(a.listSessions))
+	page("GET /sessions/end", a.signedIn(a.sessionEnd))
 	page("POST /sessions/revoke", a.signedIn(a.revokeSession))
 	page("POST /sessions/revoke-others", a.signedIn(a.revokeOthers))
 	if a.events != nil {
@@ -265,6 +270,27 @@ func (a *App) places(ctx context.Context, sess *sessions.Session[AppSession]) ([
 		return b.Data.SeenAt.Compare(a.Data.SeenAt)
 	})
 	return places, nil
+}
+
+// sessionEnd is a stream of server-sent events with one event, when the session
+// ends, so that a page that is open says it. Watching is no use of the session.
+func (a *App) sessionEnd(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := sessions.Get[AppSession](r.Context()).Watch(r.Context())
+	defer cancel()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	out := http.NewResponseController(w)
+	if out.Flush() != nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-a.stopping:
+		return // the page connects again when the next program runs
+	}
+	if errors.Is(context.Cause(ctx), sessions.ErrNotFound) {
+		fmt.Fprint(w, "event: end\ndata: This device has been signed out\n\n")
+	}
 }
 
 // revokeSession ends one of the user's own sessions. For the id of another

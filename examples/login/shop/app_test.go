@@ -354,6 +354,7 @@ func TestStaticFilesAndHealthNeedNoSession(t *testing.T) {
 		for path, kind := range map[string]string{
 			"/static/style.css": "text/css; charset=utf-8",
 			"/static/icon.svg":  "image/svg+xml",
+			"/static/end.js":    "text/javascript; charset=utf-8",
 			"/healthz":          "text/plain; charset=utf-8",
 		} {
 			a := b.Get(path).WantStatus(http.StatusOK)

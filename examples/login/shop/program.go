@@ -79,7 +79,7 @@ func run(ctx context.Context, out io.Writer, addr, storeName string, open OpenFu
 		fmt.Fprintf(out, "See what happens to sessions on %s/debug/sessions\n", at)
 	}
 	fmt.Fprintf(out, "Open %s, stop with Ctrl-C\n", at)
-	return serve(ctx, ln, a.Handler())
+	return serve(ctx, ln, a)
 }
 
 // loadKeys returns the key ring of env, the value of SESSION_KEYS. If env is empty,
@@ -96,13 +96,14 @@ func loadKeys(out io.Writer, env string) (*sessions.Keyring, error) {
 	return sessions.NewKeyring(sessions.NewSecret())
 }
 
-func serve(ctx context.Context, ln net.Listener, h http.Handler) error {
+func serve(ctx context.Context, ln net.Listener, a *App) error {
 	srv := &http.Server{
-		Handler:           h,
+		Handler:           a.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 	}
+	srv.RegisterOnShutdown(a.Stop)
 	closed := make(chan error, 1)
 	go func() {
 		<-ctx.Done()

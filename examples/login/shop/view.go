@@ -106,10 +106,11 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// secureHeaders sets a policy for all pages: the stylesheet, the icon and the
-// forms of this site are allowed; scripts, frames and other sites are not.
+// secureHeaders sets a policy for all pages: the stylesheet, the icon, the forms
+// and the script file of this site are allowed; other scripts, frames and other
+// sites are not.
 func secureHeaders(next http.Handler) http.Handler {
-	const policy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
+	const policy = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; " +
 		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
