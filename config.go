@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-playground/validator/v10"
 	"github.com/typedsessions/sessions/internal/codec"
 	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/firstbyte"
+	"github.com/typedsessions/sessions/internal/seam"
 	"github.com/typedsessions/sessions/internal/txn"
 	"github.com/typedsessions/sessions/internal/wire"
 )
@@ -212,6 +214,7 @@ type core struct {
 	labels       LabelStore // the same
 	least, most  int        // characters of a cookie's value
 	writers      firstbyte.Cache
+	site         atomic.Pointer[seam.Site] // what package dbsc sees; nil until it asks
 	importer     func(*http.Request) (any, bool)
 	importGone   []http.Cookie // what expires the imported cookies
 	errorHandler func(http.ResponseWriter, *http.Request, error)

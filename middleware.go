@@ -12,6 +12,7 @@ import (
 
 	"github.com/typedsessions/sessions/internal/firstbyte"
 	"github.com/typedsessions/sessions/internal/phase"
+	"github.com/typedsessions/sessions/internal/seam"
 	"github.com/typedsessions/sessions/internal/txn"
 )
 
@@ -198,6 +199,9 @@ func (x *exchange) Value(key any) any {
 	if key == x.m.key || key == (chainKey{}) {
 		return x
 	}
+	if k, ok := key.(seam.Key); ok && x.found(k) {
+		return deviceSession{x}
+	}
 	return x.Context.Value(key)
 }
 
@@ -246,6 +250,9 @@ func (x *exchange) Commit(h http.Header, hijack bool) error {
 	firstbyte.AddVary(h, &x.vary)
 	out, err := t.Commit(reach)
 	x.place(h, out)
+	if d := x.m.site.Load().Device(); d != nil && err == nil && t.Announced() {
+		d.Announce(deviceSession{x}, h)
+	}
 	return err
 }
 

@@ -99,6 +99,16 @@ func (a Attributes) Spec(least int) (Spec, error) {
 	return s, errors.Join(errs...)
 }
 
+// Beside returns the spec of another cookie, whose name has a suffix and whose
+// attributes are the same, but for BrowserSession.
+func (s *Spec) Beside(suffix string) Spec {
+	name := s.Name + suffix
+	return Spec{Name: name, begin: name + "=", path: s.path, flags: s.flags}
+}
+
+// Attributes returns the attributes as Set-Cookie has them, but for Max-Age.
+func (s *Spec) Attributes() string { return strings.TrimPrefix(s.path+s.flags, "; ") }
+
 // formerLines returns the Set-Cookie values that remove the cookies of the name
 // that a browser may hold beside ours, from before Domain, Path or Partitioned
 // were set: a browser sends all of them.

@@ -58,6 +58,16 @@ func (r *Ring) Signer(mode Mode, cookie string, format byte) *Signer {
 	return s
 }
 
+// DeviceSigner derives the keys of package dbsc for a mode and a cookie name. The
+// signer signs only: it cannot seal, and knows no prefixes.
+func (r *Ring) DeviceSigner(mode Mode, cookie string) *Signer {
+	s := &Signer{Ring: r}
+	for _, secret := range r.secrets {
+		s.macs = append(s.macs, macKey{secret.id, expand(secret.prk, "dbsc\x00"+string(mode)+"\x00"+cookie, 32)})
+	}
+	return s
+}
+
 // HasKnownPrefix reports whether a value begins as a key of the ring begins its
 // values. A value that a stranger has planted costs no more than a comparison,
 // since nothing is decoded before.

@@ -46,10 +46,11 @@ const (
 	Revoked
 	OverLimit
 	Spent
+	Stale
 )
 
 // String returns the reason as package sessions has it.
 func (r Reason) String() string { return reasons[r] }
 
 var reasons = [...]string{"", "no cookie", "forged", "expired", "idle", "unknown", "undecodable", "invalid", "newer", "reset", "imported",
-	"replaced", "destroyed", "revoked", "limit", "spent"}
+	"replaced", "destroyed", "revoked", "limit", "spent", "stale"}

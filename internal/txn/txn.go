@@ -51,6 +51,8 @@ type Txn struct {
 	reason  Reason
 	wipe    bool // Data is to be cleared
 
+	announced bool // the response is to tell something about the session
+
 	outcome Outcome // guarded by the gate
 }
 

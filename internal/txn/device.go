@@ -1,0 +1,44 @@
+package txn
+
+import (
+	"github.com/typedsessions/sessions/internal/codec"
+)
+
+// Announce notes that the response is to tell something about the session that
+// depends on its id.
+func (t *Txn) Announce() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.announced = t.exists != Ended
+}
+
+// Announced reports whether Announce was called for a session that is kept.
+func (t *Txn) Announced() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.announced && t.exists == Loaded
+}
+
+// Withhold shows a new session in place of the one that was found, which stays as
+// it is. Without begin the new one is stored only if it has an id of its own, as
+// one is that came with a replaced id.
+func (t *Txn) Withhold(begin bool) {
+	t.shared.Gate.Lock()
+	defer t.shared.Gate.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.exists != Loaded {
+		return
+	}
+	t.base, t.id, t.began = t.eng.None, nil, 0
+	t.journal.Settle(t.journal.End())
+	t.journal.seen = t.journal.End()
+	t.announced, t.reason, t.exists = false, Stale, Behind
+	if begin {
+		t.exists = Fresh
+	}
+	if r := t.rare; r != nil {
+		r.came, r.now, r.attempts, r.passed = nil, nil, nil, false
+	}
+	codec.Clear(t.data())
+}
