@@ -18,6 +18,7 @@ var draw = flag.Bool("draw", false, "write docs/architecture.svg")
 var drawn = []struct{ dir, is string }{
 	{".", "the typed shell, wiring, docs"},
 	{"cmd/sessionctl", "keys and cookies for people"},
+	{"dbsc", "binds sessions to devices"},
 	{"internal/txn", "one request, one session"},
 	{"internal/firstbyte", "commits before the first byte"},
 	{"internal/codec", "data to bytes and back"},
@@ -26,6 +27,7 @@ var drawn = []struct{ dir, is string }{
 	{"internal/shape", "a struct type from the inside"},
 	{"internal/cookie", "one cookie"},
 	{"internal/keys", "signs and seals"},
+	{"internal/seam", "what dbsc sees of a session"},
 	{"internal/wait", "the lock, the time limit"},
 	{"internal/watch", "tells when sessions end"},
 }

@@ -12,7 +12,7 @@ import (
 // packages that it may import. Imports go down only. docs/architecture.svg is
 // drawn from the imports themselves, by go test . -run Architecture -draw.
 var mayImport = map[string][]string{
-	".":                   {"codec", "cookie", "firstbyte", "keys", "phase", "txn", "wire"},
+	".":                   {"codec", "cookie", "firstbyte", "keys", "phase", "seam", "txn", "wire"},
 	"internal/txn":        {"codec", "cookie", "keys", "phase", "wait", "watch", "wire"},
 	"internal/codec":      {"shape"},
 	"internal/wire":       {"keys"},
@@ -23,9 +23,11 @@ var mayImport = map[string][]string{
 	"internal/wait":       {},
 	"internal/watch":      {},
 	"internal/shape":      {},
+	"internal/seam":       {"cookie", "keys"},
 	"internal/testserver": {},
 	"internal/testreadme": {},
 	"sessiontest":         {},
+	"dbsc":                {"cookie", "keys", "seam", "wire"},
 	"cmd/sessionctl":      {"cookie", "keys", "wire"},
 }
 
