@@ -1,0 +1,77 @@
+package dbsc_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestALoginIsBoundAndRefreshed(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.signIn(true)
+		expect(t, b.get(home), 200, "GET user=ada state=offered reason= body=")
+		b.run()
+		expectEvents(t, "browser", b.took(), "registered")
+		expectEvents(t, "site", s.told(), "registered")
+		expect(t, b.get(home), 200, "GET user=ada state=bound reason= body=")
+		expectEvents(t, "site", s.told(), "bound")
+
+		pass(11 * time.Minute)
+		if b.cookie("-bound") != "" {
+			t.Fatal("the bound cookie outlives ten minutes")
+		}
+		expect(t, b.get(home), 200, "GET user=ada state=bound reason= body=")
+		expectEvents(t, "browser", b.took(), "refreshed")
+		expectEvents(t, "site", s.told(), "refreshed")
+	})
+}
+
+func TestAPostWithABodySurvivesARefresh(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.bind()
+		pass(11 * time.Minute)
+		body := strings.Repeat("payload ", 10_000)
+		a := b.visit(visit{method: "POST", url: home + "pay", from: "https://app.test", dest: "empty", body: body})
+		expect(t, a, 200, "POST user=ada state=bound reason= body="+body)
+		expectEvents(t, "browser", b.took(), "refreshed")
+		if s.runs("/pay") != 1 {
+			t.Errorf("the handler ran %d times", s.runs("/pay"))
+		}
+	})
+}
+
+func TestAStolenPairIsRefusedAfterItsEnd(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.bind()
+		thief := newBrowser(t, b.rt)
+		thief.plain = true
+		b.copyTo(thief)
+		expect(t, thief.get(home+"secret"), 200, "GET user=ada state=bound reason= body=") // for ten minutes, as promised
+		for _, c := range thief.jar {
+			c.ends = time.Time{} // the thief keeps everything
+		}
+		pass(10*time.Minute + 31*time.Second)
+		ran := s.runs("/secret")
+		for _, v := range []visit{
+			{url: home + "secret"},
+			{url: home + "secret", dest: "empty", from: "https://app.test"},
+			{url: home + "secret", method: "POST", from: "https://app.test"},
+			{url: home + "secret", header: http.Header{"Secure-Session-Skipped": {"unreachable"}}},
+			{url: home + "secret", dest: "image"},
+		} {
+			if a := thief.visit(v); a.StatusCode != http.StatusForbidden || strings.Contains(a.text, "ada") {
+				t.Errorf("%s %s: got %d %q", v.method, v.dest, a.StatusCode, a.text)
+			}
+		}
+		if s.runs("/secret") != ran {
+			t.Error("the handler was called")
+		}
+		a := thief.get(home + "login")
+		expect(t, a, 200, "GET user= state=none reason=stale body=")
+		expect(t, b.get(home), 200, "GET user=ada state=bound reason= body=") // the owner goes on
+	})
+}
