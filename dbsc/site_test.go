@@ -322,3 +322,5 @@ func (s *faultyStore) Delete(ctx context.Context, id sessions.ID, version uint64
 	}
 	return s.Store.Delete(ctx, id, version)
 }
+
+func sessionOf(r *http.Request) *session { return sessions.Get[Account](r.Context()) }
