@@ -257,7 +257,7 @@ var errDown = errors.New("the store is down")
 type faultyStore struct {
 	sessions.Store
 	mu     sync.Mutex
-	down   bool
+	fail   string // an operation, or all
 	touch  int
 	writes int
 	before func(op string)
@@ -265,7 +265,7 @@ type faultyStore struct {
 
 func (s *faultyStore) ask(op string) error {
 	s.mu.Lock()
-	before, down := s.before, s.down
+	before, down := s.before, s.fail == "all" || s.fail == op
 	switch op {
 	case "touch":
 		s.touch++
@@ -282,10 +282,11 @@ func (s *faultyStore) ask(op string) error {
 	return nil
 }
 
-func (s *faultyStore) set(down bool) {
+// set makes an operation fail, or all, or none.
+func (s *faultyStore) set(op string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.down = down
+	s.fail = op
 }
 
 func (s *faultyStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
