@@ -246,10 +246,6 @@ func checkCookie(site *seam.Site) error {
 		errs = append(errs, fmt.Errorf("the Manager's Config.Cookie."+format, args...))
 	}
 	attributes := strings.Split(site.Cookie.Attributes(), "; ")
-	token, bound := make([]byte, tokenSize), site.Cookie.Beside("-bound")
-	if _, err := bound.Line(&token, 0, 0, true); err != nil {
-		refuse("Name leaves no room for the bound cookie, whose name is longer by six: %v", err)
-	}
 	if !slices.Contains(attributes, "Secure") {
 		refuse("Insecure: browsers bind sessions over https only; drop it, also on a developer's machine")
 	}

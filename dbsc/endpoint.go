@@ -190,7 +190,7 @@ func (d *Devices) setCookie(w http.ResponseWriter, key *publicKey) {
 	token := d.mint.make(boundCookie, time.Now().Add(d.options.Every+grace), key[:])
 	line, err := d.cookie.Line(&token, 0, d.maxAge, true)
 	if err != nil {
-		panic(err) // New knows the lengths
+		panic(err) // the cookie of an id is longer, and Config.Cookie has room for it
 	}
 	w.Header().Add("Set-Cookie", line)
 }

@@ -54,3 +54,6 @@ func SignParts(key *ecdsa.PrivateKey, header, claims map[string]any) string {
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// RaceEnabled reports whether the race detector is on.
+const RaceEnabled = raceEnabled

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/typedsessions/sessions/dbsc"
 )
 
 func TestALoginIsBoundAndRefreshed(t *testing.T) {
@@ -73,5 +75,75 @@ func TestAStolenPairIsRefusedAfterItsEnd(t *testing.T) {
 		a := thief.get(home + "login")
 		expect(t, a, 200, "GET user= state=none reason=stale body=")
 		expect(t, b.get(home), 200, "GET user=ada state=bound reason= body=") // the owner goes on
+	})
+}
+
+func TestTheHeadersOfTheDraftCountAsThoseOfChromium(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.signIn(true)
+		b.old, b.hold = true, false
+		b.run()
+		pass(11 * time.Minute)
+		b.get(home)
+		expectEvents(t, "browser", b.took(), "registered", "refreshed")
+	})
+}
+
+func TestABrowserThatIsUsedNeverWaits(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.bind()
+		for range 60 {
+			pass(time.Minute)
+			expect(t, b.get(home), 200, boundText)
+		}
+		for _, e := range b.took() {
+			if e != "proactive" && e != "refreshed" {
+				t.Errorf("the browser: %s", e)
+			}
+		}
+	})
+}
+
+func TestTheShortestEveryStaysWithinTheQuota(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore, func(_ *config, o *dbsc.Options) { o.Every = 5 * time.Minute })
+		b := s.bind()
+		for range 120 {
+			pass(30 * time.Second)
+			expect(t, b.get(home), 200, boundText)
+		}
+	})
+}
+
+func TestABrowserThatCannotSignIsToldToComeLater(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.bind()
+		for range quotaCount - 1 {
+			b.drop("-bound")
+			expect(t, b.get(home), 200, boundText)
+		}
+		b.drop("-bound")
+		a := b.get(home)
+		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || strings.Contains(a.text, "ada") {
+			t.Errorf("got %d %q", a.StatusCode, a.text)
+		}
+		pass(quotaTime)
+		expect(t, b.get(home), 200, boundText)
+	})
+}
+
+func TestOtherBrowsersKeepAnOrdinarySession(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.signIn(true)
+		b.plain, b.hold = true, false
+		for range 10 {
+			pass(11 * time.Minute)
+			expect(t, b.get(home), 200, "GET user=ada state=offered reason= body=")
+			expect(t, b.visit(visit{method: "POST", url: home + "x", from: "https://app.test", dest: "empty", body: "y"}), 200, "POST user=ada state=offered reason= body=y")
+		}
 	})
 }

@@ -192,7 +192,22 @@ func online(t testing.TB, h http.Handler) http.RoundTripper {
 		transport.CloseIdleConnections()
 		server.Close()
 	})
-	return transport
+	return network{transport, h}
+}
+
+// network carries plain http without a network.
+type network struct {
+	https http.RoundTripper
+	http  http.Handler
+}
+
+func (n network) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme == "https" {
+		return n.https.RoundTrip(r)
+	}
+	w := httptest.NewRecorder()
+	n.http.ServeHTTP(w, r)
+	return w.Result(), nil
 }
 
 // eachMode runs f in cookie mode and in store mode, in a bubble of its own.

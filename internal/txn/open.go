@@ -224,7 +224,8 @@ func (t *Txn) openCookie(values []string) error {
 	if t.reason == Forged {
 		return nil
 	}
-	base := &Base{Header: best, OldKey: oldKey}
+	base := baseFor(body)
+	base.Header, base.OldKey = best, oldKey
 	copy(base.ID[:], best.ID[:])
 	t.base = base
 	if t.reason != NotNew {

@@ -423,6 +423,9 @@ func (t *Txn) Extension(tag byte) []byte {
 	if t.exists == Ended {
 		return nil
 	}
+	if len(t.journal.ops) == 0 { // as mostly: a View is on the heap
+		return wire.Extension(t.base.foreign().Extensions, tag)
+	}
 	v := t.foldLocked(0, t.journal.End())
 	entries := t.base.foreign().Extensions
 	if v.Anew {

@@ -82,6 +82,22 @@ func Extension(entries []byte, tag byte) []byte {
 	return nil
 }
 
+// AppendWithout appends the entries but for that of a tag to b, which is empty. It
+// returns nil if there are none.
+func AppendWithout(b, entries []byte, tag byte) []byte {
+	for len(entries) > 0 {
+		t, _, rest := NextExtension(entries)
+		if t != tag {
+			b = append(b, entries[:len(entries)-len(rest)]...)
+		}
+		entries = rest
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
 // WithExtension returns a copy of the entries with another value of a tag, without
 // the tag if value is nil.
 func WithExtension(entries []byte, tag byte, value []byte) []byte {
