@@ -1,10 +1,15 @@
 package dbsc_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/typedsessions/sessions"
 	"github.com/typedsessions/sessions/dbsc"
@@ -149,4 +154,55 @@ func TestABoundSessionAllocatesNoMoreInCookieMode(t *testing.T) {
 	if unbound, bound := allocs(h.unbound), allocs(h.bound); bound > unbound {
 		t.Errorf("%v allocations of a bound session, %v of an unbound one", bound, unbound)
 	}
+}
+
+// BenchmarkBoundRatio measures in turns, so that a busy machine slows all of it
+// alike, and reports the least of many short runs.
+func BenchmarkBoundRatio(b *testing.B) {
+	h := newBench(b, nil)
+	w := &benchWriter{http.Header{}}
+	run := func(handler http.Handler, r *http.Request, n int) func() time.Duration {
+		return func() time.Duration {
+			began := time.Now()
+			for range n {
+				clear(w.header)
+				handler.ServeHTTP(w, r)
+			}
+			return time.Since(began) / time.Duration(n)
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	hash := make([]byte, 32)
+	signature, err := key.Sign(nil, hash, crypto.SHA256)
+	if err != nil {
+		b.Fatal(err)
+	}
+	works := []func() time.Duration{
+		run(h.alone, page(h.unbound), 50),
+		run(h.handler, page(h.unbound), 50),
+		run(h.handler, page(h.bound), 50),
+		run(h.handler, h.refresh, 5),
+		func() time.Duration {
+			began := time.Now()
+			for range 5 {
+				ecdsa.VerifyASN1(&key.PublicKey, hash, signature)
+			}
+			return time.Since(began) / 5
+		},
+	}
+	least := make([]time.Duration, len(works))
+	for b.Loop() {
+		for i, work := range works {
+			if d := work(); least[i] == 0 || d < least[i] {
+				least[i] = d
+			}
+		}
+	}
+	b.ReportMetric(float64(least[0]), "ns/alone")
+	b.ReportMetric(float64(least[1]), "ns/unbound")
+	b.ReportMetric(float64(least[2]-least[1]), "ns/more-if-bound")
+	b.ReportMetric(float64(least[3])/float64(least[4]), "refresh÷ECDSA")
 }

@@ -30,7 +30,7 @@ func (d *Devices) admits(w http.ResponseWriter, r *http.Request, s seam.Session)
 	case st.phase == bound:
 		return d.stale(w, r, s, v)
 	case v == good: // the first that comes
-		s.Extend(bind(&st.key, now.Unix()))
+		s.Extend(bind(st.key, now.Unix()))
 		d.tell(r.Context(), Event{Kind: EventBound, ID: s.ID()})
 	default: // the answer to the registration may be lost, which must not lock anybody out
 		d.offerAgain(r, s, &st, now)

@@ -17,8 +17,10 @@ import (
 // a registration and 220 in a refresh.
 const maxProof = 4096
 
-// A publicKey is the point of P-256 that a browser has made, x and y.
-type publicKey [64]byte
+// A publicKey is the point of P-256 that a browser has made, in the compressed
+// form of SEC 1, section 2.3.3: 02 or 03 ‖ x. It travels in every request of
+// a session without a Store.
+type publicKey [33]byte
 
 // A proof is the JWT that a browser signs with the key of a session. Its claims
 // are as they came: parseProof verifies no signature.
@@ -115,22 +117,32 @@ func parseKey(raw json.RawMessage) (*publicKey, error) {
 	if text(jwk["kty"]) != "EC" || text(jwk["crv"]) != "P-256" {
 		return nil, errors.New(`need kty "EC" and crv "P-256"`)
 	}
-	var key publicKey
-	for i, name := range []string{"x", "y"} {
+	point := []byte{4}
+	for _, name := range []string{"x", "y"} {
 		b, ok := wire.AppendToken(make([]byte, 0, 48), text(jwk[name]))
 		if !ok || len(b) != 32 {
 			return nil, fmt.Errorf("%s: need 32 bytes in base64url without padding (RFC 7518, section 6.2.1)", name)
 		}
-		copy(key[i*32:], b)
+		point = append(point, b...)
 	}
-	if _, err := key.ecdsa(); err != nil {
+	if _, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point); err != nil {
 		return nil, errors.New("it is not a point of the curve P-256")
 	}
+	key := publicKey{2 | point[64]&1}
+	copy(key[1:], point[1:33])
 	return &key, nil
 }
 
 func (k *publicKey) ecdsa() (*ecdsa.PublicKey, error) {
-	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, k[:]...))
+	x, y := elliptic.UnmarshalCompressed(elliptic.P256(), k[:])
+	if x == nil {
+		return nil, errors.New("not a point")
+	}
+	point := make([]byte, 65)
+	point[0] = 4
+	x.FillBytes(point[1:33])
+	y.FillBytes(point[33:])
+	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 }
 
 // verify reports whether the owner of key has signed p.

@@ -1,7 +1,6 @@
 package dbsc
 
 import (
-	"bytes"
 	"time"
 
 	"github.com/typedsessions/sessions/internal/wire"
@@ -18,7 +17,7 @@ const (
 )
 
 // A state is what a session holds of its device: phase 1 ‖ since 5, and from the
-// registration on the key, 64.
+// registration on the key, 33.
 type state struct {
 	phase phase
 	since int64 // the last offer, or the last change of the phase, in seconds since 1970
@@ -80,10 +79,10 @@ func register(key *publicKey, at int64) func([]byte) []byte {
 }
 
 // bind makes the binding hold, once the holder of the key has shown a good cookie.
-func bind(key *publicKey, at int64) func([]byte) []byte {
+func bind(key publicKey, at int64) func([]byte) []byte {
 	return func(now []byte) []byte {
 		s := readState(now)
-		if s.phase != registered || !bytes.Equal(s.key[:], key[:]) {
+		if s.phase != registered || s.key != key {
 			return now
 		}
 		s.phase, s.since = bound, at

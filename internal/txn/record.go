@@ -90,7 +90,7 @@ func (e *Engine) Read(id ID, rec Record, data any, now time.Time) (*Base, Reason
 // baseFor returns a base for a body in a cookie. If that has extensions, there is
 // room for them in the same allocation (BenchmarkBound of package dbsc).
 func baseFor(body []byte) *Base {
-	const most = 80 // the extension of a device takes 72 with its tag and length
+	const most = 48 // the extension of a device takes 41 with its tag and length
 	if len(body) <= wire.HeaderSize || body[wire.HeaderSize] == 0 || body[wire.HeaderSize] > most {
 		return new(Base)
 	}
