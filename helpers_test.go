@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -431,7 +432,20 @@ func (h ownerHookStore) Delete(ctx context.Context, id sessions.ID, version uint
 	return h.hookStore.Delete(ctx, id, version)
 }
 
+// labelHookStore adds the index of labels too.
+type labelHookStore struct {
+	ownerHookStore
+	labels sessions.LabelStore
+}
+
+func (h labelHookStore) Labelled(ctx context.Context, label string) iter.Seq2[sessions.ID, error] {
+	return h.labels.Labelled(ctx, label)
+}
+
 func (h *hookStore) asStore() sessions.Store {
+	if l, ok := h.Store.(sessions.LabelStore); ok {
+		return labelHookStore{ownerHookStore{h, l}, l}
+	}
 	if o, ok := h.Store.(sessions.OwnerStore); ok {
 		return ownerHookStore{h, o}
 	}
