@@ -613,3 +613,33 @@ func TestARealServer(t *testing.T) {
 		server.Close()
 	}
 }
+
+func TestOfTwoDevicesAroundAHandlerTheInnerOneIsMeant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type Other struct {
+			Theme string `msgpack:"theme"`
+		}
+		s := newSite(t, true)
+		keys, err := sessions.NewKeyring(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mgr, err := sessions.New(sessions.Config[Other]{Keys: keys, Cookie: sessions.Cookie{Name: "__Host-theme"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		outer, err := dbsc.New(mgr, dbsc.Options{Path: "/theme/dbsc/"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBrowser(t, online(t, mgr.Middleware(outer.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			sessions.Get[Other](r.Context()).Data.Theme = "dark"
+			s.handler.ServeHTTP(w, r)
+		})))))
+		b.visit(visit{method: "POST", url: home + "login", from: "https://app.test", body: "user=ada", header: form})
+		expect(t, b.get(home), 200, boundText)
+		if len(b.bindings) != 1 || b.bindings[0].refresh != home+"dbsc/refresh" {
+			t.Errorf("the browser has %d sessions: %q", len(b.bindings), b.took())
+		}
+	})
+}
