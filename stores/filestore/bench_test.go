@@ -76,13 +76,14 @@ func BenchmarkTouch(b *testing.B) {
 }
 
 // BenchmarkSize reports the disk space, as counted by the file system, of
-// a session of 200 bytes, without an owner and with an owner of its own. Run it
-// with -benchtime 1x.
+// a session of 200 bytes: without an owner and labels, with an owner of its own,
+// and with a label of its own. Run it with -benchtime 1x.
 func BenchmarkSize(b *testing.B) {
 	const n = 2000
-	for name, ownerOf := range map[string]func(i int) string{
-		"anonymous": func(int) string { return "" },
-		"owned":     func(i int) string { return string(binary.BigEndian.AppendUint32(nil, uint32(i))) },
+	for name, mark := range map[string]func(rec *sessions.Record, own string){
+		"anonymous": func(*sessions.Record, string) {},
+		"owned":     func(rec *sessions.Record, own string) { rec.Owner = own },
+		"labelled":  func(rec *sessions.Record, own string) { rec.Labels = []string{own} },
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
@@ -96,7 +97,9 @@ func BenchmarkSize(b *testing.B) {
 				}
 				bytes, files := usage(b, dir)
 				for i := range n {
-					create(b, s, randomID(), recordFor(time.Hour, string(benchData), ownerOf(i)))
+					rec := recordFor(time.Hour, string(benchData), "")
+					mark(&rec, string(binary.BigEndian.AppendUint32(nil, uint32(i))))
+					create(b, s, randomID(), rec)
 				}
 				moreBytes, moreFiles := usage(b, dir)
 				b.ReportMetric(float64(moreBytes-bytes)/n, "B/session")

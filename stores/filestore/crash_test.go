@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,10 +81,11 @@ func operate(s *filestore.Store, id sessions.ID, n int) error {
 	case touches(n):
 		return s.Touch(ctx, id, end)
 	case errors.Is(err, sessions.ErrNotFound):
-		_, err = s.Create(ctx, id, sessions.Record{Data: dataOf(n), Expires: end, Owner: "ada"})
+		_, err = s.Create(ctx, id, sessions.Record{Data: dataOf(n), Expires: end, Owner: "ada", Labels: []string{"red"}})
 		return err
 	case err == nil:
-		_, err = s.Update(ctx, id, sessions.Record{Data: dataOf(n), Version: rec.Version, Expires: end, Owner: []string{"ada", "bob", ""}[n%3]})
+		labels := [][]string{{"red", "blue"}, nil, {"blue"}, {"green", "red"}}[n%4]
+		_, err = s.Update(ctx, id, sessions.Record{Data: dataOf(n), Version: rec.Version, Expires: end, Owner: []string{"ada", "bob", ""}[n%3], Labels: labels})
 	}
 	return err
 }
@@ -120,6 +122,31 @@ const crashIDs = 4
 // crashID returns the i-th id. Two consecutive ids share a folder.
 func crashID(i int) sessions.ID { return sessions.ID{byte(i / 2), byte(i)} }
 
+// checkIndex fails the test unless the index lists the record of id for its owner
+// and labels, and for no others. It returns the number of entries that it found.
+func checkIndex(t *testing.T, s *filestore.Store, id sessions.ID) (found int) {
+	t.Helper()
+	rec, err := s.Load(t.Context(), id)
+	if err != nil && !errors.Is(err, sessions.ErrNotFound) {
+		t.Fatal(err)
+	}
+	for name, entry := range map[string]struct{ listed, want bool }{
+		"owner ada":   {owned(t, s, "ada")[id], rec.Owner == "ada"},
+		"owner bob":   {owned(t, s, "bob")[id], rec.Owner == "bob"},
+		"label red":   {withLabel(t, s, "red")[id], slices.Contains(rec.Labels, "red")},
+		"label blue":  {withLabel(t, s, "blue")[id], slices.Contains(rec.Labels, "blue")},
+		"label green": {withLabel(t, s, "green")[id], slices.Contains(rec.Labels, "green")},
+	} {
+		if entry.listed != entry.want {
+			t.Errorf("id %v is listed for %s: %t, want %t", id, name, entry.listed, entry.want)
+		}
+		if entry.listed {
+			found++
+		}
+	}
+	return found
+}
+
 func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 	if dir := os.Getenv(roleVariable); dir != "" {
 		endWithParent()
@@ -144,7 +171,8 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	var states [crashIDs]int
-	left := 0 // temporary files that killed writers left
+	left := 0    // temporary files that killed writers left
+	indexed := 0 // entries of the index that were checked
 	for range kills {
 		cmd, out := child(t, dir, "FILESTORE_TEST_STATES="+strings.Trim(fmt.Sprint(states), "[]"))
 		acknowledged := states
@@ -168,13 +196,14 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 		}
 		for i := range states {
 			states[i] = stateOf(t, s, crashID(i), acknowledged[i])
+			indexed += checkIndex(t, s, crashID(i))
 		}
 		temps, _ := filepath.Glob(filepath.Join(dir, "records", "*", "new"))
 		left += len(temps)
 	}
 	t.Logf("%d kills, %d temporary files left, operations per id: %v", kills, left, states)
-	if left == 0 {
-		t.Error("no kill interrupted a write")
+	if left == 0 || indexed == 0 {
+		t.Errorf("%d kills interrupted a write, %d entries of the index were checked, want some of both", left, indexed)
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -185,15 +214,9 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 	if temps, _ := filepath.Glob(filepath.Join(dir, "records", "*", "new")); len(temps) > 0 {
 		t.Errorf("Sweep left %v", temps)
 	}
-	indexed := 0
 	for i := range states {
 		id := crashID(i)
-		if rec, err := s.Load(ctx, id); err == nil && rec.Owner != "" {
-			indexed++
-			if !owned(t, s, rec.Owner)[id] {
-				t.Errorf("Owned does not yield id %d", i)
-			}
-		}
+		checkIndex(t, s, id)
 		if err := operate(s, id, states[i]+1); err != nil {
 			t.Errorf("the next operation on id %d: %v", i, err)
 		}
@@ -201,7 +224,7 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 			t.Errorf("Delete of id %d: %v", i, err)
 		}
 	}
-	if n := len(ownerPaths(t, dir)); n != 0 {
+	if n := len(indexPaths(t, dir, "owners", "labels")); n != 0 {
 		t.Errorf("the index has %d entries after all sessions were deleted, want none", n)
 	}
 }
@@ -212,7 +235,7 @@ func TestACrashAtAnyByteLeavesTheOldRecord(t *testing.T) {
 	id, other := sessions.ID{1, 1}, sessions.ID{1, 2}
 	rec := recordFor(time.Hour, "old", "ada")
 	rec.Version = create(t, s, id, rec)
-	create(t, s, other, recordFor(time.Hour, "new", "ada"))
+	create(t, s, other, labelled(recordFor(time.Hour, "new", "ada"), "red", "blue"))
 	whole, err := os.ReadFile(recordPath(dir, other))
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +258,7 @@ func TestATornRecordIsAbsent(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	id := sessions.ID{1}
-	create(t, s, id, recordFor(time.Hour, "data", "ada"))
+	create(t, s, id, labelled(recordFor(time.Hour, "data", "ada"), "red", "", "blue"))
 	path := recordPath(dir, id)
 	whole, err := os.ReadFile(path)
 	if err != nil {
@@ -290,7 +313,7 @@ func TestARecordOfANewerProgramIsLeftAlone(t *testing.T) {
 	if got, err := os.ReadFile(path); !bytes.Equal(got, newer) {
 		t.Errorf("the file has changed: %v", err)
 	}
-	if n := len(ownerPaths(t, dir)); n != 1 {
+	if n := len(indexPaths(t, dir, "owners", "labels")); n != 1 {
 		t.Errorf("%d entries in the index, want 1", n)
 	}
 }
@@ -315,7 +338,7 @@ func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
 	id := sessions.ID{1}
 	rec := recordFor(time.Hour, "old", "ada")
 	rec.Version = create(t, s, id, rec)
-	large := recordFor(time.Hour, strings.Repeat("x", 2*room), "bob")
+	large := labelled(recordFor(time.Hour, strings.Repeat("x", 2*room), "bob"), "red")
 	large.Version = rec.Version
 	_, updateErr := s.Update(t.Context(), id, large)
 	_, createErr := s.Create(t.Context(), sessions.ID{1, 1}, large)
@@ -329,6 +352,9 @@ func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
 	}
 	if !owned(t, s, "ada")[id] || owned(t, s, "bob")[id] {
 		t.Error("Owned no longer yields the session for ada alone")
+	}
+	if n := len(withLabel(t, s, "red")); n != 0 {
+		t.Errorf("Labelled yields %d sessions for a label that none has", n)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "records", "01", "new")); err == nil {
 		t.Error("the temporary file of the failed write is left")

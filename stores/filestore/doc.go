@@ -11,6 +11,7 @@
 //	records/ab/lock    an empty file; a writer of this folder holds a lock on it
 //	records/ab/new     the record that is being written
 //	owners/cd/cd34…/   the ids of one owner, an empty file each; named by the SHA-256 of the owner
+//	labels/ef/ef56…/   the ids of one label, likewise
 //
 // Folders have mode 0700, files 0600. Files with other names are ignored. A
 // symbolic link, folder or device in the place of a record is an error. The

@@ -14,7 +14,7 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A Store is a [sessions.OwnerStore] in a folder. It is safe for concurrent use
+// A Store is a [sessions.LabelStore] in a folder. It is safe for concurrent use
 // by multiple goroutines, and its folder by multiple processes that run as the
 // same user on the same machine. A Store starts no goroutines and keeps no files
 // open between operations. Expired records are removed only by [Store.Sweep].
@@ -30,12 +30,12 @@ type Store struct {
 	// (Linux writes back after 5 to 30 seconds). A new session may be lost, a
 	// changed one may be lost or have its earlier content, and a destroyed one
 	// may exist again. A session may also be missing from the index of its
-	// owner, so that [sessions.Manager.RevokeOwner] does not find it, until it
-	// is next changed or [Store.Sweep] runs. Call Sweep after the machine has
-	// restarted.
+	// owner or of a label, so that [sessions.Manager.RevokeOwner] or
+	// [sessions.Manager.RevokeLabelled] does not find it, until it is next
+	// changed or [Store.Sweep] runs. Call Sweep after the machine has restarted.
 	//
-	// If Sync is true, each write waits for the disk, and twice if the id is
-	// new to its owner.
+	// If Sync is true, each write waits for the disk: for the record, and for
+	// the index of its owner and of each of its labels.
 	Sync bool
 
 	dir   string
@@ -46,7 +46,7 @@ type Store struct {
 // byte of the id. Each folder has a lock.
 const shards = 256
 
-var _ sessions.OwnerStore = (*Store)(nil)
+var _ sessions.LabelStore = (*Store)(nil)
 
 // New returns a store in dir and creates the folder if it does not exist. It
 // returns an error if other users may write to the folder, since a user who can
@@ -68,7 +68,11 @@ func New(dir string) (*Store, error) {
 	for i := range s.turns {
 		s.turns[i] = make(chan struct{}, 1)
 	}
-	for _, folder := range []string{dir, filepath.Join(dir, "records"), filepath.Join(dir, "owners")} {
+	folders := []string{dir, filepath.Join(dir, "records")}
+	for _, index := range indexes {
+		folders = append(folders, filepath.Join(dir, index))
+	}
+	for _, folder := range folders {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return nil, fmt.Errorf("filestore: %w", err)
 		}
@@ -122,8 +126,8 @@ func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record)
 		return 0, sessions.ErrConflict
 	}
 	version, err := s.putLocked(id, rec)
-	if err == nil && old.Owner != rec.Owner {
-		s.unindexLocked(old.Owner, id)
+	if err == nil {
+		s.unindexLocked(old, rec, id)
 	}
 	return version, err
 }
@@ -162,14 +166,14 @@ func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) erro
 	if _, err := s.removeLocked(id); err != nil {
 		return err
 	}
-	s.unindexLocked(rec.Owner, id)
+	s.unindexLocked(rec, sessions.Record{}, id)
 	return nil
 }
 
-// putLocked stores rec under a new version. It writes the index entry first, so
+// putLocked stores rec under a new version. It writes the index entries first, so
 // that the index never misses a live record.
 func (s *Store) putLocked(id sessions.ID, rec sessions.Record) (uint64, error) {
-	if err := s.indexLocked(rec.Owner, id); err != nil {
+	if err := s.indexLocked(rec, id); err != nil {
 		return 0, err
 	}
 	// A version must not be used again after a Delete and a Create. A counter

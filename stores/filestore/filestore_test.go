@@ -3,9 +3,13 @@ package filestore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,20 +55,39 @@ func recordPath(dir string, id sessions.ID) string {
 	return filepath.Join(dir, "records", id.String()[:2], id.String())
 }
 
-// ownerPaths returns the files of the index.
-func ownerPaths(t testing.TB, dir string) []string {
+// labelled returns rec with the labels.
+func labelled(rec sessions.Record, labels ...string) sessions.Record {
+	rec.Labels = labels
+	return rec
+}
+
+// indexPaths returns the entries of the indexes in these folders.
+func indexPaths(t testing.TB, dir string, indexes ...string) (paths []string) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(dir, "owners", "*", "*", "*"))
-	if err != nil {
-		t.Fatal(err)
+	for _, index := range indexes {
+		more, err := filepath.Glob(filepath.Join(dir, index, "*", "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, more...)
 	}
 	return paths
 }
 
 func owned(t testing.TB, s *filestore.Store, owner string) map[sessions.ID]bool {
 	t.Helper()
+	return collect(t, s.Owned(t.Context(), owner))
+}
+
+func withLabel(t testing.TB, s *filestore.Store, label string) map[sessions.ID]bool {
+	t.Helper()
+	return collect(t, s.Labelled(t.Context(), label))
+}
+
+func collect(t testing.TB, listed iter.Seq2[sessions.ID, error]) map[sessions.ID]bool {
+	t.Helper()
 	ids := map[sessions.ID]bool{}
-	for id, err := range s.Owned(t.Context(), owner) {
+	for id, err := range listed {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,9 +107,9 @@ func TestSyncedStoreWorksTheSame(t *testing.T) {
 	s := open(t, dir)
 	s.Sync = true
 	id := sessions.ID{1}
-	rec := recordFor(time.Hour, "one", "ada")
+	rec := labelled(recordFor(time.Hour, "one", "ada"), "red", "blue")
 	rec.Version = create(t, s, id, rec)
-	rec.Data, rec.Owner = []byte("two"), "bob"
+	rec.Data, rec.Owner, rec.Labels = []byte("two"), "bob", []string{"blue", "green"}
 	version, err := s.Update(t.Context(), id, rec)
 	if err != nil {
 		t.Fatal(err)
@@ -98,10 +121,13 @@ func TestSyncedStoreWorksTheSame(t *testing.T) {
 	if err != nil || string(got.Data) != "two" || got.Version != version || !owned(t, s, "bob")[id] || owned(t, s, "ada")[id] {
 		t.Errorf("got %q of %q, %v, want two of bob", got.Data, got.Owner, err)
 	}
+	if withLabel(t, s, "red")[id] || !withLabel(t, s, "blue")[id] || !withLabel(t, s, "green")[id] {
+		t.Error("Labelled does not yield the session for its present labels alone")
+	}
 	if err := s.Delete(t.Context(), id, version); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(ownerPaths(t, dir)); n != 0 {
+	if n := len(indexPaths(t, dir, "owners", "labels")); n != 0 {
 		t.Errorf("%d entries are left in the index, want none", n)
 	}
 }
@@ -110,7 +136,7 @@ func TestFilesAreReadableByTheirOwnerOnly(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := filepath.Join(t.TempDir(), "var", "sessions")
 	s := open(t, dir)
-	create(t, s, sessions.ID{1}, recordFor(time.Hour, "data", "ada"))
+	create(t, s, sessions.ID{1}, labelled(recordFor(time.Hour, "data", "ada"), "red"))
 	err := filepath.WalkDir(filepath.Dir(dir), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -166,11 +192,11 @@ func TestNewRefusesAFolderThatIsNotSafe(t *testing.T) {
 
 func TestRecordsOutliveTheStoreThatWroteThem(t *testing.T) {
 	dir := t.TempDir()
-	rec := recordFor(time.Hour, "data", "ada")
+	rec := labelled(recordFor(time.Hour, "data", "ada"), "red", "", "\x00", strings.Repeat("l", 1000))
 	version := create(t, open(t, dir), sessions.ID{1}, rec)
 	got, err := open(t, dir).Load(t.Context(), sessions.ID{1})
-	if err != nil || string(got.Data) != "data" || got.Version != version || got.Owner != "ada" || got.Expires.UnixMilli() != rec.Expires.UnixMilli() {
-		t.Errorf("got %v of %q, %v, want the record that was created", got, got.Owner, err)
+	if err != nil || string(got.Data) != "data" || got.Version != version || got.Owner != "ada" || !slices.Equal(got.Labels, rec.Labels) || got.Expires.UnixMilli() != rec.Expires.UnixMilli() {
+		t.Errorf("got %v of %q with labels %q, %v, want the record that was created", got, got.Owner, got.Labels, err)
 	}
 }
 
@@ -178,16 +204,20 @@ func TestFoldersMayBeRemovedWhileTheStoreIsInUse(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
 	s := open(t, dir)
 	id := sessions.ID{1}
-	for _, gone := range []string{"records", "owners", "."} {
-		create(t, s, id, recordFor(time.Hour, "data", "ada"))
+	for _, gone := range []string{"records", "owners", "labels", "."} {
+		create(t, s, id, labelled(recordFor(time.Hour, "data", "ada"), "red"))
 		if err := os.RemoveAll(filepath.Join(dir, gone)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Load(t.Context(), id); gone != "owners" && !errors.Is(err, sessions.ErrNotFound) {
+		indexed := gone == "owners" || gone == "labels"
+		if _, err := s.Load(t.Context(), id); !indexed && !errors.Is(err, sessions.ErrNotFound) {
 			t.Errorf("without %s: Load: got %v, want ErrNotFound", gone, err)
 		}
-		if n := len(owned(t, s, "ada")); n != 0 {
+		if n := len(owned(t, s, "ada")); gone != "labels" && n != 0 {
 			t.Errorf("without %s: Owned yields %d ids, want none", gone, n)
+		}
+		if n := len(withLabel(t, s, "red")); gone != "owners" && n != 0 {
+			t.Errorf("without %s: Labelled yields %d ids, want none", gone, n)
 		}
 		if _, err := s.Sweep(t.Context()); err != nil {
 			t.Errorf("without %s: Sweep: %v", gone, err)
@@ -198,32 +228,99 @@ func TestFoldersMayBeRemovedWhileTheStoreIsInUse(t *testing.T) {
 	}
 }
 
-// The index entry must be written first, since the index must never miss a live
+// The index entries must be written first, since the index must never miss a live
 // record.
 func TestWithoutItsEntryInTheIndexNoRecordIsWritten(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir)
-	id, rec := sessions.ID{1}, recordFor(time.Hour, "data", "")
-	rec.Version = create(t, s, id, rec)
-	if err := os.Remove(filepath.Join(dir, "owners")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "owners"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	rec.Owner = "ada"
-	_, createErr := s.Create(t.Context(), sessions.ID{2}, rec)
-	_, updateErr := s.Update(t.Context(), id, rec)
-	for name, err := range map[string]error{"Create": createErr, "Update": updateErr} {
-		if !isOtherError(err) {
-			t.Errorf("%s: got %v, want an error about the index", name, err)
+	for _, index := range []string{"owners", "labels"} {
+		dir := t.TempDir()
+		s := open(t, dir)
+		id, rec := sessions.ID{1}, recordFor(time.Hour, "data", "")
+		rec.Version = create(t, s, id, rec)
+		if err := os.Remove(filepath.Join(dir, index)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, index), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		rec.Owner, rec.Labels = "ada", []string{"red", "blue"}
+		_, createErr := s.Create(t.Context(), sessions.ID{2}, rec)
+		_, updateErr := s.Update(t.Context(), id, rec)
+		for name, err := range map[string]error{"Create": createErr, "Update": updateErr} {
+			if !isOtherError(err) {
+				t.Errorf("without %s: %s: got %v, want an error about the index", index, name, err)
+			}
+		}
+		if _, err := s.Load(t.Context(), sessions.ID{2}); !errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("without %s: after Create, Load: got %v, want ErrNotFound", index, err)
+		}
+		if got, err := s.Load(t.Context(), id); err != nil || got.Version != rec.Version || got.Owner != "" || len(got.Labels) > 0 {
+			t.Errorf("without %s: after Update: got %v of %q, %v, want the record as it was", index, got, got.Owner, err)
 		}
 	}
-	if _, err := s.Load(t.Context(), sessions.ID{2}); !errors.Is(err, sessions.ErrNotFound) {
-		t.Errorf("after Create, Load: got %v, want ErrNotFound", err)
+}
+
+func TestAnOwnerAndALabelOfTheSameNameAreDifferent(t *testing.T) {
+	s := open(t, t.TempDir())
+	create(t, s, sessions.ID{1}, recordFor(time.Hour, "", "ada"))
+	create(t, s, sessions.ID{2}, labelled(recordFor(time.Hour, "", ""), "ada"))
+	if got := owned(t, s, "ada"); !maps.Equal(got, map[sessions.ID]bool{{1}: true}) {
+		t.Errorf("Owned yields %v, want the session of the owner", got)
 	}
-	if got, err := s.Load(t.Context(), id); err != nil || got.Version != rec.Version || got.Owner != "" {
-		t.Errorf("after Update: got %v of %q, %v, want the record as it was", got, got.Owner, err)
+	if got := withLabel(t, s, "ada"); !maps.Equal(got, map[sessions.ID]bool{{2}: true}) {
+		t.Errorf("Labelled yields %v, want the session with the label", got)
+	}
+}
+
+func TestLabelledYieldsTheSessionsThatHaveTheLabelNow(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	id := sessions.ID{1}
+	all := []string{"red", "blue", "green", "re", "RED", "red ", "\xff", strings.Repeat("l", 1024)}
+	rec := recordFor(time.Hour, "", "ada")
+	rec.Version = create(t, s, id, rec)
+	check := func(when string, want ...string) {
+		t.Helper()
+		for _, label := range all {
+			if got := withLabel(t, s, label)[id]; got != slices.Contains(want, label) {
+				t.Errorf("%s: listed for %.8q is %t", when, label, got)
+			}
+		}
+		if got := len(indexPaths(t, dir, "labels")); got != len(want) {
+			t.Errorf("%s: %d entries in the index, want %d", when, got, len(want))
+		}
+	}
+	check("without labels")
+	for _, labels := range [][]string{{"red"}, {"blue", "red"}, {"red", "blue"}, {"green"}, {}, all, {"RED", "red "}, nil, {"red"}} {
+		rec.Labels = labels
+		var err error
+		if rec.Version, err = s.Update(t.Context(), id, rec); err != nil {
+			t.Fatal(err)
+		}
+		check(fmt.Sprintf("after an Update to %.8q", labels), labels...)
+	}
+	stale := labelled(rec, "blue")
+	stale.Version++
+	if _, err := s.Update(t.Context(), id, stale); !errors.Is(err, sessions.ErrConflict) {
+		t.Errorf("Update of another version: got %v, want ErrConflict", err)
+	}
+	if err := s.Touch(t.Context(), id, rec.Expires.Add(time.Hour)); err != nil {
+		t.Error(err)
+	}
+	check("after a refused Update and a Touch", "red")
+	if err := s.Delete(t.Context(), id, rec.Version); err != nil {
+		t.Error(err)
+	}
+	check("after a Delete")
+	create(t, s, id, labelled(recordFor(-time.Second, "", ""), "red"))
+	if withLabel(t, s, "red")[id] {
+		t.Error("Labelled yields a session that has expired")
+	}
+	create(t, s, id, labelled(recordFor(time.Hour, "", ""), "blue"))
+	if withLabel(t, s, "red")[id] || !withLabel(t, s, "blue")[id] {
+		t.Error("a session that was created over an expired one is not listed for its own label alone")
+	}
+	if n := len(withLabel(t, s, "")); n != 0 {
+		t.Errorf(`Labelled(""): got %d ids, want none`, n)
 	}
 }
 
@@ -289,26 +386,28 @@ func TestSweepRemovesExpiredAndBrokenFilesAndNothingElse(t *testing.T) {
 		return path
 	}
 	live, anonymous, forgotten := sessions.ID{1, 1}, sessions.ID{1, 2}, sessions.ID{1, 3}
-	create(t, s, forgotten, recordFor(time.Hour, "", "ada"))
-	for _, path := range ownerPaths(t, dir) {
+	create(t, s, forgotten, labelled(recordFor(time.Hour, "", "ada"), "red", "blue"))
+	for _, path := range indexPaths(t, dir, "owners", "labels") {
 		_ = os.Remove(path) // as a power failure may
 	}
-	create(t, s, live, recordFor(time.Hour, "", "ada"))
+	create(t, s, live, labelled(recordFor(time.Hour, "", "ada"), "red"))
 	create(t, s, anonymous, recordFor(time.Hour, "", ""))
-	create(t, s, sessions.ID{1, 4}, recordFor(-time.Second, "", "ada"))
+	create(t, s, sessions.ID{1, 4}, labelled(recordFor(-time.Second, "", "ada"), "red", "green"))
 	create(t, s, sessions.ID{1, 5}, recordFor(-time.Second, "", "bob"))
 	torn := write(recordPath(dir, sessions.ID{1, 6}))
 	temp := write(filepath.Join(dir, "records", "01", "new"))
-	index := filepath.Dir(ownerPaths(t, dir)[0])
-	stale := write(filepath.Join(index, sessions.ID{9}.String()))
-	moved := write(filepath.Join(index, anonymous.String()))
-	foreign := []string{
+	var stale, foreign []string
+	for _, index := range []string{"owners", "labels"} {
+		folder := filepath.Dir(indexPaths(t, dir, index)[0])
+		stale = append(stale, write(filepath.Join(folder, sessions.ID{9}.String())), write(filepath.Join(folder, anonymous.String())))
+		foreign = append(foreign, write(filepath.Join(folder, "README")))
+	}
+	foreign = append(foreign,
 		write(filepath.Join(dir, "README")),
 		write(filepath.Join(dir, "records", "01", ".nfs0001")),
 		write(filepath.Join(dir, "records", "01", strings.ToUpper(sessions.ID{1, 0xab}.String()))),
 		write(filepath.Join(dir, "records", "01", sessions.ID{2}.String())),
-		write(filepath.Join(index, "README")),
-	}
+	)
 	n, err := s.Sweep(t.Context())
 	if n != 3 || err != nil {
 		t.Errorf("got %d removed, %v, want 3", n, err)
@@ -321,7 +420,13 @@ func TestSweepRemovesExpiredAndBrokenFilesAndNothingElse(t *testing.T) {
 	if ids := owned(t, s, "ada"); len(ids) != 2 || !ids[live] || !ids[forgotten] {
 		t.Errorf("Owned yields %v, want both live ids", ids)
 	}
-	for _, path := range []string{torn, temp, stale, moved} {
+	if ids := withLabel(t, s, "red"); len(ids) != 2 || !ids[live] || !ids[forgotten] {
+		t.Errorf("Labelled yields %v, want both live ids", ids)
+	}
+	if ids := withLabel(t, s, "blue"); len(ids) != 1 || !ids[forgotten] {
+		t.Errorf("Labelled yields %v, want the id whose entry was lost", ids)
+	}
+	for _, path := range append(stale, torn, temp) {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is left", path)
 		}
@@ -331,7 +436,7 @@ func TestSweepRemovesExpiredAndBrokenFilesAndNothingElse(t *testing.T) {
 			t.Errorf("Sweep removed a file that is not of the store: %v", err)
 		}
 	}
-	if got, want := len(ownerPaths(t, dir)), 3; got != want { // including README
+	if got, want := len(indexPaths(t, dir, "owners", "labels")), 7; got != want { // including both READMEs
 		t.Errorf("%d entries in the index, want %d", got, want)
 	}
 	if n, err := s.Sweep(t.Context()); n != 0 || err != nil {
@@ -429,21 +534,26 @@ func TestConcurrentSweepLosesNoSession(t *testing.T) {
 		users.Go(func() {
 			for n := range 100 {
 				id := sessions.ID{byte(i % 2), byte(i), byte(n)}
-				version, err := s.Create(context.Background(), id, recordFor(time.Hour, "", "ada"))
+				version, err := s.Create(context.Background(), id, labelled(recordFor(time.Hour, "", "ada"), "red"))
 				if err != nil {
 					t.Errorf("Create: %v", err)
 					return
 				}
-				found := false
-				for got, err := range s.Owned(context.Background(), "ada") {
-					if err != nil {
-						t.Errorf("Owned: %v", err)
+				for name, list := range map[string]iter.Seq2[sessions.ID, error]{
+					"Owned":    s.Owned(context.Background(), "ada"),
+					"Labelled": s.Labelled(context.Background(), "red"),
+				} {
+					found := false
+					for got, err := range list {
+						if err != nil {
+							t.Errorf("%s: %v", name, err)
+						}
+						found = found || got == id
 					}
-					found = found || got == id
-				}
-				if !found {
-					t.Errorf("Owned does not yield a session that was just created")
-					return
+					if !found {
+						t.Errorf("%s does not yield a session that was just created", name)
+						return
+					}
 				}
 				if err := s.Delete(context.Background(), id, version); err != nil {
 					t.Errorf("Delete: %v", err)

@@ -21,13 +21,17 @@ import (
 //	CRC-32C of the id and of all following fields  4
 //	version                                        8
 //	expires, Unix milliseconds                     8
-//	length of the owner                            4
+//	number of labels                               4
 //	owner
+//	labels
 //	data
+//
+// The owner and each label is a string: its length, 4 bytes, and its bytes.
 const (
 	magic      = "SES"
-	format     = 1
+	format     = 2
 	headerSize = len(magic) + 1 + 4 + 8 + 8 + 4
+	lengthSize = 4
 )
 
 // tempName is the file to which a record is written before it is renamed.
@@ -48,16 +52,40 @@ func checksum(id sessions.ID, b []byte) uint32 {
 }
 
 func encode(id sessions.ID, rec sessions.Record) []byte {
-	b := make([]byte, 0, headerSize+len(rec.Owner)+len(rec.Data))
+	size := headerSize + lengthSize + len(rec.Owner) + len(rec.Data)
+	for _, label := range rec.Labels {
+		size += lengthSize + len(label)
+	}
+	b := make([]byte, 0, size)
 	b = append(b, magic...)
 	b = append(b, format, 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint64(b, rec.Version)
 	b = binary.BigEndian.AppendUint64(b, uint64(rec.Expires.UnixMilli()))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(rec.Owner)))
-	b = append(b, rec.Owner...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(rec.Labels)))
+	b = appendString(b, rec.Owner)
+	for _, label := range rec.Labels {
+		b = appendString(b, label)
+	}
 	b = append(b, rec.Data...)
 	binary.BigEndian.PutUint32(b[4:], checksum(id, b[8:]))
 	return b
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
+}
+
+// cutString returns the string that b begins with and the bytes after it.
+func cutString(b []byte) (s string, rest []byte, ok bool) {
+	if len(b) < lengthSize {
+		return "", nil, false
+	}
+	n := binary.BigEndian.Uint32(b)
+	b = b[lengthSize:]
+	if uint64(n) > uint64(len(b)) {
+		return "", nil, false
+	}
+	return string(b[:n]), b[n:], true
 }
 
 func decode(id sessions.ID, b []byte) (rec sessions.Record, err error) {
@@ -65,22 +93,25 @@ func decode(id sessions.ID, b []byte) (rec sessions.Record, err error) {
 		return rec, errTorn
 	}
 	if b[3] != format {
-		return rec, fmt.Errorf("record has format %d, need %d: a newer version of filestore wrote it", b[3], format)
+		return rec, fmt.Errorf("record has format %d, need %d: another version of filestore wrote it, use that version or remove the file", b[3], format)
 	}
 	if binary.BigEndian.Uint32(b[4:]) != checksum(id, b[8:]) {
 		return rec, errTorn
 	}
-	owner := binary.BigEndian.Uint32(b[24:])
-	rest := b[headerSize:]
-	if uint64(owner) > uint64(len(rest)) {
-		return rec, errTorn
+	rec.Version = binary.BigEndian.Uint64(b[8:])
+	rec.Expires = time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:])))
+	owner, rest, ok := cutString(b[headerSize:])
+	rec.Owner = owner
+	for n := binary.BigEndian.Uint32(b[24:]); n > 0 && ok; n-- {
+		var label string
+		label, rest, ok = cutString(rest)
+		rec.Labels = append(rec.Labels, label)
 	}
-	return sessions.Record{
-		Data:    rest[owner:],
-		Version: binary.BigEndian.Uint64(b[8:]),
-		Expires: time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:]))),
-		Owner:   string(rest[:owner]),
-	}, nil
+	if !ok {
+		return sessions.Record{}, errTorn
+	}
+	rec.Data = rest
+	return rec, nil
 }
 
 func readRecord(path string, id sessions.ID) (sessions.Record, error) {

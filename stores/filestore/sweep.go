@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/typedsessions/sessions"
@@ -14,7 +15,7 @@ import (
 
 // Sweep removes records that have expired or are not whole, and returns how many
 // it removed. It also removes the temporary files of processes that died, and
-// repairs the index of owners. Call it regularly, for instance hourly: nothing
+// repairs the indexes of owners and labels. Call it regularly, for instance hourly: nothing
 // else frees the space of sessions that are no longer used.
 //
 // Sweep may run concurrently with all other operations, and in several processes
@@ -29,7 +30,9 @@ func (s *Store) Sweep(ctx context.Context) (int, error) {
 		removed += n
 		errs = append(errs, err)
 	}
-	errs = append(errs, s.sweepOwners(ctx))
+	for _, index := range indexes {
+		errs = append(errs, s.sweepIndex(ctx, index))
+	}
 	if err := ctx.Err(); err != nil {
 		return removed, err // instead of the same error for each file
 	}
@@ -77,11 +80,11 @@ func (s *Store) sweepTemp(ctx context.Context, shard byte) error {
 }
 
 // sweepRecord removes the record of id if it has expired or is not whole, and
-// reports whether it did. If the record is live, it restores an index entry that
-// a power failure may have removed.
+// reports whether it did. If the record is live, it restores the index entries
+// that a power failure may have removed.
 func (s *Store) sweepRecord(ctx context.Context, id sessions.ID) (removed bool, err error) {
 	rec, err := s.read(id)
-	if err == nil && s.indexed(rec.Owner, id) || err != nil && !errors.Is(err, sessions.ErrNotFound) {
+	if err == nil && s.indexed(rec, id) || err != nil && !errors.Is(err, sessions.ErrNotFound) {
 		return false, err
 	}
 	unlock, err := s.lock(ctx, id[0])
@@ -93,41 +96,43 @@ func (s *Store) sweepRecord(ctx context.Context, id sessions.ID) (removed bool, 
 	rec, err = s.read(id)
 	switch {
 	case err == nil:
-		return false, s.indexLocked(rec.Owner, id)
+		return false, s.indexLocked(rec, id)
 	case errors.Is(err, sessions.ErrNotFound):
 		return s.removeLocked(id)
 	}
 	return false, err
 }
 
-func (s *Store) indexed(owner string, id sessions.ID) bool {
-	if owner == "" {
-		return true
+// indexed reports whether the index has an entry for each term of rec.
+func (s *Store) indexed(rec sessions.Record, id sessions.ID) bool {
+	for _, x := range terms(rec) {
+		if _, err := os.Lstat(s.entry(x, id)); err != nil {
+			return false
+		}
 	}
-	_, err := os.Lstat(s.entry(owner, id))
-	return err == nil
+	return true
 }
 
-// sweepOwners removes index entries without a record, and the folders of owners
-// without entries.
-func (s *Store) sweepOwners(ctx context.Context) error {
+// sweepIndex removes the entries of an index whose record is gone or has lost the
+// term, and the folders without entries.
+func (s *Store) sweepIndex(ctx context.Context, index string) error {
 	var errs []error
 	for shard := range shards {
 		prefix := fmt.Sprintf("%02x", shard)
-		folder := filepath.Join(s.dir, "owners", prefix)
+		folder := filepath.Join(s.dir, index, prefix)
 		names, err := list(folder)
 		errs = append(errs, err)
 		for _, name := range names {
-			// The hash of an owner has the same form as an id.
+			// The hash of a term has the same form as an id.
 			if _, ok := parseID(name); ok && strings.HasPrefix(name, prefix) {
-				errs = append(errs, s.sweepOwner(ctx, filepath.Join(folder, name)))
+				errs = append(errs, s.sweepTerm(ctx, filepath.Join(folder, name)))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (s *Store) sweepOwner(ctx context.Context, folder string) error {
+func (s *Store) sweepTerm(ctx context.Context, folder string) error {
 	ids, err := listIDs(folder)
 	errs := []error{err}
 	left := 0
@@ -164,12 +169,12 @@ func (s *Store) sweepEntry(ctx context.Context, id sessions.ID, folder string) e
 	return nil
 }
 
-// belongs reports whether the record of id belongs to the owner with that
-// folder. It also returns true if the record cannot be read.
+// belongs reports whether the record of id has the term with that folder. It also
+// returns true if the record cannot be read.
 func (s *Store) belongs(id sessions.ID, folder string) bool {
 	rec, err := s.read(id)
 	if err != nil {
 		return !errors.Is(err, sessions.ErrNotFound)
 	}
-	return rec.Owner != "" && s.ownerFolder(rec.Owner) == folder
+	return slices.ContainsFunc(terms(rec), func(x term) bool { return s.termFolder(x) == folder })
 }

@@ -10,30 +10,64 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/typedsessions/sessions"
 )
 
+// The kinds of index. Each has a folder of its own, so that an owner and a label
+// of the same name are different.
+const (
+	owners = "owners"
+	labels = "labels"
+)
+
+var indexes = []string{owners, labels}
+
+// A term is what an index lists records by: an owner or a label.
+type term struct{ index, name string }
+
+// terms returns the terms of a record.
+func terms(rec sessions.Record) []term {
+	all := make([]term, 0, 1+len(rec.Labels))
+	if rec.Owner != "" {
+		all = append(all, term{owners, rec.Owner})
+	}
+	for _, label := range rec.Labels {
+		all = append(all, term{labels, label})
+	}
+	return all
+}
+
 // Owned implements [sessions.OwnerStore]. It takes no lock.
 func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
+	return s.listed(ctx, term{owners, owner})
+}
+
+// Labelled implements [sessions.LabelStore]. It takes no lock.
+func (s *Store) Labelled(ctx context.Context, label string) iter.Seq2[sessions.ID, error] {
+	return s.listed(ctx, term{labels, label})
+}
+
+func (s *Store) listed(ctx context.Context, x term) iter.Seq2[sessions.ID, error] {
 	return func(yield func(sessions.ID, error) bool) {
 		if err := ctx.Err(); err != nil {
 			yield(sessions.ID{}, err)
 			return
 		}
-		ids, err := listIDs(s.ownerFolder(owner))
+		ids, err := listIDs(s.termFolder(x))
 		for _, id := range ids {
 			if err = ctx.Err(); err != nil {
 				break
 			}
-			// The index may list records that were deleted or have another owner.
+			// The index may list records that were deleted or lost the term.
 			var rec sessions.Record
 			rec, err = s.read(id)
 			switch {
 			case errors.Is(err, sessions.ErrNotFound):
 				err = nil
 				continue
-			case err == nil && rec.Owner != owner:
+			case err == nil && !slices.Contains(terms(rec), x):
 				continue
 			}
 			if err != nil || !yield(id, nil) {
@@ -46,31 +80,37 @@ func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, 
 	}
 }
 
-// ownerFolder returns the folder with the ids of owner. It is named by a hash,
-// since an owner may contain any bytes and be longer than a file name.
-func (s *Store) ownerFolder(owner string) string {
-	hash := sha256.Sum256([]byte(owner))
+// termFolder returns the folder with the ids of a term. It is named by a hash,
+// since an owner or label may contain any bytes and be longer than a file name.
+func (s *Store) termFolder(x term) string {
+	hash := sha256.Sum256([]byte(x.name))
 	name := hex.EncodeToString(hash[:])
-	return filepath.Join(s.dir, "owners", name[:2], name)
+	return filepath.Join(s.dir, x.index, name[:2], name)
 }
 
-func (s *Store) entry(owner string, id sessions.ID) string {
-	return filepath.Join(s.ownerFolder(owner), id.String())
+func (s *Store) entry(x term, id sessions.ID) string {
+	return filepath.Join(s.termFolder(x), id.String())
 }
 
-// indexTries bounds how often indexLocked creates the folder of an owner. Each
-// retry means that the last session of the owner ended while the folder was
+// indexTries bounds how often indexLocked creates the folder of a term. Each
+// retry means that the last session of the term ended while the folder was
 // created, which does not happen 100 times in a row. A dangling symbolic link in
 // the place of the folder would otherwise retry forever.
 const indexTries = 100
 
-// indexLocked adds id to the index of owner. The caller holds the lock of id's
-// folder in records.
-func (s *Store) indexLocked(owner string, id sessions.ID) error {
-	if owner == "" {
-		return nil
+// indexLocked adds id to the index of all terms of rec. The caller holds the lock
+// of id's folder in records.
+func (s *Store) indexLocked(rec sessions.Record, id sessions.ID) error {
+	for _, x := range terms(rec) {
+		if err := s.addLocked(x, id); err != nil {
+			return err
+		}
 	}
-	path := s.entry(owner, id)
+	return nil
+}
+
+func (s *Store) addLocked(x term, id sessions.ID) error {
+	path := s.entry(x, id)
 	for try := 1; ; try++ {
 		f, err := open(path, os.O_WRONLY|os.O_CREATE)
 		switch {
@@ -92,16 +132,20 @@ func (s *Store) indexLocked(owner string, id sessions.ID) error {
 	}
 }
 
-// unindexLocked removes id from the index of owner, and the folder of owner if
-// it is then empty. It ignores errors: Owned skips entries that are left behind
-// and Sweep removes them. The caller holds the lock of id's folder in records.
-func (s *Store) unindexLocked(owner string, id sessions.ID) {
-	if owner == "" {
-		return
+// unindexLocked removes id from the index of the terms that old has and rec does
+// not, and the folder of each such term if it is then empty. It ignores errors:
+// Owned and Labelled skip entries that are left behind and Sweep removes them.
+// The caller holds the lock of id's folder in records.
+func (s *Store) unindexLocked(old, rec sessions.Record, id sessions.ID) {
+	kept := terms(rec)
+	for _, x := range terms(old) {
+		if slices.Contains(kept, x) {
+			continue
+		}
+		path := s.entry(x, id)
+		_ = os.Remove(path)
+		_ = os.Remove(filepath.Dir(path)) // fails while other entries are in it
 	}
-	path := s.entry(owner, id)
-	_ = os.Remove(path)
-	_ = os.Remove(filepath.Dir(path)) // fails while other entries are in it
 }
 
 // listIDs returns the ids that occur as file names in a folder.
