@@ -21,7 +21,9 @@
 // a server that is down return errors until it is back or removed from the list.
 //
 // A [Store] is not a [sessions.OwnerStore]. An index in memcached could lose
-// entries, and the sessions of a revoked user would stay alive.
+// entries, and the sessions of a revoked user would stay alive. For the same
+// reason it is no [sessions.LabelStore], and it does not keep the labels of
+// a record.
 //
 // # Configuring memcached
 //
