@@ -33,6 +33,21 @@ func Redis(t testing.TB, args ...string) *Server {
 	}, args)
 }
 
+// Program starts the program at path, for instance the test itself. It must greet
+// those who connect.
+func Program(t testing.TB, path string, args ...string) *Server {
+	t.Helper()
+	return start(t, engine{
+		command: path,
+		stop:    syscall.SIGKILL,
+		args:    func(*Server) []string { return nil },
+		ready: func(s *Server) error {
+			_, err := ask(s.Addr, "")
+			return err
+		},
+	}, args)
+}
+
 // Memcached starts a memcached.
 func Memcached(t testing.TB, args ...string) *Server {
 	t.Helper()
