@@ -1,0 +1,153 @@
+package natsstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/typedsessions/sessions"
+)
+
+// markerLifetime is how long the marker of a deletion stays if the bucket allows
+// markers to expire.
+var markerLifetime = time.Hour
+
+// renewal is how often Changes starts again. A reader that was cut off for less than
+// that gets what it missed from the bucket. The markers of deletions must be there
+// for it, so renewal is less than markerLifetime.
+const renewal = 30 * time.Minute
+
+// Changes implements [sessions.Watcher]. It has a consumer of the bucket to which the
+// server sends each record that is written, with its data, and each deletion; those
+// of Sweep too.
+//
+// It yields the zero ID when it has begun to listen, which is one round trip after
+// the loop has started, and again when it starts anew: after the connection broke,
+// and every half an hour. Without Options.Conn it does not learn that the connection
+// broke. The client then notices within 20 seconds that nothing arrives, and what was
+// missed is yielded late.
+//
+// If it cannot start, it yields an error. It ends without one when ctx is done.
+func (s *Store) Changes(ctx context.Context) iter.Seq2[sessions.ID, error] {
+	return func(yield func(sessions.ID, error) bool) {
+		more := true
+		for more && ctx.Err() == nil {
+			var err error
+			more, err = s.changes(ctx, yield)
+			if err != nil && ctx.Err() == nil {
+				yield(sessions.ID{}, fmt.Errorf("natsstore: listen for changes: %w", err))
+				return
+			}
+		}
+	}
+}
+
+// changes yields the changes until the connection breaks or renewal has passed, and
+// reports whether more are wanted.
+func (s *Store) changes(ctx context.Context, yield func(sessions.ID, error) bool) (more bool, err error) {
+	broken := s.conn.current().Done()
+	seen, err := s.lastRevision(ctx) // what comes before the zero ID is not news
+	if err != nil {
+		return false, err
+	}
+	updates, end, err := s.watch(ctx, recordKeys, jetstream.UpdatesOnly())
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	if !yield(sessions.ID{}, nil) {
+		return false, nil
+	}
+	renew := time.NewTimer(renewal)
+	defer renew.Stop()
+	for {
+		select {
+		case entry, ok := <-updates:
+			if !ok {
+				return true, nil
+			}
+			id, is := isNews(entry, seen)
+			seen = entry.Revision()
+			if is && !yield(id, nil) {
+				return false, nil
+			}
+		case <-broken:
+			return true, nil
+		case <-renew.C:
+			return true, nil
+		case <-ctx.Done():
+			return false, nil
+		}
+	}
+}
+
+func (s *Store) lastRevision(ctx context.Context) (uint64, error) {
+	ctx, end := s.begin(ctx)
+	defer end()
+	info, err := s.info(ctx)
+	if err != nil {
+		return 0, cause(ctx, err)
+	}
+	return info.State.LastSeq, nil
+}
+
+// isNews returns the id of an entry, and reports whether a reader that has seen all
+// revisions up to seen is to be told of it.
+func isNews(entry jetstream.KeyValueEntry, seen uint64) (sessions.ID, bool) {
+	id, ok := parseID(strings.TrimPrefix(entry.Key(), recordPrefix))
+	if !ok || entry.Operation() != jetstream.KeyValuePut {
+		return id, ok
+	}
+	found, err := decode(entry)
+	return id, err != nil || found.news > seen
+}
+
+// watchTimeout bounds the time in which the server creates a consumer.
+const watchTimeout = 10 * time.Second
+
+// watch is KeyValue.Watch with a bound for the wait for its answer. The caller must
+// call end, which does not wait.
+func (s *Store) watch(ctx context.Context, keys string, opts ...jetstream.WatchOpt) (updates <-chan jetstream.KeyValueEntry, end func(), err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(watchTimeout, func() { cancel(errors.New("the server does not answer")) })
+	intact := context.AfterFunc(s.conn.current(), func() { cancel(errBroken) })
+	watcher, err := s.kv.Watch(ctx, keys, opts...)
+	timer.Stop()
+	intact()
+	if err == nil && ctx.Err() != nil {
+		discard(watcher)
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		err = cause(ctx, err)
+		cancel(nil)
+		return nil, nil, err
+	}
+	// The client deletes the consumer when the context of Watch is done.
+	return watcher.Updates(), func() { cancel(nil); discard(watcher) }, nil
+}
+
+// discard empties the channel of a watcher until the client closes it, since the
+// client may be waiting for room in it.
+func discard(watcher jetstream.KeyWatcher) {
+	go func() {
+		// It does not close the channel of a consumer that ended while it was created.
+		timer := time.NewTimer(time.Minute)
+		defer timer.Stop()
+		for {
+			select {
+			case _, ok := <-watcher.Updates():
+				if !ok {
+					return
+				}
+			case <-timer.C:
+				return
+			}
+		}
+	}()
+}
