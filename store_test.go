@@ -542,7 +542,7 @@ func TestMemoryStoreCreatesNoIDTwice(t *testing.T) {
 
 // Labels.
 
-func labelled(t *testing.T, s sessions.LabelStore, label string) map[sessions.ID]bool {
+func storedWith(t *testing.T, s sessions.LabelStore, label string) map[sessions.ID]bool {
 	t.Helper()
 	ids := map[sessions.ID]bool{}
 	for id, err := range s.Labelled(bg, label) {
@@ -606,7 +606,7 @@ func TestMemoryStoreIndexesWhatTheRecordsHave(t *testing.T) {
 				if len(ids) != owned[key] {
 					t.Fatalf("step %d: Owned(%q) yields %d ids, want %d", step, key, len(ids), owned[key])
 				}
-				found := labelled(t, m, key)
+				found := storedWith(t, m, key)
 				for id := range found {
 					if rec, err := m.Load(bg, id); err != nil || !slices.Contains(rec.Labels, key) {
 						t.Fatalf("step %d: Labelled(%q) yields %v with %q (%v)", step, key, id, rec.Labels, err)
@@ -616,7 +616,7 @@ func TestMemoryStoreIndexesWhatTheRecordsHave(t *testing.T) {
 					t.Fatalf("step %d: Labelled(%q) yields %d ids, want %d", step, key, len(found), tagged[key])
 				}
 			}
-			if len(labelled(t, m, "")) > 0 {
+			if len(storedWith(t, m, "")) > 0 {
 				t.Fatal("Labelled(\"\") yields something")
 			}
 		}
@@ -631,11 +631,11 @@ func TestAnOddLabelFindsItsOwnRecordOnly(t *testing.T) {
 		storeUnderTest{t, m}.create(storeID(i), rec)
 	}
 	for i, label := range oddOwners {
-		if ids := labelled(t, m, label); len(ids) != 1 || !ids[storeID(i)] {
+		if ids := storedWith(t, m, label); len(ids) != 1 || !ids[storeID(i)] {
 			t.Errorf("Labelled(%.20q): got %d ids, want its own", label, len(ids))
 		}
 	}
-	if ids := labelled(t, m, "all"); len(ids) != len(oddOwners) {
+	if ids := storedWith(t, m, "all"); len(ids) != len(oddOwners) {
 		t.Errorf("got %d ids with the label that all have, want %d", len(ids), len(oddOwners))
 	}
 }
@@ -662,7 +662,7 @@ func TestALabelThatStaysIsNeverMissed(t *testing.T) {
 			ended = true
 		default:
 		}
-		if !labelled(t, m, "stays")[oneID] {
+		if !storedWith(t, m, "stays")[oneID] {
 			t.Fatal("Labelled missed a record that has the label all the time")
 		}
 	}
@@ -683,7 +683,7 @@ func TestNobodyChangesLabelsThatWereStored(t *testing.T) {
 	if !slices.Equal(first.Labels, []string{"a", "b"}) || !slices.Equal(second.Labels, []string{"c"}) {
 		t.Errorf("got labels %q, then %q, want those at the time of the writes", first.Labels, second.Labels)
 	}
-	if n := len(labelled(t, m, "mine")); n > 0 {
+	if n := len(storedWith(t, m, "mine")); n > 0 {
 		t.Error("the index has a label that was never stored")
 	}
 }
