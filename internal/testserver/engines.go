@@ -33,8 +33,8 @@ func Redis(t testing.TB, args ...string) *Server {
 	}, args)
 }
 
-// Program starts the program at path, for instance the test itself. It must greet
-// those who connect.
+// Program starts the program at path, for instance one that the test has built. It
+// must greet those who connect.
 func Program(t testing.TB, path string, args ...string) *Server {
 	t.Helper()
 	return start(t, engine{

@@ -2,8 +2,9 @@ module github.com/typedsessions/sessions/stores/natsstore
 
 go 1.26.0
 
+tool github.com/nats-io/nats-server/v2
+
 require (
-	github.com/nats-io/nats-server/v2 v2.15.3
 	github.com/nats-io/nats.go v1.55.0
 	github.com/typedsessions/sessions v0.0.0
 	github.com/typedsessions/sessions/stores/storetest v0.0.0
@@ -21,6 +22,7 @@ require (
 	github.com/leodido/go-urn v1.5.0 // indirect
 	github.com/minio/highwayhash v1.0.4 // indirect
 	github.com/nats-io/jwt/v2 v2.8.3 // indirect
+	github.com/nats-io/nats-server/v2 v2.15.3 // indirect
 	github.com/nats-io/nkeys v0.4.17 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/vmihailenco/msgpack/v5 v5.4.1 // indirect

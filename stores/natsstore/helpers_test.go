@@ -3,16 +3,17 @@ package natsstore_test
 import (
 	"crypto/sha256"
 	"errors"
-	"flag"
 	"fmt"
 	"iter"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -21,39 +22,16 @@ import (
 	"github.com/typedsessions/sessions/stores/natsstore"
 )
 
-// serveCommand is the first argument that makes this program a NATS server.
-const serveCommand = "nats-server"
-
-// TestMain makes this program the server of a test, in a process of its own that can be
-// killed. The server is that of the module nats-server, since the packages of
-// distributions are older.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == serveCommand {
-		if err := serve(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func serve(args []string) error {
-	opts, err := server.ConfigureOptions(flag.NewFlagSet(serveCommand, flag.ExitOnError), args, nil, nil, nil)
+// natsServer builds the server that go.mod has as a tool, since the packages of
+// distributions are older, and returns its path. Unlike a server in the process of the
+// test, it can be killed, and is not slowed down by the race detector.
+var natsServer = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("go", "tool", "-n", "nats-server").CombinedOutput()
 	if err != nil {
-		return err
+		return "", fmt.Errorf("go tool -n nats-server: %w\n%s", err, out)
 	}
-	s, err := server.NewServer(opts)
-	if err != nil {
-		return err
-	}
-	s.ConfigureLogger()
-	if err := server.Run(s); err != nil {
-		return err
-	}
-	s.WaitForShutdown()
-	return nil
-}
+	return strings.TrimSpace(string(out)), nil
+})
 
 // start starts a NATS server with JetStream and this configuration.
 func start(t testing.TB, config string) *testserver.Server {
@@ -62,7 +40,11 @@ func start(t testing.TB, config string) *testserver.Server {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return testserver.Program(t, os.Args[0], serveCommand,
+	program, err := natsServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testserver.Program(t, program,
 		"--addr", "{host}", "--port", "{port}", "--jetstream", "--store_dir", "{dir}", "--config", path)
 }
 

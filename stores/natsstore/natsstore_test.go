@@ -18,23 +18,20 @@ var recommended = jetstream.KeyValueConfig{LimitMarkerTTL: time.Hour}
 
 func TestStoreKeepsItsPromises(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		cfg  jetstream.KeyValueConfig
-		opt  func(natsstore.Options) natsstore.Options
+		name      string
+		cfg       jetstream.KeyValueConfig
+		knowsConn bool
 	}{
-		{name: "as the README recommends", cfg: recommended},
-		{name: "in a bucket with the defaults, without a connection", opt: func(natsstore.Options) natsstore.Options { return natsstore.Options{} }},
-		{name: "in memory", cfg: jetstream.KeyValueConfig{Storage: jetstream.MemoryStorage}},
+		{"as the README recommends", recommended, true},
+		{"in memory, without a connection and a life of markers", jetstream.KeyValueConfig{Storage: jetstream.MemoryStorage}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn := connect(t, start(t, largePayload).Addr)
-			storetest.Run(t, func(t testing.TB) sessions.Store {
-				opt := natsstore.Options{Conn: conn}
-				if tt.opt != nil {
-					opt = tt.opt(opt)
-				}
-				return open(t, newBucket(t, conn, tt.cfg), opt)
-			})
+			var opt natsstore.Options
+			if tt.knowsConn {
+				opt.Conn = conn
+			}
+			storetest.Run(t, func(t testing.TB) sessions.Store { return open(t, newBucket(t, conn, tt.cfg), opt) })
 		})
 	}
 }
