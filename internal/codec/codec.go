@@ -30,8 +30,9 @@ type Codec struct {
 
 	upgrades []Upgrade // that of version v is at v-first
 	first    int
-	tags     *validator.Validate // nil if the type has no validate tags
-	validate func(any) error     // Config.Validate
+	tags     *validator.Validate      // nil if the type has no validate tags
+	certain  func(reflect.Value) bool // reports whether tags is certain to take a value; may be nil
+	validate func(any) error          // Config.Validate
 	merge    func(base, mine, theirs any) (any, error)
 	zero     []byte // encoding of the zero value
 	zeroHash uint64
@@ -58,6 +59,7 @@ func Analyze(t reflect.Type, opt Options) (*Codec, error) {
 func (c *Codec) analyze(register func(*validator.Validate) error) error {
 	tags, err := tagsOf(c.typ, register)
 	c.tags = tags
+	c.certain = certainOf(c.typ, register != nil)
 	s, refused := shape.Of(c.typ)
 	if refused != nil {
 		return errors.Join(refused, err)

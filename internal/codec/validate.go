@@ -30,7 +30,7 @@ func (c *Codec) Check(data any, b []byte) error {
 
 func (c *Codec) validated(data any) (err error) {
 	defer Caught(&err, "validation")
-	if c.tags != nil {
+	if c.tags != nil && (c.certain == nil || !c.certain(value(data))) {
 		if err := c.tags.Struct(data); err != nil {
 			return invalid(err)
 		}
