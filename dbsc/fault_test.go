@@ -199,13 +199,13 @@ func TestARefreshIsNoUse(t *testing.T) {
 			s := newSite(t, withStore, func(c *config, _ *dbsc.Options) { c.IdleTimeout = time.Hour })
 			b := s.bind()
 			began := b.cookie("session")
-			for range 7 { // of ten minutes each
+			for range 5 { // of ten minutes each
 				pass(10 * time.Minute)
 				if withStore {
 					s.store.touch, s.store.writes = 0, 0
 				}
-				if resp, _, err := b.post("https://app.test/dbsc/refresh", visit{}, map[string]string{"Sec-Secure-Session-Id": b.bindings[0].id}); err != nil || resp.StatusCode != 403 && resp.StatusCode != 200 {
-					t.Fatalf("got %v, %v", resp, err)
+				if why := b.refresh(b.bindings[0], visit{}); why != "" || b.cookie("-bound") == "" {
+					t.Fatalf("no refresh: %s", why)
 				}
 				if withStore && s.store.touch+s.store.writes > 0 {
 					t.Errorf("a refresh touched the session %d times and wrote it %d times", s.store.touch, s.store.writes)
@@ -214,11 +214,74 @@ func TestARefreshIsNoUse(t *testing.T) {
 			if b.cookie("session") != began {
 				t.Error("a refresh has re-issued the cookie")
 			}
+			pass(15 * time.Minute)
 			if a := b.get(home); !strings.Contains(a.text, "user= ") {
-				t.Errorf("the session was idle for 70 minutes and lives: %s", a.text)
+				t.Errorf("the session was idle for 65 minutes and lives: %s", a.text)
 			}
 		})
 	}
+}
+
+func TestARefreshOfAnotherIdentifierEndsThatOne(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.bind()
+		for header, want := range map[string]string{
+			"Sec-Secure-Session-Id: former":   `{"session_identifier":"former","continue":false}`,
+			`Sec-Secure-Session-Id: "former"`: `{"session_identifier":"former","continue":false}`,
+			`Sec-Secure-Session-Id: a"b`:      "",
+		} {
+			w := s.ask(b, "POST", home+"dbsc/refresh", header)
+			if got := w.Body.String(); got != want || (w.Code == 200) != (want != "") {
+				t.Errorf("%s: got %d %s", header, w.Code, got)
+			}
+		}
+		// As one without a session.
+		nobody := newBrowser(t, nil)
+		id := b.bindings[0].id
+		if w := s.ask(nobody, "POST", home+"dbsc/refresh", "Sec-Secure-Session-Id: "+id); w.Body.String() != `{"session_identifier":"`+id+`","continue":false}` {
+			t.Errorf("without a session: got %d %s", w.Code, w.Body)
+		}
+		expect(t, b.get(home), 200, boundText)
+	})
+}
+
+// What a handler between the two Middlewares has done to a session that is then
+// withheld is not stored.
+func TestAStaleRequestStoresNothing(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		keys, err := sessions.NewKeyring(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := config{Keys: keys}
+		if withStore {
+			cfg.Store = s.store
+		}
+		mgr, err := sessions.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		devices, err := dbsc.New(mgr, dbsc.Options{Login: []string{"/login"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := s.bind()
+		b.drop("-bound")
+		s.handler = mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			sess := sessionOf(r)
+			sess.Flash("info", "hello")
+			sess.Data.Count++
+			devices.Middleware(http.HandlerFunc(s.serve)).ServeHTTP(w, r)
+		}))
+		for _, path := range []string{"page", "login"} {
+			w := s.ask(b, "GET", home+path, navigation("none")...)
+			if cookies := w.Header()["Set-Cookie"]; cookies != nil || strings.Contains(w.Body.String(), "ada") {
+				t.Errorf("%s: got %v, %s", path, cookies, w.Body)
+			}
+		}
+	})
 }
 
 func TestAStaleRequestIsNoUse(t *testing.T) {

@@ -2,6 +2,7 @@ package dbsc_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -109,6 +110,9 @@ func TestWhatIsMountedWronglySaysSo(t *testing.T) {
 }
 
 func TestAPanicOfOnEventUndoesNothing(t *testing.T) {
+	logger := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	defer slog.SetDefault(logger)
 	eachMode(t, func(t *testing.T, withStore bool) {
 		s := newSite(t, withStore, func(_ *config, o *dbsc.Options) { o.OnEvent = func(context.Context, dbsc.Event) { panic("x") } })
 		b := s.signIn(false)
