@@ -365,12 +365,12 @@ func (m *core) checkLimits() error {
 	for _, l := range []struct {
 		field string
 		value int64
-	}{{"MaxPerOwner", int64(e.MaxPerOwner)}, {"AnonymousLifetime", int64(e.Anonymous)}} {
+	}{{"Config.MaxPerOwner", int64(e.MaxPerOwner)}, {"Config.AnonymousLifetime", int64(e.Anonymous)}} {
 		switch {
 		case l.value < 0:
-			errs = append(errs, fmt.Errorf("Config.%s is negative; leave it zero for no limit", l.field))
+			errs = append(errs, fmt.Errorf("%s is negative; leave it zero for no limit", l.field))
 		case l.value > 0 && e.Owner == nil:
-			errs = append(errs, fmt.Errorf("Config.%s needs Config.Owner, without which no session has an owner", l.field))
+			errs = append(errs, fmt.Errorf("%s needs Config.Owner, without which no session has an owner", l.field))
 		}
 	}
 	if e.MaxPerOwner > 0 && m.owners == nil {

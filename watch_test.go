@@ -14,7 +14,7 @@ import (
 
 // watched runs a request that watches its session and lets the test go on, in
 // a bubble. It returns when the context of Watch has ended.
-func watched(t *testing.T, s *site, b *browser, meanwhile func(x *session, ctx context.Context)) (cause error, after time.Duration) {
+func watched(t *testing.T, s *site, b *browser, meanwhile func(x *session, ctx context.Context)) (after time.Duration, cause error) {
 	t.Helper()
 	b.do(func(x *session) {
 		ctx, cancel := x.Watch(bg)
@@ -29,7 +29,7 @@ func watched(t *testing.T, s *site, b *browser, meanwhile func(x *session, ctx c
 		}
 		cause, after = context.Cause(ctx), time.Since(began)
 	})
-	return cause, after
+	return after, cause
 }
 
 func TestAWatchedSessionEndsWhereverItEnds(t *testing.T) {
@@ -64,7 +64,7 @@ func TestAWatchedSessionEndsWhereverItEnds(t *testing.T) {
 					b := s.browser()
 					b.do(func(x *session) { x.Data.N = 1 })
 					other := b.clone()
-					cause, after := watched(t, s, b, func(x *session, ctx context.Context) {
+					after, cause := watched(t, s, b, func(x *session, ctx context.Context) {
 						if ctx.Err() != nil {
 							t.Fatalf("it ended before: %v", context.Cause(ctx))
 						}
@@ -88,7 +88,7 @@ func TestAWatchedSessionThatNobodyUsesEndsByItsIdleTimeout(t *testing.T) {
 			s := newSite(t, m, func(c *config) { c.IdleTimeout = 15 * time.Minute })
 			b := s.browser()
 			b.do(func(x *session) { x.Data.N = 1 })
-			cause, after := watched(t, s, b, func(x *session, ctx context.Context) {
+			after, cause := watched(t, s, b, func(x *session, ctx context.Context) {
 				for range 8 { // asking is no use
 					time.Sleep(time.Minute)
 					if err := errors.Join(x.Save(bg), x.Reload(bg)); err != nil {
@@ -110,7 +110,7 @@ func TestAWatchedSessionThatIsUsedLivesOn(t *testing.T) {
 			b := s.browser()
 			b.do(func(x *session) { x.Data.N = 1 })
 			other := b.clone()
-			_, after := watched(t, s, b, func(_ *session, ctx context.Context) {
+			after, _ := watched(t, s, b, func(_ *session, ctx context.Context) {
 				for range 12 {
 					time.Sleep(10 * time.Minute)
 					other.peek()
@@ -131,7 +131,7 @@ func TestAWatchFollowsItsOwnRequest(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(t, m, nil)
 			b := s.browser()
-			cause, _ := watched(t, s, b, func(x *session, ctx context.Context) {
+			_, cause := watched(t, s, b, func(x *session, ctx context.Context) {
 				for _, verb := range []func(){func() {}, x.RegenerateID, x.RotateID} {
 					verb()
 					x.Data.N++
@@ -160,7 +160,7 @@ func TestAStoreThatFailsEndsNoWatchedSession(t *testing.T) {
 			s := newSite(t, m, nil)
 			b := s.browser()
 			b.do(func(x *session) { x.Data.N = 1 })
-			cause, after := watched(t, s, b, func(x *session, ctx context.Context) {
+			after, cause := watched(t, s, b, func(x *session, ctx context.Context) {
 				s.store.hook(func(string, sessions.ID) error { return errors.New("down") }, nil)
 				time.Sleep(10 * time.Minute)
 				if ctx.Err() != nil {
