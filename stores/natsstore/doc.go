@@ -39,12 +39,14 @@
 // write names the revision that it replaces, except a Delete with version 0, so that each
 // operation is atomic:
 //
-//	Load    get                                1 message to the server
-//	Create  put                                1
-//	Update  get, put                           2
-//	Touch   get, put                           2
-//	Delete  purge; with a version: get, purge  1 or 2
+//	Load    get         1 message to the server
+//	Create  put         1
+//	Update  put         1, or 2: get, put
+//	Touch   get, put    2
+//	Delete  purge       1, or with a version 2: get, purge
 //
+// An Update or Delete of a version takes one message if the process has just loaded or
+// written the record: it remembers the revisions of the last thousand or so.
 // A new owner and each new label take one message more, all at the same time and before
 // the record is written. If the server refuses a put only because another process has
 // touched the record, the operation is repeated. A write whose outcome is unknown is never

@@ -43,3 +43,9 @@ func Recode(entry jetstream.KeyValueEntry) ([]byte, error) {
 	found, err := decode(entry)
 	return encode(found), err
 }
+
+// Recalls reports whether the store knows the revision of the record with that version.
+func Recalls(s *Store, id sessions.ID, version uint64) bool {
+	_, ok := s.recall(id, version)
+	return ok
+}

@@ -78,7 +78,7 @@ func (s *Store) index(ctx context.Context, id sessions.ID, terms []term) error {
 // It does not write an entry of a live record again, since a list that is being read
 // has the entries that were there when it began.
 func (s *Store) addEntry(ctx context.Context, key string) error {
-	err := s.put(ctx, key, nil, 0)
+	_, err := s.put(ctx, key, nil, 0)
 	for err == errMoved {
 		var entry jetstream.KeyValueEntry
 		entry, err = s.kv.Get(ctx, key)
@@ -86,9 +86,9 @@ func (s *Store) addEntry(ctx context.Context, key string) error {
 		case err == nil && time.Since(entry.Created()) < grace/2:
 			return nil
 		case err == nil:
-			err = s.put(ctx, key, nil, entry.Revision())
+			_, err = s.put(ctx, key, nil, entry.Revision())
 		case errors.Is(err, jetstream.ErrKeyNotFound):
-			err = s.putOverMarker(ctx, key, nil)
+			_, err = s.putOverMarker(ctx, key, nil)
 		}
 	}
 	return err

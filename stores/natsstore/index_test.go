@@ -75,6 +75,24 @@ func TestLabelledYieldsTheSessionsThatHaveTheLabelNow(t *testing.T) {
 	}
 }
 
+func TestALabelThatTheCallerPutsInPlaceOfAnotherIsIndexed(t *testing.T) {
+	s, _, _ := fresh(t, recommended)
+	rec := recordFor(time.Hour, "", "", "red")
+	rec.Version = create(t, s, idOf(1), rec)
+	for _, label := range []string{"blue", "green"} {
+		rec.Labels[0] = label
+		rec.Version = update(t, s, idOf(1), rec.Version, rec)
+		if !collect(t, s.Labelled(t.Context(), label))[idOf(1)] {
+			t.Errorf("the session is not listed for %s", label)
+		}
+		loaded, err := s.Load(t.Context(), idOf(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec = loaded
+	}
+}
+
 func TestSessionsAreListedForTheTermsOfTheLastOfParallelUpdates(t *testing.T) {
 	s, _, _ := fresh(t, recommended)
 	names := []string{"red", "blue", "green"}

@@ -39,6 +39,7 @@ type Store struct {
 	// allows that.
 	markerOpts []jetstream.KVDeleteOpt
 	conn       *connection // nil: unknown
+	hints      hints
 }
 
 var (
@@ -82,6 +83,9 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 	op, end := s.begin(ctx)
 	defer end()
 	found, err := s.live(op, id)
+	if err == nil {
+		s.remember(id, found)
+	}
 	return found.Record, s.failed(ctx, op, "load", id, err)
 }
 
@@ -99,30 +103,32 @@ func (s *Store) create(ctx context.Context, id sessions.ID, rec sessions.Record)
 		return 0, err
 	}
 	rec.Version = newVersion()
-	err := s.put(ctx, recordKey(id), encode(stored{Record: rec, news: newsToNobody}), 0)
-	if err != errMoved {
-		return rec.Version, err
-	}
-	value := encode(stored{Record: rec, news: newsToReaders})
-	for {
+	next := stored{Record: rec, news: newsToNobody}
+	var err error
+	next.revision, err = s.put(ctx, recordKey(id), encode(next), 0)
+	for err == errMoved {
 		// The key is taken, but its record may have expired.
-		found, err := s.get(ctx, id)
-		switch {
+		next.news = newsToReaders
+		var found stored
+		switch found, err = s.get(ctx, id); {
 		case err == nil && !found.expired():
 			return 0, sessions.ErrExists
 		case err == nil:
-			err = s.put(ctx, recordKey(id), value, found.revision)
+			next.revision, err = s.put(ctx, recordKey(id), encode(next), found.revision)
 		case err == sessions.ErrNotFound:
-			err = s.putOverMarker(ctx, recordKey(id), value)
-		}
-		if err != errMoved {
-			return rec.Version, err
+			next.revision, err = s.putOverMarker(ctx, recordKey(id), encode(next))
 		}
 	}
+	if err != nil {
+		return 0, err
+	}
+	s.remember(id, next)
+	return rec.Version, nil
 }
 
-// Update implements [sessions.Store]. It takes two round trips, and a third one if
-// the owner changes or a label is new.
+// Update implements [sessions.Store]. It takes one round trip if this process has just
+// loaded or written the record, else two, and three if another process has touched it
+// meanwhile. A change of the owner or a new label takes one more.
 func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	op, end := s.begin(ctx)
 	defer end()
@@ -133,18 +139,22 @@ func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record)
 func (s *Store) update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	loaded := rec.Version
 	rec.Version = newVersion()
-	value := encode(stored{Record: rec, news: newsToReaders})
-	return rec.Version, s.replace(ctx, id, func(found stored) error {
-		if found.Version != loaded {
-			return sessions.ErrConflict
-		}
+	next := stored{Record: rec, news: newsToReaders}
+	value := encode(next)
+	err := s.replaceVersion(ctx, id, loaded, func(found stored) error {
 		// The bucket has an entry for each term of the record that is replaced:
 		// see the comment of term.
-		if err := s.index(ctx, id, without(terms(rec), terms(found.Record))); err != nil {
-			return err
+		err := s.index(ctx, id, without(terms(rec), terms(found.Record)))
+		if err == nil {
+			next.revision, err = s.put(ctx, recordKey(id), value, found.revision)
 		}
-		return s.put(ctx, recordKey(id), value, found.revision)
+		return err
 	})
+	if err != nil {
+		return 0, err
+	}
+	s.remember(id, next)
+	return rec.Version, nil
 }
 
 // Touch implements [sessions.Store]. It takes two round trips, and rewrites the
@@ -157,14 +167,18 @@ func (s *Store) Touch(ctx context.Context, id sessions.ID, expires time.Time) er
 			return nil
 		}
 		found.Expires, found.news = expires, found.revision
-		return s.put(op, recordKey(id), encode(found), found.revision)
+		var err error
+		if found.revision, err = s.put(op, recordKey(id), encode(found), found.revision); err == nil {
+			s.remember(id, found)
+		}
+		return err
 	})
 	return s.failed(ctx, op, "touch", id, err)
 }
 
-// Delete implements [sessions.Store]. It takes one round trip with version 0, else
-// two. It leaves a marker, which the server removes after an hour if the bucket
-// has a LimitMarkerTTL, and Sweep otherwise.
+// Delete implements [sessions.Store]. It takes one round trip with version 0, else as many
+// as Update. It leaves a marker, which the server removes after an hour if the bucket has
+// a LimitMarkerTTL, and Sweep otherwise.
 func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) error {
 	op, end := s.begin(ctx)
 	defer end()
@@ -172,10 +186,7 @@ func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) erro
 	if version == 0 {
 		err = s.kv.Purge(op, recordKey(id), s.markerOpts...)
 	} else {
-		err = s.replace(op, id, func(found stored) error {
-			if found.Version != version {
-				return sessions.ErrConflict
-			}
+		err = s.replaceVersion(op, id, version, func(found stored) error {
 			return s.purge(op, recordKey(id), found.revision)
 		})
 	}
@@ -194,6 +205,25 @@ func (s *Store) replace(ctx context.Context, id sessions.ID, write func(found st
 			return err
 		}
 	}
+}
+
+// replaceVersion is replace for a record with the given version. It first calls write with
+// what the process remembers of it, which has no data.
+func (s *Store) replaceVersion(ctx context.Context, id sessions.ID, version uint64, write func(found stored) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if found, ok := s.recall(id, version); ok {
+		if err := write(found); err != errMoved {
+			return err
+		}
+	}
+	return s.replace(ctx, id, func(found stored) error {
+		if found.Version != version {
+			return sessions.ErrConflict
+		}
+		return write(found)
+	})
 }
 
 // newVersion returns the version of a write. A version must not be used again after
@@ -226,11 +256,11 @@ func (s *Store) get(ctx context.Context, id sessions.ID) (stored, error) {
 // another revision than expected.
 var errMoved = errors.New("the key has another revision")
 
-// put writes a value if the key has the given revision; 0 stands for a key that
-// has never been written.
-func (s *Store) put(ctx context.Context, key string, value []byte, revision uint64) error {
-	_, err := s.kv.Update(ctx, key, value, revision)
-	return refusal(err)
+// put writes a value if the key has the given revision, and returns the new one.
+// Revision 0 stands for a key that has never been written.
+func (s *Store) put(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	next, err := s.kv.Update(ctx, key, value, revision)
+	return next, refusal(err)
 }
 
 // putOverMarker writes a value if the key has a marker or has never been written.
@@ -240,9 +270,9 @@ func (s *Store) put(ctx context.Context, key string, value []byte, revision uint
 // bring a deleted record back. But an unknown outcome means that ctx is done, since
 // it has a deadline before which KeyValue.Create does not give up waiting, and then
 // it cannot read the marker.
-func (s *Store) putOverMarker(ctx context.Context, key string, value []byte) error {
-	_, err := s.kv.Create(ctx, key, value)
-	return refusal(err)
+func (s *Store) putOverMarker(ctx context.Context, key string, value []byte) (uint64, error) {
+	next, err := s.kv.Create(ctx, key, value)
+	return next, refusal(err)
 }
 
 // purge replaces the given revision of a key by a marker.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/typedsessions/sessions"
 	"github.com/typedsessions/sessions/stores/natsstore"
+	"github.com/typedsessions/sessions/stores/storetest"
 )
 
 // A mute dialer makes connections that lose what the server answers, from the moment
@@ -140,7 +141,8 @@ func lastRevision(t testing.TB, kv jetstream.KeyValue) uint64 {
 
 // The README and the comments of the methods have these numbers.
 func TestOperationsTakeTheMessagesThatTheirCommentsSay(t *testing.T) {
-	s, _, conn := fresh(t, recommended)
+	s, kv, conn := fresh(t, recommended)
+	other := open(t, kv, natsstore.Options{})
 	var version uint64
 	rec := recordFor(time.Hour, "data", "")
 	owned := recordFor(time.Hour, "data", "ada", "red", "blue")
@@ -151,20 +153,39 @@ func TestOperationsTakeTheMessagesThatTheirCommentsSay(t *testing.T) {
 	}{
 		{"Create", 1, func() (err error) { version, err = s.Create(t.Context(), idOf(1), rec); return }},
 		{"Load", 1, func() error { _, err := s.Load(t.Context(), idOf(1)); return err }},
-		{"Update", 2, func() (err error) { rec.Version = version; version, err = s.Update(t.Context(), idOf(1), rec); return }},
-		{"Update with a new owner and two new labels", 5, func() (err error) {
+		{"Update of what was loaded", 1, func() (err error) { rec.Version = version; version, err = s.Update(t.Context(), idOf(1), rec); return }},
+		{"Update with a new owner and two new labels", 4, func() (err error) {
 			owned.Version = version
 			version, err = s.Update(t.Context(), idOf(1), owned)
 			return
 		}},
-		{"Update of a record with an owner and labels", 2, func() (err error) {
+		{"Update of a record with an owner and labels", 1, func() (err error) {
 			owned.Version = version
 			version, err = s.Update(t.Context(), idOf(1), owned)
 			return
 		}},
 		{"Touch", 2, func() error { return s.Touch(t.Context(), idOf(1), time.Now().Add(2*time.Hour)) }},
-		{"Delete of a version", 2, func() error { return s.Delete(t.Context(), idOf(1), version) }},
+		{"Update of what was touched", 1, func() (err error) {
+			owned.Version = version
+			version, err = s.Update(t.Context(), idOf(1), owned)
+			return
+		}},
+		{"Delete of a version", 1, func() error { return s.Delete(t.Context(), idOf(1), version) }},
 		{"Delete", 1, func() error { return s.Delete(t.Context(), idOf(1), 0) }},
+		{"Create", 1, func() (err error) { version, err = s.Create(t.Context(), idOf(3), rec); return }},
+		{"Update of what another process has loaded", 2, func() (err error) {
+			rec.Version = version
+			version, err = other.Update(t.Context(), idOf(3), rec)
+			return
+		}},
+		{"Touch by that process", 2, func() error { return other.Touch(t.Context(), idOf(3), time.Now().Add(2*time.Hour)) }},
+		{"Load", 1, func() error { _, err := s.Load(t.Context(), idOf(3)); return err }},
+		{"Touch by that process", 2, func() error { return other.Touch(t.Context(), idOf(3), time.Now().Add(3*time.Hour)) }},
+		{"Update of what was touched by another process", 3, func() error {
+			rec.Version = version
+			_, err := s.Update(t.Context(), idOf(3), rec)
+			return err
+		}},
 		{"Create with an owner and two labels", 4, func() (err error) { version, err = s.Create(t.Context(), idOf(2), owned); return }},
 	} {
 		before := conn.Stats().OutMsgs
@@ -233,4 +254,25 @@ func TestTheRightsThatTheREADMEListsAreEnough(t *testing.T) {
 	if err := denied.Load(); err != nil {
 		t.Errorf("the server has denied something: %v", err)
 	}
+}
+
+// A server that has restarted may have lost its last writes and use a revision again.
+func TestRevisionsAreNotRememberedWhenTheConnectionHasBroken(t *testing.T) {
+	s, _, conn := fresh(t, recommended)
+	version := create(t, s, idOf(1), recordFor(time.Hour, "data", ""))
+	if !natsstore.Recalls(s, idOf(1), version) || natsstore.Recalls(s, idOf(1), version+1) || natsstore.Recalls(s, idOf(2), version) {
+		t.Error("the revision of a record that was just created is not remembered for this version alone")
+	}
+	if err := conn.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the revision is remembered", func() bool { return !natsstore.Recalls(s, idOf(1), version) })
+}
+
+func TestARequestTakesOneMessageToLoadAndOneToStore(t *testing.T) {
+	conn := connect(t, start(t, "").Addr)
+	kv := newBucket(t, conn, recommended)
+	storetest.RunCost(t, func(t testing.TB) sessions.Store {
+		return open(t, kv, natsstore.Options{Conn: conn})
+	}, func() int { return int(conn.Stats().OutMsgs) })
 }
