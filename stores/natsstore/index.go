@@ -20,7 +20,7 @@ import (
 // a term and an id.
 //
 // An entry is written before the record that has the term, so that the index never
-// misses what lives. Whoever reads an entry checks the record. An entry is removed
+// misses a live record. A reader of an entry checks the record. An entry is removed
 // by Sweep, once there is no record with the id; until then it may be out of date.
 // Hence a record has an entry for each of its terms, and an Update must write
 // entries for new terms only.

@@ -108,7 +108,7 @@ func TestSweepLeavesTheEntryOfARecordThatIsBeingWritten(t *testing.T) {
 	}
 }
 
-// An old entry of an id is as good as gone, since Sweep may remove it at any time.
+// Sweep may remove an old entry at any time, so it is written again.
 func TestAnOldEntryIsWrittenAgainWithItsRecord(t *testing.T) {
 	natsstore.SetGrace(t, 0)
 	s, kv, _ := fresh(t, recommended)

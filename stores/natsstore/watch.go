@@ -28,8 +28,8 @@ const renewal = 30 * time.Minute
 //
 // It yields the zero ID when it has begun to listen, which is one round trip after
 // the loop has started, and again when it starts anew: after the connection broke,
-// and every half an hour. Without Options.Conn it does not learn that the connection
-// broke. The client then notices within 20 seconds that nothing arrives, and what was
+// and every half hour. Without Options.Conn it is not told that the connection
+// broke. The client then notices after some 20 seconds that nothing arrives, and what was
 // missed is yielded late.
 //
 // If it cannot start, it yields an error. It ends without one when ctx is done.

@@ -121,7 +121,7 @@ func TestChangesDoesNotTellOfTouches(t *testing.T) {
 }
 
 // The bucket keeps only the last value of a key. A reader that is behind gets the
-// Touch, and must hear of the Update before it.
+// Touch, and must be told of the Update before it.
 func TestAnUpdateThatATouchHasReplacedIsTold(t *testing.T) {
 	s, kv, _ := fresh(t, recommended)
 	version := create(t, s, idOf(1), recordFor(time.Minute, "", ""))
@@ -196,8 +196,8 @@ func TestALoopOverChangesMayBreak(t *testing.T) {
 	}
 }
 
-// A slow reader gets what the client did not keep for it from the bucket.
-func TestASlowReaderHearsOfAllChanges(t *testing.T) {
+// Changes waits for a slow reader, and the client does not drop what it has received.
+func TestASlowReaderIsToldOfAllChanges(t *testing.T) {
 	s, _, _ := fresh(t, recommended)
 	const n = 2000
 	versions := make([]uint64, n)
