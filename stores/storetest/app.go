@@ -1,8 +1,11 @@
 package storetest
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net/http"
@@ -10,7 +13,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/typedsessions/sessions"
@@ -60,7 +62,16 @@ type reply struct {
 	Account account
 
 	Status int           `json:"-"`
+	Text   string        `json:"-"` // of an error
 	Took   time.Duration `json:"-"`
+}
+
+// failure says what is wrong with the reply to a request that should succeed.
+func (r reply) failure() string {
+	if r.Status == 0 {
+		return r.Text
+	}
+	return fmt.Sprintf("got status %d, want 200: %s", r.Status, r.Text)
 }
 
 // An app is an application with a Manager on a real HTTP server. It is controlled
@@ -68,7 +79,8 @@ type reply struct {
 type app struct {
 	url     string
 	manager *sessions.Manager[account]
-	gates   sync.Map // of slow requests, by name
+	gates   sync.Map      // of slow requests, by name
+	over    chan struct{} // closed at the end of the test
 }
 
 // A gate stops a request between the load of its session and the verb.
@@ -76,7 +88,7 @@ type gate struct{ loaded, open chan struct{} }
 
 // newApp starts an app that serves until the test ends. The test fails if
 // a handler panics.
-func newApp(t testing.TB, store sessions.Store) *app {
+func newApp(t *tester, store sessions.Store) *app {
 	t.Helper()
 	keys, err := sessions.NewKeyring([]byte("a test secret that all processes of a test share"))
 	if err != nil {
@@ -84,7 +96,7 @@ func newApp(t testing.TB, store sessions.Store) *app {
 	}
 	config := sessions.Config[account]{
 		Keys:   keys,
-		Store:  store,
+		Store:  named(t, store),
 		Cookie: sessions.Cookie{Insecure: true},
 		Logger: slog.New(slog.DiscardHandler),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -98,12 +110,12 @@ func newApp(t testing.TB, store sessions.Store) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &app{manager: manager}
+	a := &app{manager: manager, over: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.Handle("POST /session/{verb}", manager.Middleware(http.HandlerFunc(a.serve)))
 	mux.HandleFunc("POST /gate/{name}/{step}", func(_ http.ResponseWriter, r *http.Request) {
 		if g := a.gate(r.PathValue("name")); r.PathValue("step") == "loaded" {
-			<-g.loaded
+			a.await(r, g.loaded)
 		} else {
 			close(g.open)
 		}
@@ -129,7 +141,15 @@ func newApp(t testing.TB, store sessions.Store) *app {
 	server := httptest.NewUnstartedServer(mux)
 	server.Config.ErrorLog = log.New(panics{t}, "", 0)
 	server.Start()
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		close(a.over)
+		closed := make(chan struct{})
+		go func() { server.Close(); close(closed) }()
+		select {
+		case <-closed:
+		case <-time.After(t.patience.grace()): // a handler hangs in the store
+		}
+	})
 	a.url = server.URL
 	return a
 }
@@ -144,7 +164,9 @@ func (a *app) serve(w http.ResponseWriter, r *http.Request) {
 	if name := query.Get("gate"); name != "" {
 		g := a.gate(name)
 		close(g.loaded)
-		<-g.open
+		if !a.await(r, g.open) {
+			return
+		}
 	}
 	verb(s, query)
 	respond(w, reply{ID: s.ID(), Reason: s.Reason(), Account: s.Data}, nil)
@@ -153,6 +175,17 @@ func (a *app) serve(w http.ResponseWriter, r *http.Request) {
 func (a *app) gate(name string) *gate {
 	g, _ := a.gates.LoadOrStore(name, &gate{make(chan struct{}), make(chan struct{})})
 	return g.(*gate)
+}
+
+// await waits for ch. It reports false if the client has gone or the test is over.
+func (a *app) await(r *http.Request, ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	case <-r.Context().Done():
+	case <-a.over:
+	}
+	return false
 }
 
 func respond(w http.ResponseWriter, v any, err error) {
@@ -164,7 +197,7 @@ func respond(w http.ResponseWriter, v any, err error) {
 }
 
 // panics is a log writer that fails the test when net/http logs a panic.
-type panics struct{ testing.TB }
+type panics struct{ *tester }
 
 func (t panics) Write(line []byte) (int, error) {
 	if strings.Contains(string(line), "panic") {
@@ -174,36 +207,48 @@ func (t panics) Write(line []byte) (int, error) {
 }
 
 // client keeps enough idle connections for the parallel requests of the tests.
-var client = &http.Client{
-	Transport: &http.Transport{MaxIdleConnsPerHost: 200},
-	Timeout:   2 * opTimeout,
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+
+// A response is what a test needs of an http.Response.
+type response struct {
+	status int
+	header http.Header
+	text   string // of an error
 }
 
 // post sends a request. If v is not nil, it decodes the answer into v.
-func post(target, cookie string, v any) (status int, header http.Header, err error) {
-	req, err := http.NewRequest(http.MethodPost, target, nil)
+func post(ctx context.Context, target, cookie string, v any) (r response, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, nil)
 	if err != nil {
-		return 0, nil, err
+		return r, err
 	}
 	if cookie != "" {
 		req.Header.Set("Cookie", cookie)
 	}
 	res, err := client.Do(req)
+	if err != nil && ctx.Err() != nil {
+		return r, context.Cause(ctx)
+	}
 	if err != nil {
-		return 0, nil, err
+		return r, err
 	}
 	defer res.Body.Close()
-	if v != nil && res.StatusCode == http.StatusOK {
+	r = response{status: res.StatusCode, header: res.Header}
+	switch {
+	case r.status != http.StatusOK:
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
+		r.text = string(bytes.TrimSpace(text))
+	case v != nil:
 		if err := json.NewDecoder(res.Body).Decode(v); err != nil {
-			return res.StatusCode, res.Header, fmt.Errorf("%s: %w", target, err)
+			return r, fmt.Errorf("%s: %w", target, err)
 		}
 	}
-	return res.StatusCode, res.Header, nil
+	return r, nil
 }
 
 // A browser holds the cookie of a session. It is not safe for concurrent use.
 type browser struct {
-	t      testing.TB
+	t      *tester
 	app    string // URL of the app
 	cookie string
 }
@@ -211,21 +256,29 @@ type browser struct {
 // at returns a browser with the same cookie that sends its requests to app.
 func (b *browser) at(app string) *browser { return &browser{b.t, app, b.cookie} }
 
-// try sends a request with the verb and stores the cookie of the response.
+// try sends a request with the verb and stores the cookie of the response. Without
+// a response, the status is 0.
 func (b *browser) try(verb string, query ...string) reply {
-	b.t.Helper()
+	w := b.t.patience.wait(aRequest)
+	ctx, cancel := context.WithTimeoutCause(b.t.ctx, w.Duration, w.err())
+	defer cancel()
+	return b.send(ctx, verb, query...)
+}
+
+// send is like try, but waits until ctx ends.
+func (b *browser) send(ctx context.Context, verb string, query ...string) reply {
 	q := url.Values{}
 	for i := 0; i < len(query); i += 2 {
 		q.Set(query[i], query[i+1])
 	}
 	var r reply
 	began := time.Now()
-	status, header, err := post(b.app+"/session/"+verb+"?"+q.Encode(), b.cookie, &r)
+	res, err := post(ctx, b.app+"/session/"+verb+"?"+q.Encode(), b.cookie, &r)
 	if err != nil {
-		b.t.Errorf("%s: %v", verb, err)
+		res = response{text: err.Error()}
 	}
-	r.Status, r.Took = status, time.Since(began)
-	for _, line := range header.Values("Set-Cookie") {
+	r.Status, r.Text, r.Took = res.status, res.text, time.Since(began)
+	for _, line := range res.header.Values("Set-Cookie") {
 		if c, err := http.ParseSetCookie(line); err == nil && c.MaxAge < 0 {
 			b.cookie = ""
 		} else if err == nil {
@@ -235,14 +288,23 @@ func (b *browser) try(verb string, query ...string) reply {
 	return r
 }
 
-// do is like try, but the test fails if the status is not 200.
+// do is like try, but ends the test if the status is not 200.
 func (b *browser) do(verb string, query ...string) reply {
 	b.t.Helper()
 	r := b.try(verb, query...)
-	if r.Status != http.StatusOK {
-		b.t.Errorf("%s: got status %d, want 200", verb, r.Status)
-	}
+	b.succeeds(verb, r)
 	return r
+}
+
+// succeeds ends the test if the status of the reply is not 200.
+func (b *browser) succeeds(verb string, r reply) {
+	b.t.Helper()
+	if r.Status != http.StatusOK {
+		if !b.t.over() {
+			b.t.patience.failed(b.t.patience.wait(aRequest), r.Took)
+		}
+		b.t.Fatalf("the request %s: %s", verb, r.failure())
+	}
 }
 
 // slow sends a request with the verb, and calls during after the request has
@@ -250,19 +312,27 @@ func (b *browser) do(verb string, query ...string) reply {
 func (b *browser) slow(during func(), verb string, query ...string) reply {
 	b.t.Helper()
 	name := newName()
-	replies := make(chan reply, 1)
-	go func() { replies <- b.do(verb, append(query, "gate", name)...) }()
+	ctx, cancel := context.WithCancelCause(b.t.ctx)
+	defer cancel(nil)
+	var r reply
+	wait := b.t.start(1, func(int) {
+		r = b.send(ctx, verb, append(query, "gate", name)...)
+		b.succeeds(verb, r)
+	})
 	b.gate(name, "loaded")
 	during()
 	b.gate(name, "open")
-	return <-replies
+	w := b.t.patience.wait(aRequest)
+	defer time.AfterFunc(w.Duration, func() { cancel(w.err()) }).Stop()
+	wait()
+	return r
 }
 
 // gate waits until a slow request has loaded its session (step "loaded"), or lets
 // the request continue (step "open").
 func (b *browser) gate(name, step string) {
 	b.t.Helper()
-	if _, _, err := post(b.app+"/gate/"+url.PathEscape(name)+"/"+step, "", nil); err != nil {
-		b.t.Errorf("gate: %v", err)
+	if _, err := post(b.t.ctx, b.app+"/gate/"+url.PathEscape(name)+"/"+step, "", nil); err != nil {
+		b.t.Fatalf("gate: %v", err)
 	}
 }

@@ -147,11 +147,9 @@ var storeClauses = []clause{
 		s.allAbsent(versions)
 	}},
 	{"a record expires in a millisecond", func(s *subject) {
-		s.create(oneID, recordFor(time.Millisecond, "data", "ada"))
-		poll(s.T, "the record still exists", func() bool {
-			_, err := s.Load(s.ctx, oneID)
-			return errors.Is(err, sessions.ErrNotFound)
-		})
+		rec := recordFor(time.Millisecond, "data", "ada")
+		s.create(oneID, rec)
+		s.expires(oneID, rec.Expires)
 	}},
 	{"a record exists until its expiry and not after", func(s *subject) {
 		end := time.Now().Add(300 * time.Millisecond)
@@ -159,17 +157,7 @@ var storeClauses = []clause{
 			end = end.Add(4e8) // not near a whole second, the expiry with a coarser clock
 		}
 		s.create(oneID, sessions.Record{Data: []byte("data"), Expires: end})
-		poll(s.T, "the record still exists", func() bool {
-			began := time.Now()
-			_, err := s.Load(s.ctx, oneID)
-			switch early, late := time.Until(end), began.Sub(end); {
-			case err != nil && early > clockSkew:
-				s.Errorf("got %v, %v before the expiry", err, early)
-			case err == nil && late > clockSkew:
-				s.Errorf("got a record, %v after its expiry", late)
-			}
-			return err != nil || s.Failed()
-		})
+		s.expires(oneID, end)
 	}},
 	{"an expiry keeps its milliseconds in any time zone", func(s *subject) {
 		base := time.Now().Add(time.Hour).Truncate(time.Second)
@@ -264,14 +252,7 @@ var storeClauses = []clause{
 		s.absent(oneID)
 	}},
 	{"Update may move the expiry to a later time", func(s *subject) {
-		id, end := s.beforeExpiry(func(id sessions.ID, end time.Time) error {
-			rec := recordFor(time.Hour, "data", "ada")
-			var err error
-			if rec.Version, err = s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"}); err == nil {
-				_, err = s.Update(s.ctx, id, rec)
-			}
-			return err
-		})
+		id, end := s.beforeExpiry(s.updated)
 		s.waitUntil(end)
 		s.load(id)
 	}},
@@ -315,13 +296,7 @@ var storeClauses = []clause{
 		}
 	}},
 	{"a touched record outlives its first expiry", func(s *subject) {
-		id, end := s.beforeExpiry(func(id sessions.ID, end time.Time) error {
-			_, err := s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"})
-			if err == nil {
-				err = s.Touch(s.ctx, id, time.Now().Add(time.Hour))
-			}
-			return err
-		})
+		id, end := s.beforeExpiry(s.touched)
 		s.waitUntil(end)
 		s.load(id)
 	}},
@@ -449,24 +424,6 @@ var storeClauses = []clause{
 		s.holds(oneID, version, rec)
 		s.holds(oneID, s.update(oneID, version, rec), rec)
 	}},
-	{"data may have any length up to 1 MiB", func(s *subject) {
-		data := make([]byte, 1<<20)
-		for i := range data {
-			data[i] = byte(i * i >> 7)
-		}
-		for i, n := range []int{1, 255, 256, 1023, 4096, 8191, 1<<16 - 1, 1 << 16, 1<<16 + 1, 1 << 18, 1<<20 - 1, 1 << 20} {
-			rec := recordFor(time.Hour, string(data[:n]), "ada")
-			id := idOf(i)
-			version := s.create(id, rec)
-			s.holds(id, version, rec)
-			rec.Data = data[len(data)-n:]
-			version = s.update(id, version, rec)
-			s.touch(id, rec.Expires)
-			s.holds(id, version, rec)
-			version = s.update(id, version, recordFor(time.Hour, "short", "ada"))
-			s.delete(id, version)
-		}
-	}},
 	{"owners may contain any bytes", func(s *subject) {
 		for i, owner := range oddOwners {
 			rec := recordFor(time.Hour, "data", owner)
@@ -488,19 +445,19 @@ var storeClauses = []clause{
 	}},
 
 	{"one of several parallel Creates of an id succeeds", func(s *subject) {
-		s.oneSucceeds(sessions.ErrExists, func(id sessions.ID, _ uint64, i int) error {
+		s.oneSucceeds("Create", sessions.ErrExists, func(id sessions.ID, _ uint64, i int) error {
 			_, err := s.Create(s.ctx, id, recordFor(time.Hour, fmt.Sprint(i), "bob"))
 			return err
 		}, func(id sessions.ID) uint64 { return 0 })
 	}},
 	{"one of several parallel Creates over an expired record succeeds", func(s *subject) {
-		s.oneSucceeds(sessions.ErrExists, func(id sessions.ID, _ uint64, i int) error {
+		s.oneSucceeds("Create", sessions.ErrExists, func(id sessions.ID, _ uint64, i int) error {
 			_, err := s.Create(s.ctx, id, recordFor(time.Hour, fmt.Sprint(i), "bob"))
 			return err
 		}, func(id sessions.ID) uint64 { return s.create(id, recordFor(-time.Second, "old", "ada")) })
 	}},
 	{"one of several parallel Updates of a version succeeds", func(s *subject) {
-		s.oneSucceeds(sessions.ErrConflict, func(id sessions.ID, version uint64, i int) error {
+		s.oneSucceeds("Update", sessions.ErrConflict, func(id sessions.ID, version uint64, i int) error {
 			rec := recordFor(time.Hour, fmt.Sprint(i), "bob")
 			rec.Version = version
 			_, err := s.Update(s.ctx, id, rec)
@@ -508,31 +465,49 @@ var storeClauses = []clause{
 		}, func(id sessions.ID) uint64 { return s.create(id, recordFor(time.Hour, "", "ada")) })
 	}},
 	{"one of several parallel Deletes of a version succeeds", func(s *subject) {
-		s.oneSucceeds(sessions.ErrNotFound, func(id sessions.ID, version uint64, _ int) error {
+		s.oneSucceeds("Delete", sessions.ErrNotFound, func(id sessions.ID, version uint64, _ int) error {
 			return s.Delete(s.ctx, id, version)
 		}, func(id sessions.ID) uint64 { return s.create(id, recordFor(time.Hour, "", "ada")) })
 	}},
 	{"parallel increments by Load and Update are all counted", func(s *subject) {
 		const goroutines, each = 16, 5
 		s.create(oneID, sessions.Record{Data: []byte{0}, Expires: time.Now().Add(time.Hour), Owner: "ada"})
-		parallel(goroutines, func(int) {
+		load := func() sessions.Record {
+			s.Helper()
+			rec := s.load(oneID)
+			if len(rec.Data) != 1 {
+				s.Fatalf("Load: got %d bytes of data, want the one that was stored", len(rec.Data))
+			}
+			return rec
+		}
+		// Of several Updates that conflict, another one has succeeded.
+		var mu sync.Mutex
+		conflicts, success := 0, time.Now()
+		ended := func(err error) {
+			s.Helper()
+			mu.Lock()
+			defer mu.Unlock()
+			switch conflicts++; {
+			case err == nil:
+				conflicts, success = 0, time.Now()
+			case !errors.Is(err, sessions.ErrConflict):
+				s.Fatalf("Update: got error %v, want nil or %v", err, sessions.ErrConflict)
+			case conflicts > 1000 && time.Since(success) > time.Second:
+				s.Fatalf("Update: got %v %d times in all goroutines without a success between them", err, conflicts)
+			}
+		}
+		s.parallel(goroutines, func(int) {
 			for done := 0; done < each; {
-				rec, err := s.Load(s.ctx, oneID)
-				if err != nil {
-					s.Errorf("Load: %v", err)
-					return
-				}
+				rec := load()
 				rec.Data = []byte{rec.Data[0] + 1}
-				switch _, err := s.Update(s.ctx, oneID, rec); {
-				case err == nil:
+				_, err := s.Update(s.ctx, oneID, rec)
+				ended(err)
+				if err == nil {
 					done++
-				case !errors.Is(err, sessions.ErrConflict):
-					s.Errorf("Update: %v", err)
-					return
 				}
 			}
 		})
-		if got := s.load(oneID).Data[0]; got != goroutines*each {
+		if got := load().Data[0]; got != goroutines*each {
 			s.Errorf("got a count of %d, want %d", got, goroutines*each)
 		}
 	}},
@@ -540,35 +515,44 @@ var storeClauses = []clause{
 		for round := range 30 {
 			id := idOf(round)
 			s.create(id, recordFor(time.Hour, "", "ada"))
-			var writers sync.WaitGroup
+			const writers = 6
 			var written atomic.Int64
-			var deleted atomic.Bool
-			begun := make(chan struct{}, 1)
-			for i := range 6 {
-				writers.Go(func() {
-					var err error
-					for late := false; !late && (err == nil || errors.Is(err, sessions.ErrConflict)); {
-						late = deleted.Load()
-						if i%3 == 0 {
-							err = s.Touch(s.ctx, id, time.Now().Add(2*time.Hour))
-						} else {
-							var rec sessions.Record
-							if rec, err = s.Load(s.ctx, id); err == nil {
-								_, err = s.Update(s.ctx, id, rec)
-							}
-						}
-						if written.Add(1) == 6 {
-							begun <- struct{}{}
-						}
+			var deleting, deleted atomic.Bool
+			begun := make(chan struct{})
+			wait := s.start(writers, func(i int) {
+				write := func() (op string, err error) {
+					if i%3 == 0 {
+						return "Touch", s.Touch(s.ctx, id, time.Now().Add(2*time.Hour))
 					}
-					s.fails("an Update or Touch after the Delete", err, sessions.ErrNotFound)
-				})
-			}
-			<-begun
+					rec, err := s.Load(s.ctx, id)
+					if err != nil {
+						return "Load", err
+					}
+					_, err = s.Update(s.ctx, id, rec)
+					return "Update", err
+				}
+				for {
+					late := deleted.Load()
+					op, err := write()
+					if written.Add(1) == writers {
+						close(begun)
+					}
+					switch {
+					case errors.Is(err, sessions.ErrNotFound) && deleting.Load():
+						return
+					case late:
+						s.Fatalf("%s after the Delete: got error %v, want %v", op, err, sessions.ErrNotFound)
+					case err != nil && !errors.Is(err, sessions.ErrConflict):
+						s.Fatalf("%s: got error %v before the Delete", op, err)
+					}
+				}
+			})
+			s.await(begun)
+			deleting.Store(true)
 			s.delete(id, 0)
 			deleted.Store(true)
 			s.absent(id)
-			writers.Wait()
+			wait()
 			s.absent(id)
 			if s.Failed() {
 				return
@@ -593,22 +577,22 @@ func (s *subject) obeys(ctx context.Context, want error) {
 
 // oneSucceeds calls try in parallel, in several rounds. In each round one call must
 // succeed and the others must return loss.
-func (s *subject) oneSucceeds(loss error, try func(id sessions.ID, version uint64, i int) error, prepare func(id sessions.ID) uint64) {
+func (s *subject) oneSucceeds(op string, loss error, try func(id sessions.ID, version uint64, i int) error, prepare func(id sessions.ID) uint64) {
 	s.Helper()
 	const rounds, goroutines = 20, 16
 	for round := range rounds {
 		id := idOf(round)
 		version := prepare(id)
 		var won atomic.Int64
-		parallel(goroutines, func(i int) {
+		s.parallel(goroutines, func(i int) {
 			if err := try(id, version, i); err == nil {
 				won.Add(1)
 			} else {
-				s.fails("another call", err, loss)
+				s.mustFail(op+" after another one", err, loss)
 			}
 		})
 		if won.Load() != 1 {
-			s.Fatalf("%d of %d calls succeeded, want 1", won.Load(), goroutines)
+			s.Fatalf("%s: %d of %d calls succeeded, want 1", op, won.Load(), goroutines)
 		}
 	}
 }

@@ -15,7 +15,11 @@ import (
 // server has executed so far, as counted by the server. Commands that are sent by
 // the function itself must not be included.
 func RunCost(t *testing.T, open func(t testing.TB) sessions.Store, commands func() int) {
-	app := newApp(t, open(t))
+	run(t, steady(), 0, func(t *tester) { checkCost(t, open(t.T), commands) })
+}
+
+func checkCost(t *tester, store sessions.Store, commands func() int) {
+	app := newApp(t, store)
 	b := &browser{t: t, app: app.url}
 	b.do("login", "value", "ada")
 	stranger := &browser{t: t, app: app.url}

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,36 +31,29 @@ type Server interface {
 // The function open returns an empty store of that server and registers its
 // cleanup with t.Cleanup.
 func RunCrash(t *testing.T, server Server, durable bool, open func(t testing.TB) sessions.Store) {
-	app := newApp(t, open(t))
+	run(t, steady(), 0, func(t *tester) { checkCrash(t, server, durable, open(t.T)) })
+}
+
+func checkCrash(t *tester, server Server, durable bool, store sessions.Store) {
+	app := newApp(t, store)
 	visitors := make([]*visitor, 8)
-	stop := make(chan struct{})
-	var running sync.WaitGroup
 	for i := range visitors {
-		v := &visitor{browser: browser{t: t, app: app.url}, durable: durable}
-		v.add()
-		visitors[i] = v
-		running.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					v.add()
-				}
-			}
-		})
+		visitors[i] = &visitor{browser: browser{t: t, app: app.url}, durable: durable}
+		visitors[i].add()
 	}
-	defer func() {
-		close(stop)
-		running.Wait()
-	}()
+	var enough atomic.Bool
+	wait := t.start(len(visitors), func(i int) {
+		for !enough.Load() && !t.over() {
+			visitors[i].add()
+		}
+	})
 	each := func(otherwise string, count func(v *visitor) int64, n int64) {
 		t.Helper()
 		var before []int64
 		for _, v := range visitors {
 			before = append(before, count(v))
 		}
-		poll(t, otherwise, func() bool {
+		t.poll(otherwise, func() bool {
 			for i, v := range visitors {
 				if count(v) < before[i]+n {
 					return false
@@ -79,6 +71,8 @@ func RunCrash(t *testing.T, server Server, durable bool, open func(t testing.TB)
 		server.Restart()
 		each("requests are not answered after the restart", answered, 20)
 	}
+	enough.Store(true)
+	wait()
 	var all, lost int64
 	for _, v := range visitors {
 		all, lost = all+v.answered.Load(), lost+v.refused.Load()
@@ -121,7 +115,7 @@ func (v *visitor) add() {
 		return
 	case http.StatusOK:
 	default:
-		v.t.Errorf("got status %d, want 200, or 503 from ErrorHandler", r.Status)
+		v.t.Errorf("got status %d, want 200, or 503 from ErrorHandler: %s", r.Status, r.Text)
 		return
 	}
 	v.answered.Add(1)

@@ -21,18 +21,20 @@ import (
 // address, and registers its cleanup with t.Cleanup. It is called for each
 // subtest.
 func RunCut(t *testing.T, addr string, open func(t testing.TB, addr string) sessions.Store) {
-	t.Run("histories with cut connections are linearizable", func(t *testing.T) {
-		p := newProxy(t, addr)
-		checkCuts(newSubject(t, open(t, p.addr)), p)
-	})
+	check := func(name string, f func(s *subject, p *proxy)) {
+		t.Run(name, func(t *testing.T) {
+			run(t, steady(), 0, func(s *tester) {
+				p := newProxy(t, addr)
+				f(newSubject(s, open(t, p.addr)), p)
+			})
+		})
+	}
+	check("histories with cut connections are linearizable", checkCuts)
 	for _, end := range []struct {
 		name string
 		err  error
 	}{{"deadline passes", context.DeadlineExceeded}, {"caller cancels", context.Canceled}} {
-		t.Run("operations return when no bytes get through and their "+end.name, func(t *testing.T) {
-			p := newProxy(t, addr)
-			checkHold(newSubject(t, open(t, p.addr)), p, end.err)
-		})
+		check("operations return when no bytes get through and their "+end.name, func(s *subject, p *proxy) { checkHold(s, p, end.err) })
 	}
 }
 
@@ -47,10 +49,10 @@ func checkCuts(s *subject, p *proxy) {
 	known, unknown := 0, 0
 	for round := range rounds {
 		p.cutting.Store(true)
-		h := l.record(s.T, s.Store, round*l.ids)
+		h := l.record(s, round*l.ids)
 		p.cutting.Store(false)
-		s.recovers()
-		h.check(s.T)
+		s.answersAgain()
+		h.check(s.tester)
 		if h.overtime > cutSlack {
 			s.Errorf("an operation returned %v after its context was done", h.overtime)
 		}
@@ -68,10 +70,10 @@ func checkCuts(s *subject, p *proxy) {
 	}
 }
 
-// recovers waits until the store answers again.
-func (s *subject) recovers() {
+// answersAgain waits until the store answers again.
+func (s *subject) answersAgain() {
 	s.Helper()
-	poll(s.T, "the store does not recover", func() bool {
+	s.poll("the store does not recover", func() bool {
 		ctx, cancel := context.WithTimeout(s.ctx, cutSlack)
 		defer cancel()
 		_, err := s.Load(ctx, oneID)
@@ -107,7 +109,7 @@ func checkHold(s *subject, p *proxy, want error) {
 			ctx, cancel = context.WithTimeout(s.ctx, 300*time.Millisecond)
 		}
 		ended := make(chan error, 1)
-		go func() { ended <- op.run(ctx) }()
+		wait := s.start(1, func(int) { ended <- op.run(ctx) })
 		select {
 		case <-p.waits:
 		case err := <-ended:
@@ -124,7 +126,8 @@ func checkHold(s *subject, p *proxy, want error) {
 		}
 		cancel()
 		p.release()
-		s.recovers()
+		wait()
+		s.answersAgain()
 	}
 	s.holds(oneID, version, rec)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A call is a call of an operation on one id.
-type call struct {
+// A command is a call of an operation on one id.
+type command struct {
 	op    string
 	id    int
 	given sessions.Record // the record for Create and Update; Expires for Touch; Version for Delete
@@ -46,7 +46,7 @@ type slot struct {
 // A call with an unknown outcome has no end in the history, so it can always be
 // ordered last, where it has no effect. This covers the case that it was never
 // carried out.
-func (s slot) follows(c call, a answer) (bool, slot) {
+func (s slot) follows(c command, a answer) (bool, slot) {
 	written := slot{present: true, version: a.got.Version, data: string(c.given.Data), expires: c.given.Expires.UnixMilli(), owner: c.given.Owner}
 	// No client can have passed a version that no client has seen.
 	same := s.present && s.version != 0 && s.version == c.given.Version
@@ -105,7 +105,7 @@ var model = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byID := map[int][]porcupine.Operation{}
 		for _, o := range history {
-			id := o.Input.(call).id
+			id := o.Input.(command).id
 			byID[id] = append(byID[id], o)
 		}
 		var parts [][]porcupine.Operation
@@ -116,10 +116,10 @@ var model = porcupine.Model{
 	},
 	Init: func() any { return slot{} },
 	Step: func(state, input, output any) (bool, any) {
-		return state.(slot).follows(input.(call), output.(answer))
+		return state.(slot).follows(input.(command), output.(answer))
 	},
 	DescribeOperation: func(input, output any) string {
-		c, a := input.(call), output.(answer)
+		c, a := input.(command), output.(answer)
 		return fmt.Sprintf("%s(%s, version %d, owner %q) = version %d, %q, %v", c.op, c.given.Data, c.given.Version, c.given.Owner, a.got.Version, a.got.Data, a.err)
 	},
 }
@@ -141,17 +141,17 @@ type history struct {
 
 // record calls random operations of a store in several clients and returns their
 // history. The ids, numbered from base, must not have been used before.
-func (l load) record(t testing.TB, store sessions.Store, base int) *history {
-	t.Helper()
+func (l load) record(s *subject, base int) *history {
+	s.Helper()
 	h := new(history)
 	var mu sync.Mutex
 	var clock atomic.Int64
 	end := time.Now().Add(time.Hour).Truncate(time.Minute)
-	parallel(l.clients, func(client int) {
+	s.parallel(l.clients, func(client int) {
 		random := rand.New(rand.NewPCG(rand.Uint64(), uint64(client)))
 		seen := make([][2]uint64, l.ids) // the last two versions of each id that this client saw
 		for n := range l.calls {
-			c := call{op: randomOperation(random), id: base + random.IntN(l.ids)}
+			c := command{op: randomOperation(random), id: base + random.IntN(l.ids)}
 			seen := &seen[c.id-base]
 			c.given = sessions.Record{
 				Data:    fmt.Appendf(nil, "%d of %d", n, client),
@@ -162,31 +162,43 @@ func (l load) record(t testing.TB, store sessions.Store, base int) *history {
 				c.given.Version = seen[min(1, random.IntN(4))]
 			}
 			runtime.Gosched() // without it, the clients of a fast store run one after the other
-			ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
-			began := clock.Add(1)
-			start := time.Now()
-			a := c.run(ctx, store)
-			took := time.Since(start)
-			ended := clock.Add(1)
+			ctx, cancel := context.WithTimeout(s.ctx, l.timeout)
+			// The guard's own time is not part of the call.
+			type timed struct {
+				answer
+				began, ended int64
+				took         time.Duration
+			}
+			a, err := call(ctx, s.tester, c.op, func(ctx context.Context) (a timed, err error) {
+				a.began = clock.Add(1)
+				start := time.Now()
+				a.answer = c.run(ctx, s.bare)
+				a.took = time.Since(start)
+				a.ended = clock.Add(1)
+				return a, a.err
+			})
 			cancel()
-			if a.unknown {
-				ended = math.MaxInt64
+			switch {
+			case errors.Is(err, errOver):
+				s.exit()
+			case !a.unknown:
+			case l.cut:
+				a.ended = math.MaxInt64
+			default:
+				s.Fatalf("%s: got error %v, want nil, ErrNotFound, ErrExists or ErrConflict", c.op, a.err)
 			}
 			if v := a.got.Version; a.err == nil && v != 0 && v != seen[1] {
 				*seen = [2]uint64{seen[1], v}
 			}
 			mu.Lock()
-			h.overtime = max(h.overtime, took-l.timeout)
+			h.overtime = max(h.overtime, a.took-l.timeout)
 			if a.unknown {
 				h.unknown++
-				if !l.cut {
-					t.Errorf("%s: got %v, want nil, ErrNotFound, ErrExists or ErrConflict", c.op, a.err)
-				}
 			} else {
 				h.known++
 			}
 			if !a.unknown || c.op != "Load" {
-				h.calls = append(h.calls, porcupine.Operation{ClientId: client, Input: c, Call: began, Output: a, Return: ended})
+				h.calls = append(h.calls, porcupine.Operation{ClientId: client, Input: c, Call: a.began, Output: a.answer, Return: a.ended})
 			}
 			mu.Unlock()
 		}
@@ -208,7 +220,7 @@ func randomOperation(random *rand.Rand) string {
 	return "Delete"
 }
 
-func (c call) run(ctx context.Context, store sessions.Store) (a answer) {
+func (c command) run(ctx context.Context, store sessions.Store) (a answer) {
 	id := idOf(c.id)
 	switch c.op {
 	case "Load":
@@ -222,7 +234,7 @@ func (c call) run(ctx context.Context, store sessions.Store) (a answer) {
 	case "Delete":
 		a.err = store.Delete(ctx, id, c.given.Version)
 	}
-	a.unknown = a.err != nil && !errors.Is(a.err, sessions.ErrNotFound) && !errors.Is(a.err, sessions.ErrExists) && !errors.Is(a.err, sessions.ErrConflict)
+	a.unknown = unexpected(a.err)
 	return a
 }
 
@@ -239,7 +251,7 @@ func (h *history) check(t testing.TB) {
 	}
 	written := map[key]bool{}
 	for _, o := range h.calls {
-		c, a := o.Input.(call), o.Output.(answer)
+		c, a := o.Input.(command), o.Output.(answer)
 		if a.err != nil || c.op != "Create" && c.op != "Update" {
 			continue
 		}
@@ -247,6 +259,9 @@ func (h *history) check(t testing.TB) {
 			t.Errorf("%s: got version %d, which is 0 or was used before", c.op, a.got.Version)
 		}
 		written[key{c.id, a.got.Version}] = true
+	}
+	if t.Failed() {
+		return // what else is wrong may take long to find
 	}
 	result, info := porcupine.CheckOperationsVerbose(model, h.calls, checkTimeout)
 	switch result {
@@ -264,8 +279,8 @@ func checkHistories(s *subject) {
 	const rounds = 16 // 320 calls each
 	calls := 0
 	for round := range rounds {
-		h := l.record(s.T, s.Store, round*l.ids)
-		h.check(s.T)
+		h := l.record(s, round*l.ids)
+		h.check(s.tester)
 		calls += len(h.calls)
 		if s.Failed() {
 			return

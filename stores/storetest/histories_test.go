@@ -15,14 +15,14 @@ func TestTheModelAcceptsOnlyLinearizableHistories(t *testing.T) {
 	end := time.UnixMilli(1000)
 	done := func(op string, version, expected uint64, err error, began, ended int64) porcupine.Operation {
 		return porcupine.Operation{
-			Input:  call{op: op, given: sessions.Record{Data: []byte(op), Version: expected, Expires: end}},
+			Input:  command{op: op, given: sessions.Record{Data: []byte(op), Version: expected, Expires: end}},
 			Output: answer{got: sessions.Record{Version: version}, err: err},
 			Call:   began, Return: ended,
 		}
 	}
 	loaded := func(data string, version uint64, began, ended int64) porcupine.Operation {
 		return porcupine.Operation{
-			Input:  call{op: "Load"},
+			Input:  command{op: "Load"},
 			Output: answer{got: sessions.Record{Data: []byte(data), Version: version, Expires: end}},
 			Call:   began, Return: ended,
 		}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/typedsessions/sessions"
@@ -50,7 +50,7 @@ func (s *subject) lists(owner string, want ...sessions.ID) {
 		if slices.Contains(want, id) {
 			continue
 		}
-		if rec, err := s.Load(s.ctx, id); err == nil {
+		if rec, ok := s.find(id); ok {
 			s.Errorf("Owned(%.40q) yields %v, which belongs to %.40q", owner, id, rec.Owner)
 		}
 	}
@@ -185,25 +185,12 @@ var ownerClauses = []clause{
 		s.lists("bob", oneID)
 	}},
 	{"Owned yields an id whose expiry was moved by Touch", func(s *subject) {
-		id, end := s.beforeExpiry(func(id sessions.ID, end time.Time) error {
-			_, err := s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"})
-			if err == nil {
-				err = s.Touch(s.ctx, id, time.Now().Add(time.Hour))
-			}
-			return err
-		})
+		id, end := s.beforeExpiry(s.touched)
 		s.waitUntil(end)
 		s.lists("ada", id)
 	}},
 	{"Owned yields an id whose expiry was moved by Update", func(s *subject) {
-		id, end := s.beforeExpiry(func(id sessions.ID, end time.Time) error {
-			rec := recordFor(time.Hour, "", "ada")
-			var err error
-			if rec.Version, err = s.Create(s.ctx, id, sessions.Record{Expires: end, Owner: "ada"}); err == nil {
-				_, err = s.Update(s.ctx, id, rec)
-			}
-			return err
-		})
+		id, end := s.beforeExpiry(s.updated)
 		s.waitUntil(end)
 		s.lists("ada", id)
 	}},
@@ -225,12 +212,9 @@ var ownerClauses = []clause{
 		for i := range n {
 			want[idOf(i)] = true
 		}
-		parallel(8, func(g int) {
+		s.parallel(8, func(g int) {
 			for i := g; i < n; i += 8 {
-				if _, err := s.Create(s.ctx, idOf(i), recordFor(time.Hour, "", "ada")); err != nil {
-					s.Errorf("Create: %v", err)
-					return
-				}
+				s.create(idOf(i), recordFor(time.Hour, "", "ada"))
 			}
 		})
 		s.create(idOf(n), recordFor(time.Hour, "", "bob"))
@@ -257,7 +241,7 @@ var ownerClauses = []clause{
 				if err != nil {
 					s.Fatalf("Owned: %v", err)
 				}
-				if _, err := s.Load(s.ctx, id); errors.Is(err, sessions.ErrNotFound) {
+				if _, ok := s.find(id); !ok {
 					continue // deleted, but still in the index
 				}
 				s.delete(id, 0) // Owned must not hold a lock while it yields
@@ -268,7 +252,7 @@ var ownerClauses = []clause{
 		}
 		live := 0
 		for id := range s.owned("ada") {
-			if _, err := s.Load(s.ctx, id); err == nil {
+			if _, ok := s.find(id); ok {
 				live++
 			}
 		}
@@ -305,7 +289,7 @@ var ownerClauses = []clause{
 		var failed error
 		for id, err := range s.owners().Owned(ctx, "ada") {
 			if failed != nil {
-				s.Error("a pair after the error")
+				s.Fatal("Owned: got a pair after the error")
 			}
 			if failed = err; err == nil {
 				ids[id] = true
@@ -324,33 +308,24 @@ var ownerClauses = []clause{
 		for i := range lasting {
 			s.create(idOf(i), recordFor(time.Hour, "", "ada"))
 		}
-		stop := make(chan struct{})
-		var writers sync.WaitGroup
-		for w := range 4 {
-			writers.Go(func() {
-				for i := 0; ; i++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					id := idOf(1000 + 1000*w + i%50)
-					version, err := s.Create(s.ctx, id, recordFor(time.Hour, "", "ada"))
-					if err == nil && i%2 == 0 {
-						rec := recordFor(time.Hour, "", "bob")
-						rec.Version = version
-						_, err = s.Update(s.ctx, id, rec)
-					}
-					if err == nil {
-						err = s.Delete(s.ctx, id, 0)
-					}
-					if err != nil {
-						s.Errorf("a writer: %v", err)
-						return
-					}
+		const writers = 4
+		var written atomic.Int64
+		var enough atomic.Bool
+		begun := make(chan struct{})
+		wait := s.start(writers, func(w int) {
+			for i := 0; !enough.Load(); i++ {
+				id := idOf(1000 + 1000*w + i%50)
+				version := s.create(id, recordFor(time.Hour, "", "ada"))
+				if i%2 == 0 {
+					s.update(id, version, recordFor(time.Hour, "", "bob"))
 				}
-			})
-		}
+				s.delete(id, 0)
+				if written.Add(1) == writers {
+					close(begun)
+				}
+			}
+		})
+		s.await(begun)
 		missing := 0
 		for range 20 {
 			got := s.owned("ada")
@@ -360,8 +335,8 @@ var ownerClauses = []clause{
 				}
 			}
 		}
-		close(stop)
-		writers.Wait()
+		enough.Store(true)
+		wait()
 		if missing > 0 {
 			s.Errorf("Owned missed ids that existed all the time, %d times", missing)
 		}
@@ -371,15 +346,12 @@ var ownerClauses = []clause{
 		for round := range 20 {
 			id := idOf(round)
 			s.create(id, recordFor(time.Hour, "", "ada"))
-			parallel(len(owners), func(i int) {
+			s.parallel(len(owners), func(i int) {
 				for range 5 {
-					rec, err := s.Load(s.ctx, id)
-					if err == nil {
-						rec.Owner = owners[i]
-						_, err = s.Update(s.ctx, id, rec)
-					}
-					if err != nil && !errors.Is(err, sessions.ErrConflict) {
-						s.Errorf("Update: %v", err)
+					rec := s.load(id)
+					rec.Owner = owners[i]
+					if _, err := s.Update(s.ctx, id, rec); err != nil && !errors.Is(err, sessions.ErrConflict) {
+						s.Fatalf("Update: got error %v, want nil or %v", err, sessions.ErrConflict)
 					}
 				}
 			})

@@ -31,14 +31,15 @@ const whereVariable = "STORETEST_WHERE"
 // processes that it starts.
 func RunProcesses(t *testing.T, where string, open func(t testing.TB, where string) sessions.Store) {
 	if where, ok := os.LookupEnv(whereVariable); ok {
-		serveParent(newApp(t, open(t, where)))
+		run(t, steady(), 0, func(s *tester) { serveParent(newApp(s, open(t, where))) })
 		return
 	}
 	apps := [2]string{startProcess(t, where), startProcess(t, where)}
 	store := open(t, where)
+	p := steady()
 	for _, c := range sessionClauses {
 		t.Run("two processes: "+c.name, func(t *testing.T) {
-			c.check(&visit{subject: newSubject(t, store), apps: apps})
+			run(t, p, testTimeout, func(s *tester) { c.check(&visit{subject: newSubject(s, store), apps: apps}) })
 		})
 	}
 }

@@ -1,14 +1,13 @@
 package storetest
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 
 	"github.com/typedsessions/sessions"
@@ -21,7 +20,7 @@ type visit struct {
 	apps [2]string
 }
 
-func (v *visit) browser() *browser { return &browser{t: v.T, app: v.apps[0]} }
+func (v *visit) browser() *browser { return &browser{t: v.tester, app: v.apps[0]} }
 
 // signIn returns a browser with a stored session of the user.
 func (v *visit) signIn(user string) (*browser, string) {
@@ -47,14 +46,8 @@ func (v *visit) live(ids ...string) (live []string) {
 		if n, err := hex.Decode(id[:], []byte(s)); err != nil || n != len(id) {
 			v.Fatalf("%q is not the id of a stored session", s)
 		}
-		rec, err := v.Load(v.ctx, id)
-		if err == nil && isTombstone(rec) {
-			continue
-		}
-		if err == nil {
+		if rec, ok := v.find(id); ok && !isTombstone(rec) {
 			live = append(live, s)
-		} else if !errors.Is(err, sessions.ErrNotFound) {
-			v.Errorf("Load: %v", err)
 		}
 	}
 	return live
@@ -64,16 +57,20 @@ func (v *visit) live(ids ...string) (live []string) {
 func (v *visit) ask(what, value string, answer any, except ...string) {
 	v.Helper()
 	q := url.Values{"value": {value}, "except": except}
-	if status, _, err := post(v.apps[1]+"/"+what+"?"+q.Encode(), "", answer); err != nil || status != http.StatusOK {
-		v.Errorf("%s: got status %d, %v", what, status, err)
+	w := v.patience.wait(aRequest)
+	ctx, cancel := context.WithTimeoutCause(v.ctx, w.Duration, w.err())
+	defer cancel()
+	r, err := post(ctx, v.apps[1]+"/"+what+"?"+q.Encode(), "", answer)
+	if err != nil {
+		v.Fatalf("the request %s: %v", what, err)
+	}
+	if r.status != http.StatusOK {
+		v.Fatalf("the request %s: %s", what, reply{Status: r.status, Text: r.text}.failure())
 	}
 }
 
 // hasOwners reports whether the store has an index of owners.
-func (v *visit) hasOwners() bool {
-	_, ok := v.Store.(sessions.OwnerStore)
-	return ok
-}
+func (v *visit) hasOwners() bool { return is[sessions.OwnerStore](v.Store) }
 
 // newName returns a random name, which is unique even in a store that tests share.
 func newName() string { return "user " + rand.Text() }
@@ -84,26 +81,39 @@ type sessionClause struct {
 	check func(v *visit)
 }
 
+// inOneApp returns the clauses for one app, which is both apps of a visit.
+func inOneApp(all []sessionClause) (clauses []clause) {
+	for _, c := range all {
+		clauses = append(clauses, clause{c.name, func(s *subject) {
+			app := newApp(s.tester, s.bare)
+			c.check(&visit{subject: s, apps: [2]string{app.url, app.url}})
+		}})
+	}
+	return clauses
+}
+
 var sessionClauses = []sessionClause{
 	{"100 parallel Updates all count", func(v *visit) {
 		const all = 100
 		for tries := 3; ; tries-- {
 			b, _ := v.signIn(newName())
-			var failed atomic.Int64
-			parallel(all, func(i int) {
-				if r := b.at(v.apps[i%2]).try("add"); r.Status != http.StatusOK {
-					failed.Add(1)
+			replies := make([]reply, all)
+			v.parallel(all, func(i int) { replies[i] = b.at(v.apps[i%2]).send(v.ctx, "add") })
+			n, refused, text := b.do("read").Account.N, 0, ""
+			for _, r := range replies {
+				if r.Status != http.StatusOK {
+					refused, text = refused+1, r.failure()
 				}
-			})
-			n, refused := b.do("read").Account.N, int(failed.Load())
+			}
 			if n == all && refused == 0 {
 				return
 			}
 			// On a busy machine, a request that always lost may have been refused
-			// after 5 s. In one of three tries, all requests must succeed.
-			if n > all || n < all-refused || tries == 1 {
-				v.Errorf("got N=%d and %d refused requests, want N=%d and none", n, refused, all)
-				return
+			// after 5 s. In one of three tries, all requests must succeed. It cannot
+			// be that all lost.
+			if n > all || n < all-refused || refused == all || tries == 1 {
+				v.patience.failed(v.patience.wait(aRequest), replies[0].Took)
+				v.Fatalf("got N=%d and %d refused requests, want N=%d and none: %s", n, refused, all, text)
 			}
 		}
 	}},
@@ -114,12 +124,15 @@ var sessionClauses = []sessionClause{
 			changes = append(changes, [2]string{"cart", strconv.Itoa(i)})
 		}
 		// No request continues before all have loaded the session.
-		var loaded sync.WaitGroup
-		loaded.Add(len(changes))
-		open := make(chan struct{})
-		go func() { loaded.Wait(); close(open) }()
-		parallel(len(changes), func(i int) {
-			b.at(v.apps[i%2]).slow(func() { loaded.Done(); <-open }, changes[i][0], "value", changes[i][1])
+		var loaded atomic.Int64
+		all := make(chan struct{})
+		v.parallel(len(changes), func(i int) {
+			b.at(v.apps[i%2]).slow(func() {
+				if loaded.Add(1) == int64(len(changes)) {
+					close(all)
+				}
+				v.await(all)
+			}, changes[i][0], "value", changes[i][1])
 		})
 		if a := b.do("read").Account; a.Name != "Ada" || a.Role != "admin" || a.City != "London" || len(a.Cart) != 17 {
 			v.Errorf("got %+v, want all of the %d changes", a, len(changes))
@@ -159,7 +172,7 @@ var sessionClauses = []sessionClause{
 	{"parallel requests do not undo a logout", func(v *visit) {
 		for range 10 {
 			b, id := v.signIn(newName())
-			parallel(8, func(i int) {
+			v.parallel(8, func(i int) {
 				b := b.at(v.apps[i%2])
 				if i == 4 {
 					b.do("destroy")
@@ -183,15 +196,12 @@ var sessionClauses = []sessionClause{
 			second := first.at(v.apps[1])
 			old := first.cookie
 			var a, b reply
-			released := make(chan struct{})
+			var wait func()
 			// The second request has loaded the session when the first one starts.
 			b = second.slow(func() {
-				go func() {
-					defer close(released)
-					a = first.do("regenerate")
-				}()
+				wait = v.start(1, func(int) { a = first.do("regenerate") })
 			}, "regenerate")
-			<-released
+			wait()
 			live := v.live(id, a.ID, b.ID)
 			if len(live) != 1 || live[0] == id {
 				v.Errorf("got live ids %v, want one new one", live)
@@ -212,7 +222,7 @@ var sessionClauses = []sessionClause{
 			b, id := v.signIn(newName())
 			out := b.at(v.apps[1])
 			var r reply
-			parallel(2, func(i int) {
+			v.parallel(2, func(i int) {
 				if i == 0 {
 					r = b.do("login", "value", newName())
 				} else {
@@ -276,30 +286,35 @@ var sessionClauses = []sessionClause{
 			b, id := v.signIn(user)
 			browsers, ids = append(browsers, b), append(ids, id)
 		}
-		var running sync.WaitGroup
-		begun := make(chan struct{}, n)
-		for i, b := range browsers {
-			running.Go(func() {
-				b := b.at(v.apps[i%2])
-				for n := 0; n < 10_000; n++ {
-					if n == 2 {
-						begun <- struct{}{}
-					}
-					if r := b.do([]string{"add", "flash", "cart"}[n%3], "value", "x"); r.Reason != sessions.ReasonNone || r.Status != http.StatusOK {
-						return
-					}
+		var revoking, revoked atomic.Bool
+		var begun atomic.Int64
+		all := make(chan struct{})
+		wait := v.start(n, func(i int) {
+			b := browsers[i].at(v.apps[i%2])
+			for k := 0; ; k++ {
+				if k == 2 && begun.Add(1) == n {
+					close(all)
 				}
-				v.Error("a session was not revoked")
-			})
-		}
-		for range n {
-			<-begun
-		}
+				late := revoked.Load()
+				reason := b.do([]string{"add", "flash", "cart"}[k%3], "value", "x").Reason
+				switch {
+				case reason != sessions.ReasonNone && revoking.Load():
+					return
+				case reason != sessions.ReasonNone:
+					v.Fatalf("a session is lost before RevokeOwner (%s)", reason)
+				case late:
+					v.Fatal("a session was not revoked")
+				}
+			}
+		})
+		v.await(all)
+		revoking.Store(true)
 		v.ask("revokeowner", user, nil)
+		revoked.Store(true)
 		if live := v.live(ids...); len(live) > 0 {
 			v.Errorf("%d of %d sessions are live after RevokeOwner", len(live), n)
 		}
-		running.Wait()
+		wait()
 		if live := v.live(ids...); len(live) > 0 {
 			v.Errorf("%d of %d sessions are live again after the load", len(live), n)
 		}

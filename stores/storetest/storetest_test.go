@@ -80,6 +80,7 @@ func TestCost(t *testing.T) {
 }
 
 func TestEveryFaultIsFound(t *testing.T) {
+	t.Parallel()
 	if len(caught) < 20 {
 		t.Fatalf("got %d faults, want at least 20", len(caught))
 	}
@@ -95,6 +96,8 @@ func TestEveryFaultIsFound(t *testing.T) {
 		fault fault
 		test  []string
 	}{
+		{"open panics", []string{"TestBroken"}},
+		{"open returns nil", []string{"TestBroken", "Load returns the record that was created"}},
 		{"an operation of unknown outcome is repeated", []string{"TestCut", "histories with cut connections are linearizable"}},
 		{"a cut is reported as a conflict", []string{"TestCut", "histories with cut connections are linearizable"}},
 		{"a cut is reported as absence", []string{"TestCut", "histories with cut connections are linearizable"}},
@@ -115,7 +118,8 @@ func TestEveryFaultIsFound(t *testing.T) {
 	}
 }
 
-// mustFail runs a test in another process, with the fault. The test must fail.
+// mustFail runs a test in another process, with the fault. The test must fail, and
+// not by a panic.
 func mustFail(t *testing.T, f fault, test ...string) {
 	t.Helper()
 	var pattern []string
@@ -129,6 +133,8 @@ func mustFail(t *testing.T, f fault, test ...string) {
 		t.Errorf("%q passes with the fault", test)
 	} else if !strings.Contains(string(out), "--- FAIL: "+strings.ReplaceAll(strings.Join(test, "/"), " ", "_")) {
 		t.Errorf("%q did not report a failure: %v\n%s", test, err, out)
+	} else if processBroke.Match(out) {
+		t.Errorf("%q failed by a panic of the process:\n%s", test, out)
 	}
 }
 
