@@ -154,6 +154,32 @@ func (s *plainStore) putLocked(id sessions.ID, rec sessions.Record) uint64 {
 	return rec.Version
 }
 
+// largest is the length of the largest data of a store with a limit, which is
+// a fault unless the suite knows of it.
+const largest = 1<<16 - 1
+
+// limitLocked deals with data above the limit, if there is one.
+func (s *plainStore) limitLocked(id sessions.ID, rec *sessions.Record) error {
+	if len(rec.Data) <= largest {
+		return nil
+	}
+	switch s.fault {
+	case "large data is refused":
+		return sessions.ErrTooLarge
+	case "large data is a conflict":
+		return sessions.ErrConflict
+	case "large data is cut off":
+		rec.Data = rec.Data[:largest]
+	case "large data is refused after the old record was deleted":
+		s.removeLocked(id)
+		return sessions.ErrTooLarge
+	case "large data is refused after it was stored":
+		s.putLocked(id, *rec)
+		return sessions.ErrTooLarge
+	}
+	return nil
+}
+
 func (s *plainStore) indexLocked(owner string, id sessions.ID) {
 	owner = s.indexKey(owner)
 	if s.owners[owner] == nil {
@@ -222,12 +248,12 @@ func (s *plainStore) Create(ctx context.Context, id sessions.ID, rec sessions.Re
 		return 0, err
 	}
 	defer unlock()
-	if len(rec.Data) > 1<<16-1 && s.has("large data is refused") {
-		return 0, sessions.ErrTooLarge
-	}
 	_, ok := s.liveLocked(id, "Create refuses to replace an expired record")
 	if ok && !s.has("Create overwrites") {
 		return 0, s.contractError(sessions.ErrExists)
+	}
+	if err := s.limitLocked(id, &rec); err != nil {
+		return 0, err
 	}
 	s.pauseLocked("Create checks and then writes")
 	version := s.putLocked(id, rec)
@@ -266,6 +292,9 @@ func (s *plainStore) Update(ctx context.Context, id sessions.ID, rec sessions.Re
 	s.pauseLocked("Update checks and then writes unless the record changed")
 	if now, ok := s.liveLocked(id); s.has("Update checks and then writes unless the record changed") && ok && now.Version != rec.Version {
 		return 0, sessions.ErrConflict
+	}
+	if err := s.limitLocked(id, &rec); err != nil {
+		return 0, err
 	}
 	if s.has("Update keeps the expiry") {
 		rec.Expires = old.Expires

@@ -61,11 +61,11 @@ import (
 // The clock of the store's server must not differ from that of the test by more
 // than 50 ms.
 func Run(t *testing.T, open func(t testing.TB) sessions.Store, opts ...Option) {
-	o := newOptions(opts)
+	o := newOptions(t, opts)
 	p := newPatience(o.wait)
 	var probe sessions.Store
 	run(t, p, 0, func(*tester) { probe = open(t) })
-	for _, g := range groups {
+	for _, g := range groups(o) {
 		if g.fits != nil && !g.fits(probe) {
 			continue
 		}
@@ -93,13 +93,16 @@ type group struct {
 	clauses []clause
 }
 
-// groups are what Run checks, in this order. Each clause is checked on a new store.
-var groups = []group{
-	{clauses: storeClauses},
-	{clauses: dataClauses},
-	{clauses: ownerClauses, fits: is[sessions.OwnerStore]},
-	{clauses: randomClauses},
-	{clauses: inOneApp(sessionClauses), prefix: "sessions: "},
+// groups returns what Run checks, in this order. Each clause is checked on a new
+// store.
+func groups(o options) []group {
+	return []group{
+		{clauses: storeClauses},
+		{clauses: dataClauses(o)},
+		{clauses: ownerClauses, fits: is[sessions.OwnerStore]},
+		{clauses: randomClauses},
+		{clauses: inOneApp(sessionClauses), prefix: "sessions: "},
+	}
 }
 
 // is reports whether the store implements an interface.

@@ -38,6 +38,19 @@ func TestRun(t *testing.T) {
 	storetest.Run(t, func(testing.TB) sessions.Store { return newPlainStore(f) })
 }
 
+// TestRunWithALimit runs the suite on a store with a limit, or with the fault in
+// faultVariable.
+func TestRunWithALimit(t *testing.T) {
+	f, n := fault(os.Getenv(faultVariable)), largest
+	switch f {
+	case "":
+		f = "large data is refused" // as it should be
+	case "the limit is less than a cookie holds":
+		n = 4095
+	}
+	storetest.Run(t, func(testing.TB) sessions.Store { return newPlainStore(f) }, storetest.MaxData(n))
+}
+
 func TestCut(t *testing.T) {
 	f := fault(os.Getenv(faultVariable))
 	s := newServer(t)
@@ -92,12 +105,19 @@ func TestEveryFaultIsFound(t *testing.T) {
 			}
 		})
 	}
+	const refusal = "data of more than 65535 bytes is refused and what was stored stays"
 	for _, tt := range []struct {
 		fault fault
 		test  []string
 	}{
 		{"open panics", []string{"TestBroken"}},
 		{"open returns nil", []string{"TestBroken", "Load returns the record that was created"}},
+		{"there is no limit", []string{"TestRunWithALimit", refusal}},
+		{"large data is a conflict", []string{"TestRunWithALimit", refusal}},
+		{"large data is cut off", []string{"TestRunWithALimit", refusal}},
+		{"large data is refused after the old record was deleted", []string{"TestRunWithALimit", refusal}},
+		{"large data is refused after it was stored", []string{"TestRunWithALimit", refusal}},
+		{"the limit is less than a cookie holds", []string{"TestRunWithALimit"}},
 		{"an operation of unknown outcome is repeated", []string{"TestCut", "histories with cut connections are linearizable"}},
 		{"a cut is reported as a conflict", []string{"TestCut", "histories with cut connections are linearizable"}},
 		{"a cut is reported as absence", []string{"TestCut", "histories with cut connections are linearizable"}},
