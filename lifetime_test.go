@@ -1,6 +1,8 @@
 package sessions_test
 
 import (
+	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -258,6 +260,56 @@ func TestLifetimeIsRoundedUpToSeconds(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		if _, reason := b.peek(); reason != sessions.ReasonExpired {
 			t.Errorf("got %q, want it expired", reason)
+		}
+	})
+}
+
+func TestALengthBelowZeroEndsTheSession(t *testing.T) {
+	for _, below := range []time.Duration{-1, -time.Second, -time.Hour, math.MinInt64} {
+		for name, do := range map[string]func(*session){
+			"of a session":              func(s *session) { s.SetLifetime(below) },
+			"with a sign-in":            func(s *session) { s.RegenerateID(); s.Data.UserID = 42; s.SetLifetime(below) },
+			"and changes after it":      func(s *session) { s.SetLifetime(below); s.Data.N++; s.SetLifetime(time.Hour); s.RegenerateID() },
+			"by Update":                 func(s *session) { s.Update(func(*AppSession) { s.SetLifetime(below) }) },
+			"in place of one before it": func(s *session) { s.SetLifetime(time.Hour); s.SetLifetime(below) },
+		} {
+			t.Run(fmt.Sprintf("%s, %d", name, below), func(t *testing.T) {
+				timed(t, func(t *testing.T, m mode) {
+					s := newSite(t, m, nil)
+					b := s.browser()
+					b.do(func(s *session) { s.Data.UserID = 42; s.Flash("info", "x") })
+					id := idOf(b)
+					res := b.do(func(s *session) {
+						do(s)
+						if s.Data.UserID != 0 && name == "of a session" {
+							t.Errorf("got user %d at once, want the zero T", s.Data.UserID)
+						}
+					})
+					if b.cookie() != "" || len(gone(res.setCookies(), "__Host-Http-session")) != 1 {
+						t.Errorf("got %q, want the cookie expired", res.setCookies())
+					}
+					if s.store != nil && len(s.store.live()) > 0 {
+						t.Errorf("got %d records, want none", len(s.store.live()))
+					}
+					wantEnd(t, s, id, sessions.ReasonExpired, "")
+				})
+			})
+		}
+	}
+}
+
+func TestASignInWhoseTokenHasEndedIsNone(t *testing.T) {
+	timed(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		expiry := time.Now().Add(-time.Second) // of a token
+		res := b.do(func(s *session) {
+			s.RegenerateID()
+			s.Data = AppSession{UserID: 42}
+			s.SetLifetime(time.Until(expiry))
+		})
+		if len(res.Header["Set-Cookie"]) > 0 || s.store != nil && len(s.store.created) > 0 || len(s.events.all) > 0 {
+			t.Errorf("got %q and the events %v, want nothing sent and nothing stored", res.Header["Set-Cookie"], s.events.all)
 		}
 	})
 }
