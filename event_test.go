@@ -470,3 +470,26 @@ func TestTheEventsOfAStoreAreAnAuditLog(t *testing.T) {
 		}
 	})
 }
+
+func TestASessionThatASaveHasMovedEndsUnderItsNewID(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		s := newOwnedSite(t, m, nil)
+		b, old := signIn(s, 42)
+		var id string
+		b.do(func(s *session) {
+			s.RegenerateID()
+			if err := s.Save(bg); err != nil {
+				t.Error(err)
+			}
+			id = s.ID()
+			s.Destroy()
+		})
+		wantEnd(t, s, id, sessions.ReasonDestroyed, "42")
+		if got := s.events.of(sessions.EventRenewed); len(got) != 1 || got[0].Previous != old || got[0].ID != id {
+			t.Errorf("got the events %v, want that of the new id", got)
+		}
+		if n := len(s.store.live()); n != 0 || b.cookie() != "" {
+			t.Errorf("got %d records, want none", n)
+		}
+	})
+}

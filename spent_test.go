@@ -477,3 +477,32 @@ func TestALoggedOutBrowserHasNoCookieAndNoRecordAfterManyVisits(t *testing.T) {
 		})
 	})
 }
+
+// A sign-out that clears Data in place of Destroy.
+func TestASessionThatAnOwnerLeavesWithNothingInItEnds(t *testing.T) {
+	for name, before := range map[string]func(*session){
+		"":                         func(*session) {},
+		", with a length":          func(s *session) { s.SetLifetime(30 * 24 * time.Hour) },
+		", under another id":       (*session).RotateID,
+		", after a message to all": func(s *session) { s.Flash("info", "x"); s.Flashes() },
+	} {
+		t.Run("by clearing it"+name, func(t *testing.T) {
+			eachOwnedMode(t, func(t *testing.T, m mode) {
+				s := newOwnedSite(t, m, func(c *config) {
+					if m.hasStore() {
+						c.MaxPerOwner = 3
+					}
+				})
+				b, _ := signIn(s, 42)
+				b.do(before)
+				takeFlashes(b)
+				id := idOf(b)
+				b.do(func(s *session) { s.Data = AppSession{} })
+				wantEnd(t, s, id, sessions.ReasonSpent, "42")
+				if b.cookie() != "" || s.store != nil && len(s.store.live()) > 0 {
+					t.Error("a cookie or a record of nothing is left")
+				}
+			})
+		})
+	}
+}
