@@ -26,8 +26,8 @@ func TestDecodingWhatIsKnownAllocatesNothingMore(t *testing.T) {
 			if _, unknown, err := p.Decode(new(newProfile), 0, b, trusted); err != nil || unknown != nil {
 				t.Fatal(unknown, err)
 			}
-		}); got != want {
-			t.Errorf("trusted %t: got %v allocations, want msgpack's %v", trusted, got, want)
+		}); got > want {
+			t.Errorf("trusted %t: got %v allocations, want msgpack's %v at most", trusted, got, want)
 		}
 	}
 }

@@ -92,6 +92,7 @@ func (c *Codec) try() error {
 			errs = c.blamed(data, failed)
 		}
 	}
+	c.direct = c.newDirect(values)
 	return errors.Join(errs...)
 }
 

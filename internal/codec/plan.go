@@ -13,8 +13,9 @@ import (
 
 // A plan is what there is to know of one struct type.
 type plan struct {
-	typ   reflect.Type
-	shape *shape.Shape
+	typ    reflect.Type
+	shape  *shape.Shape
+	direct *direct // nil if msgpack encodes and decodes the type
 }
 
 // encoders and decoders are our own: those of msgpack's pools may have been
@@ -59,6 +60,12 @@ type decoder struct {
 // loaded again because of its size.
 func (p *plan) Append(b []byte, data any) (_ []byte, err error) {
 	defer Caught(&err, "encoding")
+	if all, ok := p.direct.append(b, value(data)); ok {
+		if err := p.loadable(data, all[len(b):]); err != nil {
+			return nil, err
+		}
+		return all, nil
+	}
 	e := encoders.Get().(*encoder)
 	e.buf = e.buf[:0]
 	if p.shape.IsMsgp() {
@@ -119,6 +126,9 @@ func (p *plan) decode(data any, b []byte) (err error) {
 		if err != nil || len(rest) > 0 {
 			return fmt.Errorf("does not fit its type (%T)", err)
 		}
+		return nil
+	}
+	if p.direct.decode(value(data), b) {
 		return nil
 	}
 	d := decoders.Get().(*decoder)

@@ -65,7 +65,7 @@ func (c *Codec) setUpgrades(upgrades []Upgrade) error {
 			refuse("from version %d: %w", u.Version, err)
 			continue
 		}
-		u.plan = plan{u.Old, s}
+		u.plan = plan{typ: u.Old, shape: s}
 		byVersion[u.Version] = u
 		c.first = min(c.first, u.Version)
 	}
