@@ -580,32 +580,42 @@ func (r *directReader) nillable(d *direct, v reflect.Value, store bool) bool {
 	if !ok {
 		return false
 	}
-	if !store {
-		return r.elements(d, v, l, false)
-	}
-	switch d.kind {
+	switch d.kind { // without reflection for each element
 	case directInts:
-		all := make([]int, l)
-		for i := range all {
+		var all []int
+		if store {
+			all = make([]int, l)
+			*v.Addr().Interface().(*[]int) = all
+		}
+		for i := range l {
 			x, ok := r.int(strconv.IntSize)
 			if !ok {
 				return false
 			}
-			all[i] = int(x)
+			if store {
+				all[i] = int(x)
+			}
 		}
-		*v.Addr().Interface().(*[]int) = all
 		return true
 	case directStrings:
-		all := make([]string, l)
-		for i := range all {
+		var all []string
+		if store {
+			all = make([]string, l)
+			*v.Addr().Interface().(*[]string) = all
+		}
+		for i := range l {
 			s, ok := r.string()
 			if !ok {
 				return false
 			}
-			all[i] = string(s)
+			if store {
+				all[i] = string(s)
+			}
 		}
-		*v.Addr().Interface().(*[]string) = all
 		return true
+	}
+	if !store {
+		return r.elements(d, v, l, false)
 	}
 	if l == 0 {
 		v.Set(d.empty)
