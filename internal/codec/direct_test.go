@@ -418,21 +418,6 @@ func TestWhatOnlyMsgpackKnowsIsLeftToIt(t *testing.T) {
 	}
 }
 
-func TestAllocationsOfTheFastPath(t *testing.T) {
-	fast, slow, _ := both(reflect.TypeFor[visit]())
-	data := someVisit()
-	buf := make([]byte, 0, 256)
-	if got := testing.AllocsPerRun(100, func() { _, _ = fast.Append(buf, data) }); got != 0 {
-		t.Errorf("Append: got %v, want none", got)
-	}
-	b, _ := slow.Append(nil, data)
-	into := fast.New()
-	// Two strings and a list.
-	if got := testing.AllocsPerRun(100, func() { _ = fast.decode(into, b) }); got != 3 {
-		t.Errorf("decode: got %v, want 3", got)
-	}
-}
-
 func someVisit() *visit {
 	return &visit{UserID: 123456, Name: "Ada Lovelace", Role: "user", Cart: []int{1, 22, 333, 4444, 55555, 6, 77, 888}, LastSeen: time.Unix(1_700_000_000, 0)}
 }
