@@ -59,12 +59,12 @@ func Analyze(t reflect.Type, opt Options) (*Codec, error) {
 func (c *Codec) analyze(register func(*validator.Validate) error) error {
 	tags, err := tagsOf(c.typ, register)
 	c.tags = tags
-	c.certain = certainOf(c.typ, register != nil)
 	s, refused := shape.Of(c.typ)
 	if refused != nil {
 		return errors.Join(refused, err)
 	}
 	c.shape, c.Fingerprint = s, s.Fingerprint()
+	c.certain = certainOf(c.typ, register != nil) // of a type that has an end
 	return errors.Join(err, c.try())
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 func TestAllocationsOfTheFastPath(t *testing.T) {
-	fast, slow, _ := both(reflect.TypeFor[visit]())
+	fast, slow, _ := bothWays(reflect.TypeFor[visit]())
 	data := someVisit()
 	buf := make([]byte, 0, 256)
 	if got := testing.AllocsPerRun(100, func() { _, _ = fast.Append(buf, data) }); got != 0 {
@@ -24,7 +24,7 @@ func TestAllocationsOfTheFastPath(t *testing.T) {
 
 // Whoever made the bytes pays for one decoding of them, not for two.
 func TestBytesInAnotherFormCostTheFastPathNothing(t *testing.T) {
-	fast, slow, _ := both(reflect.TypeFor[mixed]())
+	fast, slow, _ := bothWays(reflect.TypeFor[mixed]())
 	b, _ := slow.Append(nil, &mixed{Raw: make(raw, 1000), Words: map[label]label{"a": "b"}, PP: new(*Part)})
 	into := value(fast.New())
 	if got := testing.AllocsPerRun(100, func() {

@@ -254,7 +254,7 @@ func same(a, b reflect.Value) bool {
 
 // both returns a plan that has the fast path and one that has not. It reports
 // whether the type has one.
-func both(typ reflect.Type) (fast, slow *plan, ok bool) {
+func bothWays(typ reflect.Type) (fast, slow *plan, ok bool) {
 	s, err := shape.Of(typ)
 	if err != nil {
 		return nil, nil, false
@@ -268,10 +268,10 @@ type counts struct{ types, values, checked, direct int }
 
 // compare reports where the two paths differ: over a random type and value, and
 // over what mutations make of its encoding.
-func compare(t *testing.T, seed uint64, mutations []byte, n *counts) {
+func compareBoth(t *testing.T, seed uint64, mutations []byte, n *counts) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	typ := randomStruct(r, 3)
-	fast, slow, ok := both(typ)
+	fast, slow, ok := bothWays(typ)
 	if fast == nil {
 		return // New refuses it
 	}
@@ -358,7 +358,7 @@ func mutated(r *rand.Rand, b, how []byte) []byte {
 func TestTheFastPathDoesWhatMsgpackDoes(t *testing.T) {
 	var n counts
 	for seed := range uint64(200) {
-		compare(t, seed, nil, &n)
+		compareBoth(t, seed, nil, &n)
 	}
 	t.Logf("%+v", n)
 	if n.types < 100 || n.direct < n.values || n.checked < 2*n.direct/3 {
@@ -368,7 +368,7 @@ func TestTheFastPathDoesWhatMsgpackDoes(t *testing.T) {
 
 func FuzzDirect(f *testing.F) {
 	f.Add(uint64(1), []byte{0, 0, 0})
-	f.Fuzz(func(t *testing.T, seed uint64, mutations []byte) { compare(t, seed, mutations, new(counts)) })
+	f.Fuzz(func(t *testing.T, seed uint64, mutations []byte) { compareBoth(t, seed, mutations, new(counts)) })
 }
 
 func TestPlainTypesHaveAFastPath(t *testing.T) {
@@ -412,7 +412,7 @@ func TestWhatOnlyMsgpackKnowsIsLeftToIt(t *testing.T) {
 		reflect.TypeFor[struct{ A *sealed }](), reflect.TypeFor[struct{ A [2]counter }](),
 		reflect.TypeFor[struct{ A netip.Addr }](), reflect.TypeFor[struct{ A map[int]netip.Addr }](),
 	} {
-		if fast, _, ok := both(typ); ok || fast == nil {
+		if fast, _, ok := bothWays(typ); ok || fast == nil {
 			t.Errorf("%v: got a fast path", typ)
 		}
 	}
@@ -428,7 +428,7 @@ func BenchmarkDirect(b *testing.B) {
 		words[label(fmt.Sprint("word ", i))] = "x"
 	}
 	for _, data := range []any{someVisit(), &mixed{Words: words, Maps: map[small]map[string][]bool{1: {"a": {true}}}, Part: Part{X: 1}}} {
-		fast, slow, _ := both(reflect.TypeOf(data).Elem())
+		fast, slow, _ := bothWays(reflect.TypeOf(data).Elem())
 		encoded, err := slow.Append(nil, data)
 		if err != nil {
 			b.Fatal(err)

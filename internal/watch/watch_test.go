@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -1018,9 +1019,9 @@ func TestAPartOfTheStoreThatHangsDoesNotKeepTheRestFromBeingToldAtOnce(t *testin
 		for i := range hanging {
 			hangs[idOf(i)] = true
 		}
-		down := false
+		var down atomic.Bool
 		set := watch.New(watch.Config{Changes: s.Changes, Elsewhere: errElsewhere, Load: func(ctx context.Context, id watch.ID) (watch.State, error) {
-			if down && hangs[id] {
+			if down.Load() && hangs[id] {
 				<-ctx.Done()
 				return watch.State{}, ctx.Err()
 			}
@@ -1031,7 +1032,7 @@ func TestAPartOfTheStoreThatHangsDoesNotKeepTheRestFromBeingToldAtOnce(t *testin
 			all[i] = follow(t, set, s, idOf(i))
 		}
 		time.Sleep(time.Minute)
-		down = true
+		down.Store(true)
 		for i := range hanging {
 			s.tell(idOf(i))
 		}
