@@ -40,7 +40,7 @@ type (
 		Y, Z   uint16
 	}
 	Lazy struct {
-		_msgpack struct{} `msgpack:",omitempty"`
+		_msgpack struct{} `msgpack:",omitempty"` //lint:ignore U1000 msgpack reads its tag
 		Seen     time.Time
 		Inner    Part
 		Some     [2]int
