@@ -317,6 +317,9 @@ func (r *broken) names(t *testing.T, op, text string) {
 		op = ""
 	}
 	for _, name := range r.failed(t) {
+		if op == "Delete" && strings.Contains(name, "two_concurrent_RegenerateIDs") {
+			continue // the record that one of them cannot take back is no error of its request
+		}
 		if got := r.text[name]; !strings.Contains(got, op) || !strings.Contains(got, text) {
 			t.Errorf("%q: want %q and %q in the output, got:\n%s", name, op, text, got)
 		}
