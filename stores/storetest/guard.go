@@ -47,6 +47,19 @@ func (g *guard) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 	return operate(ctx, g, "Load", func(ctx context.Context) (sessions.Record, error) { return g.store.Load(ctx, id) })
 }
 
+// LoadNewest is what a Manager calls instead of Load where a record must not come
+// from a cache of the store. It is Load for a store without this method.
+func (g *guard) LoadNewest(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	g.t.Helper()
+	newest, ok := g.store.(interface {
+		LoadNewest(ctx context.Context, id sessions.ID) (sessions.Record, error)
+	})
+	if !ok {
+		return g.Load(ctx, id)
+	}
+	return operate(ctx, g, "LoadNewest", func(ctx context.Context) (sessions.Record, error) { return newest.LoadNewest(ctx, id) })
+}
+
 func (g *guard) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	g.t.Helper()
 	return operate(ctx, g, "Create", func(ctx context.Context) (uint64, error) { return g.store.Create(ctx, id, rec) })
