@@ -87,8 +87,8 @@ type app struct {
 type gate struct{ loaded, open chan struct{} }
 
 // newApp starts an app that serves until the test ends. The test fails if
-// a handler panics.
-func newApp(t *tester, store sessions.Store) *app {
+// a handler panics, or if an operation of the store fails that may not fail.
+func newApp(t *tester, store sessions.Store, mayFail bool) *app {
 	t.Helper()
 	keys, err := sessions.NewKeyring([]byte("a test secret that all processes of a test share"))
 	if err != nil {
@@ -96,7 +96,7 @@ func newApp(t *tester, store sessions.Store) *app {
 	}
 	config := sessions.Config[account]{
 		Keys:   keys,
-		Store:  named(t, store),
+		Store:  guardedInApp(t, store, mayFail),
 		Cookie: sessions.Cookie{Insecure: true},
 		Logger: slog.New(slog.DiscardHandler),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {

@@ -35,7 +35,7 @@ func RunCrash(t *testing.T, server Server, durable bool, open func(t testing.TB)
 }
 
 func checkCrash(t *tester, server Server, durable bool, store sessions.Store) {
-	app := newApp(t, store)
+	app := newApp(t, store, true)
 	visitors := make([]*visitor, 8)
 	for i := range visitors {
 		visitors[i] = &visitor{browser: browser{t: t, app: app.url}, durable: durable}

@@ -15,28 +15,35 @@ import (
 // that panics or hangs is a failure of the test. After the test, the guard calls no
 // operation.
 type guard struct {
-	t     *tester
-	store sessions.Store
-	names bool // errors name the operation
+	t       *tester
+	store   sessions.Store
+	inApp   bool // a Manager calls the operations
+	mayFail bool
 }
 
 // guarded returns a guard for the store. The guard implements the same interfaces
 // of the package sessions as the store.
-func guarded(t *tester, store sessions.Store) sessions.Store { return newGuard(t, store, false) }
+func guarded(t *tester, store sessions.Store) sessions.Store {
+	return (&guard{t: t, store: store}).complete()
+}
 
-// named returns the guard for a Manager. Its errors name the operation, since those
-// of a Manager name what the Manager was doing. A MemoryStore needs no guard, and
-// a Manager treats it in a way of its own, which should be tested.
-func named(t *tester, store sessions.Store) sessions.Store {
+// guardedInApp returns the guard for a Manager. Its errors name the operation, since
+// those of a Manager name what the Manager was doing. Unless the operations may fail,
+// an error that the contract does not define is a failure of the test, even if the
+// request succeeds.
+//
+// A MemoryStore needs no guard, and a Manager treats it in a way of its own, which
+// should be tested.
+func guardedInApp(t *tester, store sessions.Store, mayFail bool) sessions.Store {
 	if _, ok := store.(*sessions.MemoryStore); ok {
 		return store
 	}
-	return newGuard(t, store, true)
+	return (&guard{t: t, store: store, inApp: true, mayFail: mayFail}).complete()
 }
 
-func newGuard(t *tester, store sessions.Store, names bool) sessions.Store {
-	g := &guard{t, store, names}
-	if owners, ok := store.(sessions.OwnerStore); ok {
+// complete adds the methods of the other interfaces that the store implements.
+func (g *guard) complete() sessions.Store {
+	if owners, ok := g.store.(sessions.OwnerStore); ok {
 		return &ownerGuard{g, owners}
 	}
 	return g
@@ -86,14 +93,19 @@ func (g *guard) Delete(ctx context.Context, id sessions.ID, version uint64) erro
 func operate[R any](ctx context.Context, g *guard, op string, f func(ctx context.Context) (R, error)) (R, error) {
 	g.t.Helper()
 	got, err := call(ctx, g.t, op, f)
-	return got, g.named(op, err)
+	return got, g.toApp(ctx, op, err)
 }
 
-func (g *guard) named(op string, err error) error {
-	if g.names && unexpected(err) {
-		return fmt.Errorf("%s: %w", op, err)
+// toApp returns the error of an operation for its caller.
+func (g *guard) toApp(ctx context.Context, op string, err error) error {
+	g.t.Helper()
+	if !g.inApp || !unexpected(err) || errors.Is(err, errOver) {
+		return err
 	}
-	return err
+	if !g.mayFail && ctx.Err() == nil {
+		g.t.Errorf("%s, called by a Manager: got error %v", op, err)
+	}
+	return fmt.Errorf("%s: %w", op, err)
 }
 
 // An ownerGuard is a guard for an OwnerStore.
@@ -161,6 +173,7 @@ func unexpected(err error) bool {
 // the error errOver.
 func sequence(ctx context.Context, g *guard, op string, f func(ctx context.Context) iter.Seq2[sessions.ID, error]) iter.Seq2[sessions.ID, error] {
 	g.t.Helper()
+	parent := ctx
 	ctx, cancel := context.WithCancel(ctx) // until the end of the test, since the sequence may be used again
 	context.AfterFunc(g.t.ctx, cancel)
 	pairs, err := call(ctx, g.t, op, func(context.Context) (iter.Seq2[sessions.ID, error], error) { return f(ctx), nil })
@@ -168,7 +181,7 @@ func sequence(ctx context.Context, g *guard, op string, f func(ctx context.Conte
 		g.t.Helper()
 		going := true
 		each := func(id sessions.ID, err error) bool {
-			going = yield(id, g.named(op, err))
+			going = yield(id, g.toApp(parent, op, err))
 			return going
 		}
 		if err == nil {

@@ -30,7 +30,7 @@ func TestAManagerSeesPastTheCacheOfAStore(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			run(t, steady(), 0, func(s *tester) {
-				store := named(s, tt.store)
+				store := guardedInApp(s, tt.store, false)
 				if _, err := store.Create(s.ctx, oneID, recordFor(time.Hour, "new", "")); err != nil {
 					s.Fatal(err)
 				}

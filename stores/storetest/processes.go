@@ -31,7 +31,7 @@ const whereVariable = "STORETEST_WHERE"
 // processes that it starts.
 func RunProcesses(t *testing.T, where string, open func(t testing.TB, where string) sessions.Store) {
 	if where, ok := os.LookupEnv(whereVariable); ok {
-		run(t, steady(), 0, func(s *tester) { serveParent(newApp(s, open(t, where))) })
+		run(t, steady(), 0, func(s *tester) { serveParent(newApp(s, open(t, where), false)) })
 		return
 	}
 	apps := [2]string{startProcess(t, where), startProcess(t, where)}

@@ -85,7 +85,7 @@ type sessionClause struct {
 func inOneApp(all []sessionClause) (clauses []clause) {
 	for _, c := range all {
 		clauses = append(clauses, clause{c.name, func(s *subject) {
-			app := newApp(s.tester, s.bare)
+			app := newApp(s.tester, s.bare, false)
 			c.check(&visit{subject: s, apps: [2]string{app.url, app.url}})
 		}})
 	}
