@@ -22,8 +22,9 @@ type tester struct {
 	patience *patience
 	running  sync.WaitGroup // the goroutines of the test
 
-	mu     sync.Mutex
-	silent bool // nothing is reported any more
+	mu      sync.Mutex
+	silent  bool              // nothing is reported any more
+	hanging map[string]string // the stacks of operations that hang, by name
 }
 
 // run calls f with a tester for t. It returns when f and the goroutines that f

@@ -49,7 +49,7 @@ func (a *watch) expired() {
 	case a.ended:
 	case time.Since(a.began) < a.wait.Duration/2: // begin was called meanwhile
 	case a.stack == "":
-		a.stack = stackOf(a.wait.op)
+		a.stack = a.t.stackOf(a.wait.op)
 		a.timer.Reset(a.wait.Duration / 10)
 	case !a.canceled:
 		a.canceled = true
@@ -57,6 +57,9 @@ func (a *watch) expired() {
 		a.timer.Reset(a.wait.grace())
 	default:
 		a.ended = true
+		if a.t.over() {
+			return // another call hung first
+		}
 		a.t.patience.failed(a.wait, time.Since(a.began))
 		giveUp()
 		a.t.lose("%s: %v, nor within %v after its context ended. It is here:\n%s", a.wait.op, a.wait.err(), a.wait.grace(), a.stack)
@@ -110,14 +113,24 @@ func stacks() map[string][]byte {
 	return found
 }
 
-// stackOf returns the stack of a goroutine that calls op.
-func stackOf(op string) string {
+// stackOf returns the stack of a goroutine that calls op. All calls of op in the test
+// get the same one, since a dump stops all goroutines, and a hundred may hang.
+func (t *tester) stackOf(op string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.hanging[op] != "" {
+		return t.hanging[op]
+	}
+	if t.hanging == nil {
+		t.hanging = map[string]string{}
+	}
+	t.hanging[op] = "(its goroutine is not found)"
 	for _, stack := range stacks() {
 		if bytes.Contains(stack, []byte(")."+op+"(")) {
-			return ofStore(stack)
+			t.hanging[op] = ofStore(stack)
 		}
 	}
-	return "(its goroutine is not found)"
+	return t.hanging[op]
 }
 
 // giveUp notes that the goroutines that call a store now are those of a test that is
