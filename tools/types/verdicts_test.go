@@ -93,7 +93,7 @@ func stored(t *testing.T, c *codec.Codec, v reflect.Value) reflect.Value {
 		t.Fatal(err)
 	}
 	got := c.New()
-	if _, err := c.Decode(got, 0, b, false); err != nil {
+	if _, _, err := c.Decode(got, 0, b, false); err != nil {
 		t.Fatal(err)
 	}
 	if c.Hash(got) != c.Hash(data) {
