@@ -165,6 +165,13 @@ func chaos(t *testing.T, seed uint64) {
 		{"regenerate, save, regenerate", func(s *session) { s.RegenerateID(); _ = s.Save(context.Background()); s.RegenerateID() }},
 		{"destroy", (*session).Destroy},
 		{"regenerate, save, destroy", func(s *session) { s.RegenerateID(); _ = s.Save(context.Background()); s.Destroy() }},
+		{"rotate", func(s *session) { s.RotateID(); s.Data.N++ }},
+		{"rotate and save", func(s *session) { s.RotateID(); _ = s.Save(context.Background()); s.Data.N++ }},
+		{"pass on", func(s *session) { passOn(&s.Data) }},
+		{"pass on and save", func(s *session) { s.Update(passOn); _ = s.Save(context.Background()) }},
+		{"clear", func(s *session) { s.Data = AppSession{}; s.Flashes() }},
+		{"clear, save and edit", func(s *session) { s.Data = AppSession{}; _ = s.Save(context.Background()); s.Data.N = 1 }},
+		{"reload and edit", func(s *session) { s.Data.N++; _ = s.Reload(context.Background()); s.Data.N++ }},
 		{"save and panic", func(s *session) { s.RegenerateID(); _ = s.Save(context.Background()); panic(http.ErrAbortHandler) }},
 	}
 	store.setCalm(false)
@@ -235,20 +242,45 @@ func chaos(t *testing.T, seed uint64) {
 	wg.Wait()
 	time.Sleep(time.Second) // what the store carries out late
 	store.setCalm(true)
-	usable := 0
+	usable, of42 := 0, 0
 	for id, holder := range handedOut {
-		if data, _ := holder.peek(); data.UserID == 42 { // who comes after the end is a new visitor
+		if data, _ := holder.peek(); data.UserID != 0 { // who comes after the end is a new visitor
 			usable++
+			if data.UserID == 42 {
+				of42++
+			}
 			if how := ended[id]; how != "" {
 				t.Errorf("the session that %s ended is live", how)
 			}
 		}
 	}
-	if usable > 1 || over && usable > 0 {
+	if usable > 1 || over && of42 > 0 {
 		t.Errorf("got %d live sessions that somebody has a cookie for, all revoked: %t", usable, over)
+	}
+	told := map[string]int{}
+	for _, e := range s.events.all {
+		switch e.Kind {
+		case sessions.EventEnded:
+			told["end of "+e.ID]++
+		case sessions.EventRenewed:
+			told["move of "+e.Previous]++
+		}
+	}
+	for what, n := range told {
+		if n > 1 {
+			t.Errorf("the %s was told %d times, want once", what, n)
+		}
 	}
 	if t.Failed() {
 		t.Logf("%q", log)
+	}
+}
+
+// passOn gives a session that somebody has to another user. What is new is left
+// alone: it would be a sign-in, which is never lost.
+func passOn(d *AppSession) {
+	if d.UserID != 0 {
+		d.UserID = 43
 	}
 }
 

@@ -300,6 +300,8 @@ var lateVerbs = map[string]func(*session){
 	"flashes":                   func(s *session) { s.Flash("info", "late") },
 	"consumes flashes":          func(s *session) { s.Flashes() },
 	"regenerates its id":        func(s *session) { s.RegenerateID() },
+	"rotates its id":            func(s *session) { s.RotateID() },
+	"clears it":                 func(s *session) { s.Data = AppSession{}; s.Flashes() },
 	"signs in":                  func(s *session) { s.RegenerateID(); s.Data.UserID = 7 },
 	"prolongs it":               func(s *session) { s.SetLifetime(100 * time.Hour) },
 	"saves it":                  func(s *session) { s.Data.UserID = 7; _ = s.Save(context.Background()) },
