@@ -59,7 +59,7 @@ func TestForgedRequestsCostLessThanAuthenticOnes(t *testing.T) {
 			if strings.HasPrefix(what, "a thousand") {
 				times = 16 // which are tried; opening a seal allocates, a signature only without a pool
 			}
-			if gotSize > times*size+4096 || gotObjects > times*objects {
+			if gotSize > times*size+8192 || gotObjects > times*objects {
 				t.Errorf("%s: got %d bytes in %d objects, want at most %d times the %d in %d of an authentic cookie", what, gotSize, gotObjects, times, size, objects)
 			}
 		}

@@ -139,23 +139,6 @@ func BenchmarkBound(b *testing.B) {
 	}
 }
 
-func TestABoundSessionAllocatesNoMoreInCookieMode(t *testing.T) {
-	if dbsc.RaceEnabled {
-		t.Skip("sync.Pool drops at random under the race detector")
-	}
-	h := newBench(t, nil)
-	allocs := func(cookie string) float64 {
-		w, r := &benchWriter{http.Header{}}, page(cookie)
-		return testing.AllocsPerRun(200, func() {
-			clear(w.header)
-			h.handler.ServeHTTP(w, r)
-		})
-	}
-	if unbound, bound := allocs(h.unbound), allocs(h.bound); bound > unbound {
-		t.Errorf("%v allocations of a bound session, %v of an unbound one", bound, unbound)
-	}
-}
-
 // BenchmarkBoundRatio measures in turns, so that a busy machine slows all of it
 // alike, and reports the least of many short runs.
 func BenchmarkBoundRatio(b *testing.B) {

@@ -54,6 +54,3 @@ func SignParts(key *ecdsa.PrivateKey, header, claims map[string]any) string {
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// RaceEnabled reports whether the race detector is on.
-const RaceEnabled = raceEnabled
