@@ -129,12 +129,12 @@ func (m *core) read(id ID, rec txn.Record) (l listed, owner string, err error) {
 	l.id = id.String()
 	now, data := time.Now(), m.engine.Codec.New()
 	base, reason, err := m.engine.Read(txn.ID(id), rec, data, now)
-	switch reason {
-	case txn.NotNew:
+	switch {
+	case reason == txn.NotNew:
 		l.data = data
 		l.created, l.used, l.expires = time.Unix(base.Created, 0), m.lastUse(base, now), time.Unix(base.Expires, 0)
 		return l, base.Owner, nil
-	case txn.Expired, txn.Replaced, txn.Unknown:
+	case reason.Gone():
 		return listed{}, "", ErrNotFound
 	}
 	return l, "", fmt.Errorf("sessions: session %v cannot be read (%v): %w", id, reason, err)

@@ -325,9 +325,7 @@ func (m *core) complete(t reflect.Type, data codec.Options, keys *Keyring, store
 	}
 	if m.owners != nil {
 		e.Owned = func(ctx context.Context, owner string) iter.Seq2[txn.ID, error] {
-			return func(yield func(txn.ID, error) bool) {
-				m.owners.Owned(ctx, owner)(func(id ID, err error) bool { return yield(txn.ID(id), err) })
-			}
+			return engineIDs(m.owners.Owned(ctx, owner))
 		}
 	}
 	if e.Owner != nil && store != nil && m.owners == nil {
@@ -342,11 +340,7 @@ func (m *core) complete(t reflect.Type, data codec.Options, keys *Keyring, store
 	}
 	var changes func(context.Context) iter.Seq2[txn.ID, error]
 	if w, ok := store.(Watcher); ok {
-		changes = func(ctx context.Context) iter.Seq2[txn.ID, error] {
-			return func(yield func(txn.ID, error) bool) {
-				w.Changes(ctx)(func(id ID, err error) bool { return yield(txn.ID(id), err) })
-			}
-		}
+		changes = func(ctx context.Context) iter.Seq2[txn.ID, error] { return engineIDs(w.Changes(ctx)) }
 	}
 	e.Watches = e.NewWatches(changes, func(err error) {
 		m.emit(context.Background(), Event{Kind: EventFailed, Err: fmt.Errorf("sessions: watch sessions: %w", err)})

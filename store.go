@@ -202,6 +202,13 @@ func (s engineStore) Delete(ctx context.Context, id txn.ID, version uint64) erro
 	return s.Store.Delete(ctx, ID(id), version)
 }
 
+// engineIDs returns what a Store yields as package txn sees it.
+func engineIDs(ids iter.Seq2[ID, error]) iter.Seq2[txn.ID, error] {
+	return func(yield func(txn.ID, error) bool) {
+		ids(func(id ID, err error) bool { return yield(txn.ID(id), err) })
+	}
+}
+
 // summary is how a Record prints under every verb, in slog and in JSON.
 func (r Record) summary() string {
 	return fmt.Sprintf("Record(%d bytes, version %d, expires %s)", len(r.Data), r.Version, r.Expires.UTC().Format(time.RFC3339))

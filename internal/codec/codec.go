@@ -252,7 +252,7 @@ func (c *Codec) Carry(b []byte, start int, unknown []byte) ([]byte, error) {
 	if err := c.canLoad(carried); err != nil {
 		return nil, err
 	}
-	return append(b[:start], carried...), nil
+	return append(b[:start:start], carried...), nil
 }
 
 // MergeInto brings into cur what changed between two encodings.

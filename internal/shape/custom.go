@@ -315,29 +315,8 @@ func (f filler) fill(v reflect.Value) bool {
 		v.SetFloat(1)
 	case reflect.String:
 		v.SetString("x")
-	case reflect.Pointer:
-		if p := reflect.New(t.Elem()); !f.open[t.Elem()] && f.fill(p.Elem()) {
-			v.Set(p)
-		}
-	case reflect.Slice:
-		if s := reflect.MakeSlice(t, 1, 1); f.fill(s.Index(0)) {
-			v.Set(s)
-		}
-	case reflect.Array:
-		for i := range v.Len() {
-			if !f.fill(v.Index(i)) {
-				return false
-			}
-		}
-	case reflect.Map:
-		key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
-		if !f.fill(key) || !f.fill(elem) {
-			break
-		}
-		v.Set(reflect.MakeMap(t))
-		if t.Key().Comparable() && key.Comparable() {
-			v.SetMapIndex(key, elem)
-		}
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return fillElems(v, f.open, f.fill)
 	case reflect.Struct:
 		ok := true
 		for i := range v.NumField() {
@@ -350,6 +329,39 @@ func (f filler) fill(v reflect.Value) bool {
 			}
 		}
 		return ok
+	}
+	return true
+}
+
+// fillElems fills a pointer, a slice, an array or a map by means of fill. It leaves
+// a pointer to an open type nil, since such a type contains itself, and all nil
+// that fill cannot fill. It reports false if an array stays incomplete.
+func fillElems(v reflect.Value, open map[reflect.Type]bool, fill func(reflect.Value) bool) bool {
+	t := v.Type()
+	switch t.Kind() {
+	case reflect.Pointer:
+		if p := reflect.New(t.Elem()); !open[t.Elem()] && fill(p.Elem()) {
+			v.Set(p)
+		}
+	case reflect.Slice:
+		if s := reflect.MakeSlice(t, 1, 1); fill(s.Index(0)) {
+			v.Set(s)
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			if !fill(v.Index(i)) {
+				return false
+			}
+		}
+	case reflect.Map:
+		key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
+		if !fill(key) || !fill(elem) {
+			break
+		}
+		v.Set(reflect.MakeMap(t))
+		if t.Key().Comparable() && key.Comparable() {
+			v.SetMapIndex(key, elem)
+		}
 	}
 	return true
 }

@@ -242,26 +242,8 @@ func (f *jsonFiller) fill(v reflect.Value) bool {
 		if t == reflect.TypeFor[json.Number]() {
 			v.SetString("1")
 		}
-	case reflect.Pointer:
-		if p := reflect.New(t.Elem()); !f.open[t.Elem()] && f.fill(p.Elem()) {
-			v.Set(p)
-		}
-	case reflect.Slice:
-		if s := reflect.MakeSlice(t, 1, 1); f.fill(s.Index(0)) {
-			v.Set(s)
-		}
-	case reflect.Array:
-		for i := range v.Len() {
-			if !f.fill(v.Index(i)) {
-				return false
-			}
-		}
-	case reflect.Map:
-		key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
-		if f.fill(key) && f.fill(elem) && key.Comparable() {
-			v.Set(reflect.MakeMap(t))
-			v.SetMapIndex(key, elem)
-		}
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return fillElems(v, f.open, f.fill)
 	case reflect.Struct:
 		for i := range t.NumField() {
 			sf := t.Field(i)

@@ -150,11 +150,19 @@ func (t *Txn) flush(newCtx func() (context.Context, context.CancelFunc), r Reach
 	for {
 		var c change // not on the heap: BenchmarkRequest/W, 350 bytes
 		t.snapshot(&c, read, r, proof)
+		t.see(c.n)
 		if err := t.carryOut(ctx, &c); !errors.Is(err, errAgain) {
 			return err
 		}
 		read = t.readData()
 	}
+}
+
+// see notes that a commit has seen the ops before a number.
+func (t *Txn) see(n int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.journal.seen = n
 }
 
 // idleLocked reports whether nothing has to be done for the session unless Data
@@ -208,7 +216,6 @@ func (t *Txn) snapshot(c *change, read reading, r Reach, proof bool) {
 	c.reading, c.now = read, time.Now()
 	defer t.mu.Unlock()
 	c.base, c.kept, c.n = t.base, t.base.Kept, t.journal.End()
-	t.journal.seen = c.n
 	c.facts = Facts{
 		Stored: t.eng.Store != nil, Exists: t.exists, Changed: c.hash != c.base.Hash, Owned: c.owner != "",
 		Passed: t.exists == Loaded && c.owner != c.base.Owner || t.rare != nil && t.rare.passed,
@@ -219,8 +226,7 @@ func (t *Txn) snapshot(c *change, read reading, r Reach, proof bool) {
 
 // planLocked plans a change anew, by the ops that it holds.
 func (t *Txn) planLocked(c *change) {
-	c.ops = t.journal.Ops(c.from, c.n)
-	c.view = Fold(c.ops, t.exists == Loaded || t.exists == Lost)
+	t.foldChangeLocked(c)
 	v := &c.first
 	v.flashes, v.dropped, c.facts.Beside = c.base.Flashes, 0, false
 	if len(c.view.Added)+len(c.view.Consumed) > 0 {
@@ -247,6 +253,11 @@ func (t *Txn) planLocked(c *change) {
 		t.idLocked()
 	}
 	c.identity, c.began = t.id, t.began
+}
+
+// foldChangeLocked takes the ops of a change and adds them up.
+func (t *Txn) foldChangeLocked(c *change) {
+	c.ops, c.view = t.journal.Ops(c.from, c.n), t.foldLocked(c.from, c.n)
 }
 
 // foldLocked adds up the ops from number from up to number n.

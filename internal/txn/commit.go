@@ -91,8 +91,9 @@ func (t *Txn) Save(ctx context.Context) error {
 	return nil
 }
 
-// savedAll reports whether a Save has seen all that the request did: whoever
-// calls it before a handshake means to send the cookie.
+// savedAll reports whether a Save has seen all that the request did, and a commit
+// has yet to make the cookie: whoever calls Save before a handshake means to send
+// that.
 func (t *Txn) savedAll() bool {
 	if t.rare == nil || t.rare.saved == 0 {
 		return false
@@ -101,27 +102,11 @@ func (t *Txn) savedAll() bool {
 	return t.rare.saved == read.n+1 && t.rare.savedHash == read.hash
 }
 
-// noteSaved notes what a Save has seen. The gate is held.
-func (t *Txn) noteSaved() {
-	read := t.readData()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r := t.rareLocked()
-	r.saved, r.savedHash = read.n+1, read.hash
-}
-
-func (t *Txn) save(ctx context.Context) (err error) {
-	ended := fmt.Errorf("%w: the request has ended", ErrTooLate)
-	if t.over("Save") {
-		return ended
-	}
-	if err := t.shared.Gate.LockBefore(ctx); err != nil {
+func (t *Txn) save(ctx context.Context) error {
+	if err := t.enter(ctx, "Save"); err != nil {
 		return err
 	}
 	defer t.shared.Gate.Unlock()
-	if t.over("Save") {
-		return ended
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -133,19 +118,31 @@ func (t *Txn) save(ctx context.Context) (err error) {
 		r = Overdue
 	}
 	if t.eng.Store == nil {
-		err = t.overInCookie()
+		if err := t.overInCookie(); err != nil {
+			return err
+		}
+		if r == Whole {
+			return t.rehearse()
+		}
 	}
-	switch {
-	case err != nil:
-	case t.eng.Store == nil && r == Whole:
-		err = t.rehearse()
-	default:
-		err = t.flush(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, r, true)
+	return t.flush(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, r, true)
+}
+
+// enter takes the gate for a call with a context. It returns an error, without the
+// gate, if there is no time, or if the request is over.
+func (t *Txn) enter(ctx context.Context, verb string) error {
+	ended := fmt.Errorf("%w: the request has ended", ErrTooLate)
+	if t.over(verb) {
+		return ended
 	}
-	if err == nil {
-		t.noteSaved()
+	if err := t.shared.Gate.LockBefore(ctx); err != nil {
+		return err
 	}
-	return err
+	if t.over(verb) {
+		t.shared.Gate.Unlock()
+		return ended
+	}
+	return nil
 }
 
 // timedOut reports whether the deadline of a request has passed: an
@@ -156,14 +153,20 @@ func timedOut(req Request) bool { return errors.Is(req.Err(), context.DeadlineEx
 func (t *Txn) rehearse() error {
 	var c change
 	t.snapshot(&c, t.readData(), Whole, true)
-	if c.action.Step != Seal {
-		return nil
+	if c.action.Step == Seal {
+		v, err := t.own(&c)
+		if err == nil {
+			_, _, err = t.cookieOf(v, &c)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	v, err := t.own(&c)
-	if err == nil {
-		_, _, err = t.cookieOf(v, &c)
-	}
-	return err
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.rareLocked()
+	r.saved, r.savedHash = c.n+1, c.hash
+	return nil
 }
 
 // overInCookie returns ErrNotFound if a session in a cookie has ended meanwhile.

@@ -38,7 +38,7 @@ func (t *Txn) Withhold(begin bool) {
 		t.exists = Fresh
 	}
 	if r := t.rare; r != nil {
-		r.came, r.now, r.attempts, r.passed = nil, nil, nil, false
+		r.forget()
 	}
 	codec.Clear(t.data())
 }

@@ -21,9 +21,9 @@ func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 		now := time.Now()
 		data := e.Codec.New()
 		base, reason, err := e.Read(id, rec, data, now)
-		switch reason {
-		case NotNew:
-		case Replaced, Unknown, Expired:
+		switch {
+		case reason == NotNew:
+		case reason.Gone():
 			return ErrNotFound
 		default:
 			return fmt.Errorf("it cannot be read (%v): %w", reason, err)

@@ -25,12 +25,8 @@ func (t *Txn) end(ctx context.Context, r Reach) error {
 		return tooLate(LateEnd)
 	}
 	for _, d := range all {
-		ended, err := t.eng.finish(ctx, d)
-		if err != nil {
+		if err := t.finish(ctx, d); err != nil {
 			return err
-		}
-		if ended {
-			t.tellEnd(d)
 		}
 	}
 	t.mu.Lock()
@@ -48,6 +44,17 @@ func (t *Txn) expireCookie() {
 	if t.shared.HadCookie {
 		t.outcome.Cookie = t.eng.Cookie.Expire()
 	}
+}
+
+// finish ends a session, and tells that if it was this call that did.
+func (t *Txn) finish(ctx context.Context, d doomed) error {
+	ended, err := t.eng.finish(ctx, d)
+	if ended {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.tellLocked(Event{Kind: Finished, Reason: d.reason, Owner: d.owner}, d.id, ID{})
+	}
+	return err
 }
 
 // finish ends a session, whatever its version is now, and reports whether this
@@ -68,7 +75,7 @@ func (e *Engine) finish(ctx context.Context, d doomed) (ended bool, err error) {
 			if err != nil {
 				return false, &StoreError{"destroy", id, err}
 			}
-			if _, dead := wire.ReadTombstone(rec.Data); dead {
+			if replaced(rec, time.Now()) != NotNew {
 				return false, nil
 			}
 			version = rec.Version
@@ -201,7 +208,7 @@ func (t *Txn) changeBase(base *Base, f func(b *Base)) {
 func (t *Txn) ask(ctx context.Context, c *change) error {
 	rec, err := t.eng.Store.Newest(ctx, c.base.ID)
 	life := lifeOf(&c.base.Header)
-	switch reason := t.eng.gone(c.base.ID, rec, err, c.now, &life); {
+	switch _, reason := t.eng.gone(c.base.ID, rec, err, c.now, &life); {
 	case reason != NotNew:
 		return t.lose(reason, ErrNotFound)
 	case err != nil && c.facts.Proof:
@@ -217,26 +224,24 @@ func (t *Txn) ask(ctx context.Context, c *change) error {
 }
 
 // gone returns why a session does not exist any more, by what a Load returned,
-// NotNew if it may exist. It changes life to that in the record, if that can be
-// read.
-func (e *Engine) gone(id ID, rec Record, err error, now time.Time, life *Life) Reason {
+// NotNew if it may exist. Of a record that can be opened it returns the body, and
+// changes life to that in it.
+func (e *Engine) gone(id ID, rec Record, err error, now time.Time, life *Life) (body []byte, _ Reason) {
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Unknown
+		return nil, Unknown
 	case err != nil:
-		return NotNew
+		return nil, NotNew
 	}
-	if end, dead := wire.ReadTombstone(rec.Data); dead && end > now.Unix() {
-		return Replaced
-	} else if dead {
-		return Unknown
+	if reason := replaced(rec, now); reason != NotNew {
+		return nil, reason
 	}
-	if body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data); err == nil {
+	if body, err = wire.OpenRecord(e.sealer(), id[:], rec.Data); err == nil {
 		h := wire.ParseHeader(body)
 		*life = lifeOf(&h)
 	}
 	if life.Expires <= now.Unix() {
-		return Expired
+		return nil, Expired
 	}
-	return NotNew
+	return body, NotNew
 }

@@ -49,6 +49,9 @@ const (
 	Stale
 )
 
+// Gone reports whether a record, for this reason, is that of no session any more.
+func (r Reason) Gone() bool { return r == Replaced || r == Unknown || r == Expired }
+
 // String returns the reason as package sessions has it.
 func (r Reason) String() string { return reasons[r] }
 

@@ -56,18 +56,20 @@ func (e *Engine) surplus(ctx context.Context, owner string, mine *Base, old ID) 
 		}
 		rec, err := e.Store.Newest(ctx, id)
 		life := Life{Expires: wire.MaxTime}
-		switch reason := e.gone(id, rec, err, now, &life); {
+		body, reason := e.gone(id, rec, err, now, &life)
+		switch {
 		case reason != NotNew || err == nil && rec.Owner != owner:
 			continue
 		case err != nil:
 			return nil, &StoreError{"load", id, err}
 		}
 		rivals = append(rivals, rival{doomed{id, rec.Version, owner, OverLimit}, life.Created})
-		if body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data); err == nil {
-			if b, err := wire.ReadBody(body); err == nil {
-				if half := wire.Extension(b.Extensions, wire.ReplacesTag); half != nil {
-					moving = append(moving, bytes.Clone(half))
-				}
+		if body == nil {
+			continue
+		}
+		if b, err := wire.ReadBody(body); err == nil {
+			if half := wire.Extension(b.Extensions, wire.ReplacesTag); half != nil {
+				moving = append(moving, bytes.Clone(half))
 			}
 		}
 	}
@@ -92,13 +94,9 @@ func (e *Engine) surplus(ctx context.Context, owner string, mine *Base, old ID) 
 // does too: base is deleted.
 func (t *Txn) endSurplus(ctx context.Context, base *Base, surplus []doomed) error {
 	for _, d := range surplus {
-		ended, err := t.eng.finish(ctx, d)
-		if err != nil {
+		if err := t.finish(ctx, d); err != nil {
 			t.undo(ctx, base.ID)
 			return err
-		}
-		if ended {
-			t.tellEnd(d)
 		}
 	}
 	return nil

@@ -40,9 +40,9 @@ func (t *Txn) newest(ctx context.Context, c *change, id ID) (Record, *Base, erro
 		return rec, nil, &StoreError{"load", id, err}
 	}
 	theirs, reason, err := t.eng.Read(id, rec, t.eng.Codec.New(), time.Now())
-	switch reason {
-	case NotNew:
-	case Replaced, Unknown, Expired:
+	switch {
+	case reason == NotNew:
+	case reason.Gone():
 		return rec, nil, t.discard(c, reason, ErrNotFound)
 	default:
 		return rec, nil, t.discard(c, reason, fmt.Errorf("%w: the newest state cannot be read (%v): %v", ErrConflict, reason, err))
@@ -61,8 +61,7 @@ func (t *Txn) wasStored(c *change, rec []byte) bool {
 	for _, a := range t.rare.attempts {
 		if bytes.Equal(rec, a.sent) {
 			c.base, c.kept, c.from = a.base, a.mine, a.n
-			c.ops = t.journal.Ops(c.from, c.n)
-			c.view = t.foldLocked(c.from, c.n)
+			t.foldChangeLocked(c)
 			return true
 		}
 	}

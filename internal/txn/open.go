@@ -62,10 +62,10 @@ func (e *Engine) Find(ctx context.Context, values []string) (*Found, error) {
 	}
 	ctx, cancel := e.Limit(ctx)
 	defer cancel()
-	now := time.Now().Unix()
+	now := time.Now()
 	for n := f.next(); n != nil; n = f.next() {
 		n.asked = true
-		if n.expires <= now {
+		if n.expires <= now.Unix() {
 			if f.reason == Forged {
 				f.reason = Expired
 			}
@@ -75,18 +75,17 @@ func (e *Engine) Find(ctx context.Context, values []string) (*Found, error) {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return f, &StoreError{"load", n.ID, err}
 		}
-		switch end, dead := wire.ReadTombstone(rec.Data); {
-		case dead && end > now:
-			f.reason = Replaced
-			continue
-		case dead || err != nil:
-			if f.reason != Replaced {
-				f.reason = Unknown
-			}
-			continue
+		reason := Unknown
+		if err == nil {
+			reason = replaced(rec, now)
 		}
-		f.reason, f.of, f.record = NotNew, n, rec
-		break
+		if reason == NotNew {
+			f.reason, f.of, f.record = NotNew, n, rec
+			break
+		}
+		if f.reason != Replaced {
+			f.reason = reason
+		}
 	}
 	return f, nil
 }

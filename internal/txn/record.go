@@ -25,14 +25,15 @@ func (e *Engine) madeHere(h *wire.Header) bool {
 }
 
 // body returns what is kept of a version, whose encoded data ends b and begins at
-// start, but for the data, and the data: as they came, if nothing in them has
-// changed, and else with the fields that this program does not know.
+// start, but for the data, and b with the data: as they came, if nothing in them has
+// changed, and else with the fields that this program does not know. It does not
+// change b.
 func (e *Engine) body(id ID, v *version, now time.Time, b []byte, start int) (body wire.Body, data []byte, err error) {
 	body = wire.Body{Header: e.header(id, v.life, now), Extensions: v.foreign.Extensions, Flashes: v.flashes}
 	switch f := &v.foreign; {
 	case f.Data != nil:
 		body.Schema, body.Shape = f.Schema, f.Shape
-		return body, append(b[:start], f.Data...), nil
+		return body, append(b[:start:start], f.Data...), nil
 	case f.Unknown != nil:
 		body.Shape = 0 // no program may trust it to have no other fields than its own
 		data, err = e.Codec.Carry(b, start, f.Unknown)
@@ -45,11 +46,7 @@ func (e *Engine) body(id ID, v *version, now time.Time, b []byte, start int) (bo
 func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Base, err error) {
 	rec.Expires = e.recordEnd(v.life.Expires, now)
 	rec.Owner, rec.Labels = v.owner, v.foreign.Labels
-	encoded := v.encoded
-	if v.foreign.Data != nil || v.foreign.Unknown != nil {
-		encoded = bytes.Clone(encoded)
-	}
-	body, data, err := e.body(id, v, now, encoded, 0)
+	body, data, err := e.body(id, v, now, v.encoded, 0)
 	if err != nil {
 		return rec, nil, err
 	}
@@ -62,14 +59,23 @@ func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Bas
 	return rec, base, nil
 }
 
+// replaced returns why a record is no session: it is a tombstone, before its end or
+// after it. It returns NotNew for every other record.
+func replaced(rec Record, now time.Time) Reason {
+	switch end, ok := wire.ReadTombstone(rec.Data); {
+	case !ok:
+		return NotNew
+	case end > now.Unix():
+		return Replaced
+	}
+	return Unknown
+}
+
 // Read opens the record of an id and fills data, which is zero.
 func (e *Engine) Read(id ID, rec Record, data any, now time.Time) (*Base, Reason, error) {
 	base := &Base{ID: id, Version: rec.Version, Ends: rec.Expires.UnixMilli(), Owner: rec.Owner}
-	if end, ok := wire.ReadTombstone(rec.Data); ok {
-		if end > now.Unix() {
-			return base, Replaced, nil
-		}
-		return base, Unknown, nil
+	if reason := replaced(rec, now); reason != NotNew {
+		return base, reason, nil
 	}
 	body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data)
 	if err != nil {
@@ -116,18 +122,6 @@ func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Re
 		return Undecodable, err
 	}
 	base.Flashes = b.Flashes
-	if b.Extensions != nil || !e.madeHere(&base.Header) {
-		f := base.foreign()
-		f.Extensions = wire.AppendWithout(f.Extensions, b.Extensions, wire.ReplacesTag)
-		if !e.madeHere(&base.Header) {
-			f.Data, f.Schema, f.Shape = bytes.Clone(b.Data), base.Schema, base.Shape
-		}
-		if base.Foreign == nil {
-			base.Foreign = foreignOf(f)
-		} else {
-			*base.Foreign = f // it is this base's alone
-		}
-	}
 	trusted := authentic && base.Shape == e.Codec.Fingerprint
 	var unknown []byte
 	if base.Kept, unknown, err = e.Codec.Decode(data, int(base.Schema), b.Data, trusted); err != nil {
@@ -142,10 +136,18 @@ func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Re
 	if err := e.Codec.Check(data, known); err != nil {
 		return Invalid, err
 	}
-	if unknown != nil {
+	if made := e.madeHere(&base.Header); b.Extensions != nil || unknown != nil || !made {
 		f := base.foreign()
+		f.Extensions = wire.AppendWithout(f.Extensions, b.Extensions, wire.ReplacesTag)
 		f.Unknown = unknown
-		base.Foreign = &f
+		if !made {
+			f.Data, f.Schema, f.Shape = bytes.Clone(b.Data), base.Schema, base.Shape
+		}
+		if base.Foreign == nil {
+			base.Foreign = foreignOf(f)
+		} else {
+			*base.Foreign = f // it is this base's alone
+		}
 	}
 	if base.Owner, err = e.OwnerOf(data, base.Owner); err != nil {
 		return Undecodable, err
@@ -218,7 +220,7 @@ func (t *Txn) cookieOf(v *version, c *change) (line string, h wire.Header, err e
 			return "", h, err
 		}
 		sc.Buf = b
-		if v.foreign.Data != nil || v.foreign.Unknown != nil {
+		if !t.eng.madeHere(&h) {
 			body.AppendHead(b[:len(head)]) // with the schema and the shape of the data
 		}
 		line, err = t.eng.dataCookie(signer, sc, &h, c.now)

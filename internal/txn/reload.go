@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/typedsessions/sessions/internal/codec"
@@ -20,23 +21,12 @@ func (t *Txn) Reload(ctx context.Context) error {
 }
 
 func (t *Txn) reload(ctx context.Context) error {
-	ended := fmt.Errorf("%w: the request has ended", ErrTooLate)
-	if t.over("Reload") {
-		return ended
-	}
-	if err := t.shared.Gate.LockBefore(ctx); err != nil {
+	if err := t.enter(ctx, "Reload"); err != nil {
 		return err
 	}
 	defer t.shared.Gate.Unlock()
-	if t.over("Reload") {
-		return ended
-	}
 	var c change
-	seen := t.journal.seen // only commits change it, which hold the gate
 	t.snapshot(&c, t.readData(), Gone, true)
-	t.mu.Lock()
-	t.journal.seen = seen // this is none
-	t.mu.Unlock()
 	switch {
 	case c.facts.Exists == Ended || c.facts.Exists == Lost:
 		return ErrNotFound
@@ -56,15 +46,17 @@ func (t *Txn) reload(ctx context.Context) error {
 func (t *Txn) stored(ctx context.Context, c *change) (*Base, error) {
 	id := c.base.ID
 	rec, err := t.eng.Store.Newest(ctx, id)
-	life := lifeOf(&c.base.Header)
-	switch reason := t.eng.gone(id, rec, err, c.now, &life); {
-	case reason != NotNew:
-		return nil, t.lose(reason, ErrNotFound)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, t.lose(Unknown, err)
 	case err != nil:
 		return nil, &StoreError{"load", id, err}
 	}
 	theirs, reason, err := t.eng.Read(id, rec, t.eng.Codec.New(), c.now)
-	if reason != NotNew {
+	switch {
+	case reason.Gone():
+		return nil, t.lose(reason, ErrNotFound)
+	case reason != NotNew:
 		return nil, fmt.Errorf("the newest state cannot be read (%v): %w", reason, err)
 	}
 	if c.mine, err = t.eng.Codec.Append(nil, t.data()); err != nil {

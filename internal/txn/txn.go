@@ -213,13 +213,6 @@ func (t *Txn) tellLocked(e Event, id, previous ID) {
 	t.eventLocked(e)
 }
 
-// tellEnd queues the event of a session that has ended.
-func (t *Txn) tellEnd(d doomed) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.tellLocked(Event{Kind: Finished, Reason: d.reason, Owner: d.owner}, d.id, ID{})
-}
-
 func (t *Txn) event(e Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -359,7 +352,8 @@ func (t *Txn) destroy(restart bool, why Reason) {
 		}
 	}
 	r.watchers = nil // they end when the session does
-	r.came, r.now, r.attempts, r.passed, r.why = nil, nil, nil, false, why
+	r.forget()
+	r.why = why
 	t.base = t.eng.None
 	if restart {
 		t.journal.Restart(Op{Verb: Reset})
@@ -385,6 +379,9 @@ func (t *Txn) destroy(restart bool, why Reason) {
 		t.clearLocked()
 	}
 }
+
+// forget drops what belongs to a session that is the request's no more.
+func (r *rare) forget() { r.came, r.now, r.attempts, r.passed = nil, nil, nil, false }
 
 func (r *rare) doom(d doomed) {
 	for _, other := range r.doomed {

@@ -49,7 +49,7 @@ func (e *Engine) stateOf(ctx context.Context, id watch.ID) (st watch.State, err 
 	defer cancel()
 	rec, err := e.Store.Newest(ctx, ID(id))
 	life := Life{Expires: rec.Expires.Unix() + 1} // of a record that this program cannot read
-	switch reason := e.gone(ID(id), rec, err, time.Now(), &life); {
+	switch _, reason := e.gone(ID(id), rec, err, time.Now(), &life); {
 	case reason == Unknown:
 		return watch.State{Ended: true}, nil
 	case reason != NotNew:
