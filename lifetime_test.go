@@ -313,3 +313,55 @@ func TestASignInWhoseTokenHasEndedIsNone(t *testing.T) {
 		}
 	})
 }
+
+// Browsers keep a cookie for 400 days at most, and a session may live longer.
+func TestACookieThatEndsBeforeItsSessionIsSentAnewAfterHalfOfItsTime(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		name    string
+		change  func(*config)
+		renewed bool
+	}{
+		{"as a rule", nil, true},
+		{"with an idle timeout of a year", func(c *config) { c.Lifetime, c.IdleTimeout = 3650*day, 365*day }, true},
+		{"of the browser's session", func(c *config) { c.Lifetime, c.Cookie.BrowserSession = 3650*day, true }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, m mode) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newSite(t, m, tt.change)
+					b := s.browser()
+					b.do(func(s *session) {
+						s.Data.N = 1
+						if tt.renewed {
+							s.SetLifetime(3650 * day)
+						}
+					})
+					read := func(s *session) { _ = s.Data.N }
+					for range 3 {
+						b.do(read) // an idle timeout may send it, also in cookies
+						time.Sleep(199 * day)
+						if tt.change == nil {
+							if lines := b.do(read).setCookies(); len(lines) != 0 {
+								t.Errorf("got %q before half of it, want none", lines)
+							}
+						}
+						time.Sleep(2 * day)
+						lines := b.do(read).setCookies()
+						if tt.renewed && len(lines) != 1 || !tt.renewed && len(lines) != 0 {
+							t.Errorf("got %q after half of it", lines)
+						}
+						for _, line := range lines {
+							if c, err := http.ParseSetCookie(line); err != nil || c.MaxAge != 400*24*60*60 {
+								t.Errorf("got %q, want a Max-Age of 400 days", line)
+							}
+						}
+					}
+					if d, _ := b.peek(); d.N != 1 {
+						t.Errorf("got N=%d after 600 days, want 1", d.N)
+					}
+				})
+			})
+		})
+	}
+}

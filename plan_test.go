@@ -216,7 +216,7 @@ func (p planned) plan() (o outcome) {
 	o.cookie, o.status = "none", http.StatusOK
 	brought := p.exists != txn.Fresh // a cookie
 	kept := p.exists == txn.Loaded || p.exists == txn.Lost
-	f := txn.Facts{Stored: p.store, Exists: p.exists, OldKey: p.oldKey, Due: p.due}
+	f := txn.Facts{Stored: p.store, Exists: p.exists, OldCookie: p.oldKey, Due: p.due}
 	var ops []string
 	discarded, late := false, false
 	carryOut := func(a txn.Action) {
@@ -275,7 +275,7 @@ func (p planned) plan() (o outcome) {
 	}
 	if gone { // the headers leave before anything was done
 		carryOut(txn.Plan(f, txn.View{}))
-		f.Due, f.OldKey = false, false
+		f.Due, f.OldCookie = false, false
 	}
 	f.Reach = p.reach
 	v := txn.Fold(journal, kept)
@@ -284,7 +284,7 @@ func (p planned) plan() (o outcome) {
 	case txn.Destroy:
 		f.Exists = txn.Ended
 	case txn.Reset:
-		f.Exists, f.OldKey, f.Due = txn.Fresh, false, false
+		f.Exists, f.OldCookie, f.Due = txn.Fresh, false, false
 	}
 	zero := p.data == dataCleared || p.data == dataLeft && !loaded
 	f.Changed = p.data == dataChanged || p.data == dataPassed || zero && loaded

@@ -25,7 +25,7 @@ type Attributes struct {
 // ignored, which leaves the old one in place; Max-Age counts for 400 days.
 const (
 	MaxSize      = 4096
-	maxMaxAge    = 400 * 24 * 60 * 60
+	MaxAge       = 400 * 24 * 60 * 60
 	maxAttribute = 1024
 )
 
@@ -173,7 +173,7 @@ func (s *Spec) Line(buf *[]byte, start int, maxAge int64, lasting bool) (string,
 	b = append(b, s.path...)
 	if !s.browserSession || lasting {
 		b = append(b, "; Max-Age="...)
-		b = strconv.AppendInt(b, min(max(maxAge, 1), maxMaxAge), 10)
+		b = strconv.AppendInt(b, min(max(maxAge, 1), MaxAge), 10)
 	}
 	*buf = append(b, s.flags...)
 	line := (*buf)[n:]
@@ -181,6 +181,16 @@ func (s *Spec) Line(buf *[]byte, start int, maxAge int64, lasting bool) (string,
 		return "", &SizeError{len(line)}
 	}
 	return string(line), nil
+}
+
+// Ends returns when a browser drops the cookie of a session that ends at expires,
+// if Line makes it now, both in seconds since 1970. A cookie without Max-Age has no
+// end before that of its session.
+func (s *Spec) Ends(expires, now int64, lasting bool) int64 {
+	if s.browserSession && !lasting {
+		return expires
+	}
+	return min(expires, now+MaxAge)
 }
 
 // Expire returns the Set-Cookie value that removes the cookie.

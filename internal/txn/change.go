@@ -169,7 +169,7 @@ func (t *Txn) see(n int32) {
 // has changed: no verb was called, and no use has to be noted.
 func (t *Txn) idleLocked(proof bool) bool {
 	return len(t.journal.ops) == 0 && (t.rare == nil || t.rare.orphans == nil) &&
-		(t.exists == Fresh || t.exists == Behind || t.exists == Loaded && !proof && !t.base.OldKey && t.eng.Idle == 0)
+		(t.exists == Fresh || t.exists == Behind || t.exists == Loaded && !proof && !t.base.OldCookie && t.eng.Idle == 0)
 }
 
 // readData reads Data anew.
@@ -218,8 +218,8 @@ func (t *Txn) snapshot(c *change, read reading, r Reach, proof bool) {
 	c.base, c.kept, c.n = t.base, t.base.Kept, t.journal.End()
 	c.facts = Facts{
 		Stored: t.eng.Store != nil, Exists: t.exists, Changed: c.hash != c.base.Hash, Owned: c.owner != "",
-		Passed: t.exists == Loaded && c.owner != c.base.Owner || t.rare != nil && t.rare.passed,
-		OldKey: c.base.OldKey, Due: !proof && r != Gone && t.dueLocked(c.now), Proof: proof, Reach: r,
+		Passed:    t.exists == Loaded && c.owner != c.base.Owner || t.rare != nil && t.rare.passed,
+		OldCookie: c.base.OldCookie, Due: !proof && r != Gone && t.dueLocked(c.now), Proof: proof, Reach: r,
 	}
 	t.planLocked(c)
 }

@@ -259,8 +259,10 @@ type Base struct {
 	Flashes []wire.Flash
 	Kept    []byte // with a Store the data in today's schema; else a body that may be re-issued
 	Hash    uint64 // of the data
-	OldKey  bool   // the cookie was made with an older key
-	Foreign *Foreign
+	// OldCookie: an older key than the newest has made the cookie, or it ends before
+	// the session, and half of its time has passed.
+	OldCookie bool
+	Foreign   *Foreign
 }
 
 // kept reports whether the session is kept anywhere.

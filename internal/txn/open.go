@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/keys"
 	"github.com/typedsessions/sessions/internal/wire"
 )
@@ -182,7 +183,9 @@ func (t *Txn) openRecord(f *Found) error {
 	t.id = &f.of.Identity
 	base, reason, err := t.eng.Read(t.id.ID, f.record, t.data(), time.Now())
 	if t.reason = reason; reason == NotNew {
-		base.OldKey = f.of.oldKey
+		n := f.of
+		issued := max(n.created, n.expires-cookie.MaxAge)
+		base.OldCookie = n.oldKey || n.expires < base.Expires && pastHalf(issued, n.expires, time.Now())
 		t.base = base
 	}
 	return err
@@ -224,7 +227,8 @@ func (t *Txn) openCookie(values []string) error {
 		return nil
 	}
 	base := baseFor(body)
-	base.Header, base.OldKey = best, oldKey
+	ends := e.Cookie.Ends(best.Expires, best.Used, best.Lifetime != 0)
+	base.Header, base.OldCookie = best, oldKey || ends < best.Expires && pastHalf(best.Used, ends, time.Now())
 	copy(base.ID[:], best.ID[:])
 	t.base = base
 	if t.reason != NotNew {
@@ -232,11 +236,14 @@ func (t *Txn) openCookie(values []string) error {
 	}
 	reason, err := e.readBody(base, body, t.data(), true)
 	base.Kept = nil // a part of c
-	if t.reason = reason; reason == NotNew && (e.Idle > 0 || oldKey) {
+	if t.reason = reason; reason == NotNew && (e.Idle > 0 || base.OldCookie) {
 		base.Kept = bytes.Clone(body) // it may be re-issued
 	}
 	return err
 }
+
+// pastHalf reports whether half of a time in seconds since 1970 has passed.
+func pastHalf(begin, end int64, now time.Time) bool { return now.Unix()-begin >= (end-begin)/2 }
 
 // openToken returns the body in a cookie's value if that is authentic. It is
 // a part of c.

@@ -23,17 +23,17 @@ const (
 
 // Facts are what a plan depends on besides the ops.
 type Facts struct {
-	Stored  bool // in a Store; else in the cookie
-	Exists  Existence
-	Changed bool // Data is not as it is kept
-	Beside  bool // what is kept beside Data is not as it is kept: messages, extensions
-	Owned   bool // the session has an owner
-	Passed  bool // to another owner than the one that it was loaded with
-	Empty   bool // nothing would be kept
-	OldKey  bool // an older key than the newest has made the cookie
-	Due     bool // the use of the session is to be noted
-	Proof   bool // the caller wants to know whether the session still exists
-	Reach   Reach
+	Stored    bool // in a Store; else in the cookie
+	Exists    Existence
+	Changed   bool // Data is not as it is kept
+	Beside    bool // what is kept beside Data is not as it is kept: messages, extensions
+	Owned     bool // the session has an owner
+	Passed    bool // to another owner than the one that it was loaded with
+	Empty     bool // nothing would be kept
+	OldCookie bool // the cookie is to be made anew: Base.OldCookie
+	Due       bool // the use of the session is to be noted
+	Proof     bool // the caller wants to know whether the session still exists
+	Reach     Reach
 }
 
 // A Step is what a commit does where the session is kept.
@@ -113,12 +113,12 @@ func Plan(f Facts, v View) (a Action) {
 	case changed && move:
 		a.Step, a.Cookie = Move, true
 	case changed:
-		a.Step, a.Cookie = Replace, v.Prolong || f.OldKey && f.Reach < Overdue
+		a.Step, a.Cookie = Replace, v.Prolong || f.OldCookie && f.Reach < Overdue
 	case fresh || v.LateProlong:
-	case !f.Stored && f.Reach < Overdue && (f.OldKey || f.Due):
+	case !f.Stored && f.Reach < Overdue && (f.OldCookie || f.Due):
 		a.Step = Reissue
 	case f.Stored:
-		a.Cookie = f.OldKey && f.Reach == Whole
+		a.Cookie = f.OldCookie && f.Reach == Whole
 		if f.Due || f.Proof || a.Cookie {
 			a.Step = Touch
 		}

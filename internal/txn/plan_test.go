@@ -37,8 +37,8 @@ func allPlans(yield func(f Facts, ops []Op, v View, a Action)) (n int) {
 				for _, reach := range []Reach{Whole, Header, Overdue, Gone} {
 					for flags := range 1 << 7 {
 						has := func(i int) bool { return both[flags>>i&1] }
-						// OldKey, Due and Proof concern a session that nothing changes.
-						f := Facts{Stored: has(0), Exists: exists, Changed: has(1), OldKey: has(2), Due: has(2), Proof: has(3), Reach: reach,
+						// OldCookie, Due and Proof concern a session that nothing changes.
+						f := Facts{Stored: has(0), Exists: exists, Changed: has(1), OldCookie: has(2), Due: has(2), Proof: has(3), Reach: reach,
 							Owned: has(4), Passed: has(5) && exists == Loaded && has(1), Empty: has(6) && len(v.Added) == 0}
 						f.Beside = len(v.Added)+len(v.Consumed) > 0
 						yield(f, ops, v, Plan(f, v))
@@ -106,7 +106,7 @@ var promises = []struct {
 		return !(f.Stored && inCookie) && !(!f.Stored && inStore)
 	}},
 	{"a Touch notes a use that is due, proves existence, or comes before a re-issue", func(f Facts, v View, a Action) bool {
-		return a.Step != Touch || f.Exists == Loaded && (f.Due || f.Proof || a.Cookie && f.OldKey) || f.Exists != Loaded && !f.Stored
+		return a.Step != Touch || f.Exists == Loaded && (f.Due || f.Proof || a.Cookie && f.OldCookie) || f.Exists != Loaded && !f.Stored
 	}},
 	{"the cookie follows a new id, and a new end", func(f Facts, v View, a Action) bool {
 		return a.Step != Create && a.Step != Move && !(a.Step == Replace && v.Prolong) || a.Cookie

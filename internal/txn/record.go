@@ -189,7 +189,8 @@ func (e *Engine) idCookie(id *Identity, l Life, now time.Time) (string, error) {
 	c := signer.Scratch()
 	defer signer.Put(c)
 	b := wire.AppendTime(signer.AppendPrefix(c.Buf[:0], wire.SignedID), l.Created)
-	c.Buf = signer.AppendMAC(c, append(wire.AppendTime(b, l.Expires), id.Secret[:]...))
+	ends := e.Cookie.Ends(l.Expires, now.Unix(), l.Lifetime != 0)
+	c.Buf = signer.AppendMAC(c, append(wire.AppendTime(b, ends), id.Secret[:]...))
 	return e.Cookie.Line(&c.Buf, 0, secondsTo(l.Expires, now), l.Lifetime != 0)
 }
 
