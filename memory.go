@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/typedsessions/sessions/internal/txn"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // MemoryStore is a [LabelStore] and a [Watcher] in the memory of the process: for
@@ -20,11 +21,12 @@ import (
 // Its zero value is ready; it runs no goroutine, and removes expired records a few
 // at a time as it is used.
 type MemoryStore struct {
-	// Max bounds the number of sessions; zero means no bound. At Max, a new one
-	// takes the place of one that is expired, else of the one nearest to its
-	// expiry among those without an owner, else among all. One that RegenerateID
-	// moves to a new id takes no other's place, but is two for that moment. Set it
-	// before the first use.
+	// Max bounds the number of records; zero means no bound. At Max, a new session
+	// takes the place of a record that is expired or that a new id has replaced, else
+	// of the session nearest to its expiry among those without an owner, else among
+	// all. One that moves to a new id takes no other's place, but has two records
+	// from then on: so there are as many above Max as sessions move at once, and one
+	// after that. Set it before the first use.
 	Max int
 
 	room     sync.Mutex // held by Create if there is a Max
@@ -98,11 +100,10 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 			return 0, ErrExists
 		}
 		// For one that moves there is the room of its old record, which might
-		// otherwise be the one to go, and the move would find it gone.
-		if !txn.IsMoving(ctx) {
-			for m.count.Load() >= int64(m.Max) {
-				m.evict()
-			}
+		// otherwise be the one to go, and the move would find it gone. What earlier
+		// moves have left goes, or moves in a row would fill the memory.
+		moving := txn.IsMoving(ctx)
+		for m.count.Load() >= int64(m.Max) && m.evict(moving) {
 		}
 	}
 	s.mu.Lock()
@@ -282,9 +283,10 @@ func (m *MemoryStore) relabel(r *memoryRecord, labels []string) {
 }
 
 // evict removes the record that Max's comment names, over all shards, unless
-// another request was faster. Looking at the first of each shard costs the same
-// however many records there are.
-func (m *MemoryStore) evict() {
+// another request was faster, and reports whether there was one. With replaced it
+// takes only what is expired or says that another id has replaced it. Looking at the
+// first of each shard costs the same however many records there are.
+func (m *MemoryStore) evict(replaced bool) bool {
 	type candidate struct {
 		class   int
 		expires int64
@@ -299,9 +301,13 @@ func (m *MemoryStore) evict() {
 			if len(*h) == 0 {
 				continue
 			}
-			c := candidate{class + 1, h.first().expires, i}
-			if c.expires <= now {
+			r := h.first()
+			c := candidate{class + 1, r.expires, i}
+			if _, ok := wire.ReadTombstone(r.data); ok || c.expires <= now {
 				c.class = 0
+			}
+			if replaced && c.class > 0 {
+				continue
 			}
 			if cmp.Or(cmp.Compare(c.class, best.class), cmp.Compare(c.expires, best.expires)) < 0 {
 				best = c
@@ -310,7 +316,7 @@ func (m *MemoryStore) evict() {
 		s.mu.Unlock()
 	}
 	if best.class == math.MaxInt {
-		return
+		return false
 	}
 	s := &m.shards[best.shard]
 	s.mu.Lock()
@@ -319,12 +325,13 @@ func (m *MemoryStore) evict() {
 		if len(h) > 0 && h[0].expires == best.expires {
 			r := h[0]
 			m.remove(s, r)
-			if best.class > 0 { // not expired
+			if best.class > 0 {
 				m.tell(r.id)
 			}
-			return
+			break
 		}
 	}
+	return true
 }
 
 func (s *memoryShard) heapOf(r *memoryRecord) *expiryHeap {

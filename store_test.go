@@ -935,3 +935,20 @@ func TestLoopsOverChangesThatEndedLeaveNothingBehind(t *testing.T) {
 		runtime.KeepAlive(m)
 	})
 }
+
+// A new id leaves a record that says replaced, for a minute.
+func TestNewIDsInARowDoNotFillAMemoryStoreBeyondMax(t *testing.T) {
+	memory := &sessions.MemoryStore{Max: 3}
+	s := newSite(t, modes[3], func(c *config) { c.Store = memory })
+	b := s.browser()
+	b.do(func(s *session) { s.Data.N = 1 })
+	for range 20 {
+		b.do((*session).RotateID)
+	}
+	if n := memory.Len(); n > 4 {
+		t.Errorf("got %d records, want 3 and a tombstone at most", n)
+	}
+	if d, _ := b.peek(); d.N != 1 {
+		t.Errorf("got N=%d, want the session", d.N)
+	}
+}
