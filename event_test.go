@@ -493,3 +493,15 @@ func TestASessionThatASaveHasMovedEndsUnderItsNewID(t *testing.T) {
 		}
 	})
 }
+
+// An audit log is made of OnEvent alone, so the failure of an end names the session
+// that lives on, and not the one that the Reset began.
+func TestTheFailureOfAResetNamesTheSession(t *testing.T) {
+	s := newSite(t, modes[3], nil)
+	b, id := signIn(s, 42)
+	s.store.hook(failing("Delete", 1), nil)
+	b.do((*session).Reset)
+	if got := s.events.of(sessions.EventFailed); len(got) != 1 || got[0].ID != id {
+		t.Errorf("got the events %#v, want one of %s", got, id)
+	}
+}

@@ -74,6 +74,7 @@ func issuedValues() map[byte][]string {
 func fuzzManager(tb testing.TB, format byte) (m *sessions.Manager[AppSession], authentic func(reason sessions.Reason) bool) {
 	tb.Helper()
 	c := config{Keys: newKeys(tb), Encrypt: format == 2, Logger: slog.New(slog.DiscardHandler)}
+	c.Cookie.BrowserSession = true // a cookie with a Max-Age would end before these sessions, and be sent anew
 	authentic = func(reason sessions.Reason) bool {
 		return reason != sessions.ReasonForged && reason != sessions.ReasonNoCookie
 	}

@@ -49,3 +49,15 @@ func TestAChangeAfterTheSaveBeforeAHijackIsReported(t *testing.T) {
 		}
 	}
 }
+
+func TestANewOwnerBeforeAHijackIsReportedOnce(t *testing.T) {
+	s := newOwnedSite(t, modes[3], nil)
+	b, _ := signIn(s, 42)
+	s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, b.request(func(w http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Data = AppSession{UserID: 43}
+		_, _, _ = http.NewResponseController(w).Hijack()
+	}))
+	if got := s.events.of(sessions.EventLate); len(got) != 1 {
+		t.Errorf("got the events %v, want one", got)
+	}
+}

@@ -528,3 +528,23 @@ func TestListingByLabelGoesOnPastWhatCannotBeRead(t *testing.T) {
 		}
 	})
 }
+
+func TestRevokeLabelledEndsASessionThatMovesMeanwhile(t *testing.T) {
+	eachLabelStore(t, func(t *testing.T, m mode) {
+		s := newLabelledSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data = AppSession{UserID: 42, Role: "user"} })
+		once := true
+		s.store.hook(func(op string, _ sessions.ID) error {
+			if op == "Load" && once { // the index has been read
+				once = false
+				b.do((*session).RotateID)
+			}
+			return nil
+		}, nil)
+		if n, err := s.mgr.RevokeLabelled(bg, "role:user"); n != 1 || err != nil {
+			t.Errorf("got %d, %v, want 1 ended", n, err)
+		}
+		wantUser(t, "whose label was revoked", b, 0)
+	})
+}

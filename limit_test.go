@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -605,4 +606,77 @@ func TestAnEditOfAVisitorsSessionLeavesItsEnd(t *testing.T) {
 			}
 		})
 	})
+}
+
+func TestAStoreThatCannotCheckTheLimitGives503(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		index := &ownedFails{OwnerStore: m.store().(sessions.OwnerStore), err: errors.New("down")}
+		m.store = func() sessions.Store { return index }
+		s := newOwnedSite(t, m, limitedTo(2))
+		if res := s.browser().do(login(42)); res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("got %d, want 503", res.StatusCode)
+		}
+	})
+}
+
+// Whatever else the sessions of an owner do meanwhile, and however the store fails:
+// there are never more of them that somebody has a cookie for than the limit
+// admits, and whoever was answered with a cookie was signed in with it.
+func TestSignInsAtOnceOnAFailingStoreStayWithinTheLimit(t *testing.T) {
+	for seed := range uint64(chaosSeeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { limitedChaos(t, seed) })
+		})
+	}
+}
+
+func limitedChaos(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 3))
+	limit := 1 + random.IntN(3)
+	store := &chaosStore{OwnerStore: new(sessions.MemoryStore), random: rand.New(rand.NewPCG(seed, 4)), calm: true}
+	s := newSite(t, mode{}, func(c *config) {
+		c.Store, c.Encrypt, c.Owner, c.MaxPerOwner = store, seed%2 == 0, ownerOfUser, limit
+	})
+	var browsers []*browser
+	for range limit {
+		b, _ := signIn(s, 42)
+		browsers = append(browsers, b)
+		time.Sleep(time.Second)
+	}
+	verbs := []func(*session){
+		login(42), login(42), login(42), become(42),
+		(*session).RotateID,
+		(*session).RegenerateID,
+		func(s *session) { login(42)(s); _ = s.Save(context.Background()); s.Data.N++ },
+		func(s *session) { s.Data.N++ },
+		(*session).Destroy,
+	}
+	store.setCalm(false)
+	var wg sync.WaitGroup
+	for i := range 2 + random.IntN(6) {
+		verb := verbs[random.IntN(len(verbs))]
+		start := time.Duration(random.IntN(60)) * time.Millisecond
+		b := s.browser()
+		if i < limit && random.IntN(2) == 0 {
+			b = browsers[i]
+		} else {
+			browsers = append(browsers, b)
+		}
+		wg.Go(func() {
+			time.Sleep(start)
+			b.do(verb)
+		})
+	}
+	wg.Wait()
+	time.Sleep(time.Second)
+	store.setCalm(true)
+	live := 0
+	for _, b := range browsers {
+		if data, _ := b.peek(); data.UserID == 42 {
+			live++
+		}
+	}
+	if live > limit {
+		t.Errorf("got %d sessions that somebody has a cookie for, want %d", live, limit)
+	}
 }

@@ -506,3 +506,32 @@ func TestASessionThatAnOwnerLeavesWithNothingInItEnds(t *testing.T) {
 		})
 	}
 }
+
+// What a request with a session that another has spent begins is a session of its own.
+func TestAMoveOfASpentSessionShowsNoMessageTwice(t *testing.T) {
+	for name, later := range map[string]func(*session){
+		"a sign-in":                func(s *session) { s.RegenerateID(); become(42)(s) },
+		"a sign-in without a verb": become(42),
+		"an edit under another id": func(s *session) { s.RotateID(); s.Data.N = 7 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachOwnerStore(t, func(t *testing.T, m mode) {
+				s := newOwnedSite(t, m, nil)
+				b := s.browser()
+				b.do(func(s *session) { s.Flash("info", "bye") })
+				first, id := b.clone(), idOf(b)
+				s.events.reset()
+				res := overlap(b, later, func() { first.do(func(s *session) { s.Flashes() }) })
+				if len(res.setCookies()) != 1 || b.cookie() == "" || len(s.store.live()) != 1 {
+					t.Errorf("got %q, want a cookie", res.setCookies())
+				}
+				wantMessages(t, "of the session", takeFlashes(b))
+				for _, e := range s.events.of(sessions.EventRenewed) {
+					if e.Previous == id {
+						t.Errorf("got %#v of a session that has ended, want a start", e)
+					}
+				}
+			})
+		})
+	}
+}

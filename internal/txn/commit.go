@@ -206,11 +206,15 @@ func (t *Txn) visible(err error) error {
 	case errors.Is(err, ErrTooLate):
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if r := t.rareLocked(); !r.told {
-			t.eventLocked(Event{Kind: Late, Err: err})
-			v := t.foldLocked(0, t.journal.End())
-			r.told = v.LateMove || v.Move || v.LateProlong
+		var late *lateError
+		if errors.As(err, &late) {
+			if r := t.rareLocked(); r.told&(1<<late.what) != 0 {
+				return nil
+			} else if late.what != LateChange { // Data may change again
+				r.told |= 1 << late.what
+			}
 		}
+		t.eventLocked(Event{Kind: Late, Err: err})
 		return nil
 	}
 	err = fmt.Errorf("sessions: %w", err)
@@ -255,7 +259,13 @@ func (t *Txn) carryOut(ctx context.Context, c *change) (err error) {
 	return t.end(ctx, c.facts.Reach) // by another goroutine, since the commit began
 }
 
-func tooLate(l Lateness) error { return fmt.Errorf("%w: %s", ErrTooLate, lateness[l]) }
+func tooLate(l Lateness) error { return &lateError{l} }
+
+// A lateError says what came too late. It wraps ErrTooLate.
+type lateError struct{ what Lateness }
+
+func (e *lateError) Error() string { return fmt.Sprintf("%v: %s", ErrTooLate, lateness[e.what]) }
+func (e *lateError) Unwrap() error { return ErrTooLate }
 
 var lateness = [...]string{
 	LateEnd:     "Destroy or Reset after the headers had left",

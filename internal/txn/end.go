@@ -25,8 +25,12 @@ func (t *Txn) end(ctx context.Context, r Reach) error {
 		return tooLate(LateEnd)
 	}
 	for _, d := range all {
-		if err := t.finish(ctx, d); err != nil {
+		gone, err := t.eng.finish(ctx, d)
+		if err != nil {
 			return err
+		}
+		if gone == NotNew {
+			t.tellEnd(d)
 		}
 	}
 	t.mu.Lock()
@@ -46,52 +50,48 @@ func (t *Txn) expireCookie() {
 	}
 }
 
-// finish ends a session, and tells that if it was this call that did.
-func (t *Txn) finish(ctx context.Context, d doomed) error {
-	ended, err := t.eng.finish(ctx, d)
-	if ended {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.tellLocked(Event{Kind: Finished, Reason: d.reason, Owner: d.owner}, d.id, ID{})
-	}
-	return err
+// tellEnd queues the event of a session that has ended.
+func (t *Txn) tellEnd(d doomed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tellLocked(Event{Kind: Finished, Reason: d.reason, Owner: d.owner}, d.id, ID{})
 }
 
-// finish ends a session, whatever its version is now, and reports whether this
-// call did. A tombstone stays.
-func (e *Engine) finish(ctx context.Context, d doomed) (ended bool, err error) {
+// finish ends a session, whatever its version is now. It returns NotNew if this call
+// did, and else why the session was gone. A tombstone stays.
+func (e *Engine) finish(ctx context.Context, d doomed) (gone Reason, err error) {
 	done := e.Ending(d.id, d.reason)
-	defer func() { done(ended) }()
+	defer func() { done(err == nil && gone == NotNew) }()
 	if e.Store == nil {
-		return true, nil // its cookie expires
+		return NotNew, nil // its cookie expires
 	}
 	id, version, began := d.id, d.version, time.Now()
 	for try := 0; ; try++ {
 		if version == 0 {
 			rec, err := e.Store.Newest(ctx, id)
-			if errors.Is(err, ErrNotFound) {
-				return false, nil
+			switch {
+			case errors.Is(err, ErrNotFound):
+				return Unknown, nil
+			case err != nil:
+				return NotNew, &StoreError{"destroy", id, err}
 			}
-			if err != nil {
-				return false, &StoreError{"destroy", id, err}
-			}
-			if replaced(rec, time.Now()) != NotNew {
-				return false, nil
+			if gone := replaced(rec, time.Now()); gone != NotNew {
+				return gone, nil
 			}
 			version = rec.Version
 		}
 		err := e.Store.Delete(ctx, id, version)
 		switch {
 		case err == nil:
-			return true, nil
+			return NotNew, nil
 		case errors.Is(err, ErrNotFound):
-			return false, nil
+			return Unknown, nil
 		case !errors.Is(err, ErrConflict):
-			return false, &StoreError{"destroy", id, err}
+			return NotNew, &StoreError{"destroy", id, err}
 		}
 		version = 0
 		if err := retry(ctx, try, began, "destroy", id); err != nil {
-			return false, err
+			return NotNew, err
 		}
 	}
 }

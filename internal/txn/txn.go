@@ -70,7 +70,7 @@ type rare struct {
 	passed    bool    // what a commit has merged has another owner: the session is to move
 	saved     int32   // after the last Save, the number of the next op plus one
 	savedHash uint64  // and the hash of Data
-	told      bool    // that a new id or a new end came too late
+	told      uint8   // the kinds of lateness that events have told, a bit each
 	events    []Event // that wait until no lock is held
 	watchers  []*watch.Watcher
 }
@@ -193,7 +193,12 @@ func (t *Txn) eventLocked(e Event) {
 	if !t.eng.Hears(e) {
 		return
 	}
-	if e.ID == "" && (t.id != nil || t.base.kept()) {
+	var failed *StoreError
+	switch {
+	case e.ID != "":
+	case errors.As(e.Err, &failed) && failed.ID != (ID{}):
+		e.ID = t.eng.PublicID(failed.ID)
+	case t.id != nil || t.base.kept():
 		e.ID = t.publicLocked()
 	}
 	r := t.rareLocked()

@@ -21,7 +21,7 @@ func (t *Txn) store(ctx context.Context, c *change) error {
 	}
 	v.encoded = c.mine
 	var base *Base
-	var surplus []doomed
+	var surplus [][]rival
 	switch c.action.Step {
 	case Create:
 		base, surplus, err = t.admit(ctx, c, v)
@@ -131,7 +131,7 @@ func tombstone(version uint64) Record {
 // move stores the session under its new id and replaces the old record, at the
 // version that it knows, by a tombstone, so that of two requests that move it one
 // succeeds and a logout is never outlived. There are never two records that stay.
-func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *version, surplus []doomed, err error) {
+func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *version, surplus [][]rival, err error) {
 	old, expected, began := c.base.ID, c.base.Version, time.Now()
 	base, surplus, err = t.admit(context.WithValue(ctx, movingKey{}, true), c, v)
 	if err != nil {
