@@ -358,3 +358,78 @@ func TestTimeoutHandlerOutsideInTimeChangesNothing(t *testing.T) {
 		}
 	})
 }
+
+// A createContext shows the context of each Create to a test.
+type createContext struct {
+	sessions.Store
+	watch func(context.Context)
+}
+
+func (c *createContext) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	c.watch(ctx)
+	return c.Store.Create(ctx, id, rec)
+}
+
+// The commits of a Manager share time limits, so that none of them sets a timer.
+func TestCommitsHaveAtMostFiveSecondsAndAlmostAsManyAtLeast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ends []time.Duration
+		s := newSite(t, modes[2], func(c *config) {
+			c.Store = &createContext{newPlainStore(), func(ctx context.Context) {
+				end, ok := ctx.Deadline()
+				if !ok {
+					t.Error("got no deadline")
+				}
+				ends = append(ends, time.Until(end))
+			}}
+		})
+		for range 100 {
+			s.browser().do(func(s *session) { s.Data.N = 1 })
+			time.Sleep(70 * time.Millisecond)
+		}
+		if low, high := slices.Min(ends), slices.Max(ends); low < 4750*time.Millisecond || high != 5*time.Second {
+			t.Errorf("got %v to %v, want 4.75s to 5s", low, high)
+		}
+	})
+}
+
+func TestContextOfACommitIsAsContextsAre(t *testing.T) {
+	type key struct{}
+	for name, watch := range map[string]func(ctx context.Context){
+		"a store that waits": func(ctx context.Context) { <-ctx.Done() },
+		"a derived context": func(ctx context.Context) {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			<-ctx.Done()
+		},
+		"a function to be called at the end": func(ctx context.Context) {
+			called := make(chan struct{})
+			context.AfterFunc(ctx, func() { close(called) })
+			<-called
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got any
+				var err error
+				s := newSite(t, modes[2], func(c *config) {
+					c.Store = &createContext{newPlainStore(), func(ctx context.Context) {
+						got = ctx.Value(key{})
+						watch(ctx)
+						err = ctx.Err()
+					}}
+				})
+				ctx, cancel := context.WithCancelCause(context.WithValue(t.Context(), key{}, 7))
+				r := s.browser().request(func(_ http.ResponseWriter, r *http.Request) {
+					sessions.Get[AppSession](r.Context()).Data.N = 1
+					cancel(errors.New("the client has hung up"))
+				}).WithContext(ctx)
+				start := time.Now()
+				s.handler.ServeHTTP(discardWriter{http.Header{}}, r)
+				if after := time.Since(start); got != 7 || !errors.Is(err, context.DeadlineExceeded) || after != 5*time.Second {
+					t.Errorf("got the value %v and %v after %v, want 7, and the deadline after 5s", got, err, after)
+				}
+			})
+		})
+	}
+}

@@ -132,7 +132,7 @@ func (e *Engine) lifeAfter(c *change, base *Base, owner string) Life {
 // flush brings the session to where it is kept, and readies its cookie. The gate
 // is held. newCtx returns the context of the store's operations; a session that
 // was only read needs none. proof asks whether an unchanged session still exists.
-func (t *Txn) flush(newCtx func() (context.Context, context.CancelFunc), r Reach, proof bool) error {
+func (t *Txn) flush(newCtx func() context.Context, r Reach, proof bool) error {
 	t.mu.Lock()
 	t.clearLocked()
 	n, base := t.journal.End(), t.base
@@ -144,8 +144,7 @@ func (t *Txn) flush(newCtx func() (context.Context, context.CancelFunc), r Reach
 		return nil
 	}
 	t.readOwner(&read, base)
-	ctx, cancel := newCtx()
-	defer cancel()
+	ctx := newCtx()
 	t.deleteOrphans(ctx)
 	for {
 		var c change // not on the heap: BenchmarkRequest/W, 350 bytes

@@ -71,8 +71,7 @@ func (t *Txn) Abort(r Reach) Outcome {
 	t.mu.Lock()
 	t.journal.seen = t.journal.End()
 	t.mu.Unlock()
-	ctx, cancel := t.lasting()
-	defer cancel()
+	ctx := t.lasting()
 	t.deleteOrphans(ctx)
 	if err := t.end(ctx, r); err != nil {
 		_ = t.visible(err)
@@ -125,7 +124,7 @@ func (t *Txn) save(ctx context.Context) error {
 			return t.rehearse()
 		}
 	}
-	return t.flush(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, r, true)
+	return t.flush(func() context.Context { return ctx }, r, true)
 }
 
 // enter takes the gate for a call with a context. It returns an error, without the
@@ -183,11 +182,14 @@ func (t *Txn) overInCookie() error {
 
 // lasting returns the context of a commit. It goes on when the client has hung
 // up, so that a logout is not lost with the connection, but not for ever.
-func (t *Txn) lasting() (context.Context, context.CancelFunc) {
-	if t.eng.Store == nil {
-		return t.req, func() {}
+func (t *Txn) lasting() context.Context {
+	switch {
+	case t.eng.Store == nil:
+		return t.req
+	case t.eng.NeverWait:
+		return context.WithoutCancel(t.req)
 	}
-	return t.eng.Limit(context.WithoutCancel(t.req))
+	return t.eng.commits.Limit(t.req, Timeout)
 }
 
 func (t *Txn) currentBase() *Base {

@@ -93,7 +93,8 @@ type Engine struct {
 	Watches     *watch.Set
 	None        *Base // of a session that is kept nowhere yet
 
-	signer atomic.Pointer[keys.Signer]
+	signer  atomic.Pointer[keys.Signer]
+	commits wait.Shared // their time limit
 }
 
 // Limit gives ctx the time of one load or commit.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -87,3 +88,46 @@ func (l *limit) Deadline() (time.Time, bool) {
 
 // String keeps fmt from reading the fields, which another goroutine may set.
 func (l *limit) String() string { return fmt.Sprintf("%v.WithDeadline(%v)", l.Context, l.end) }
+
+// A Shared is one time limit for many operations, which costs them no timer each.
+// Its zero value is ready, and it is safe for concurrent use. It must not be used
+// in several bubbles of testing/synctest.
+type Shared struct{ current atomic.Pointer[round] }
+
+// A round is the limit of what begins within one period.
+type round struct {
+	began   time.Time
+	ctx     context.Context
+	release context.CancelFunc // called by nobody: others may wait for ctx until it ends
+}
+
+// Limit returns a context with the values of ctx and without its end. It ends
+// after d, or up to a twentieth of that earlier.
+func (s *Shared) Limit(ctx context.Context, d time.Duration) context.Context {
+	now := time.Now()
+	r := s.current.Load()
+	if r == nil || now.Sub(r.began) >= d/20 || now.Before(r.began) {
+		next := &round{began: now}
+		next.ctx, next.release = context.WithDeadline(context.Background(), now.Add(d))
+		s.current.Store(next) // of two at once, each may use its own
+		r = next
+	}
+	return &shared{r.ctx, ctx}
+}
+
+type shared struct {
+	context.Context // of the round
+	values          context.Context
+}
+
+// Value asks the round first, which has no values, but always answers the question
+// of package context for what ends: a context derived from s ends with the round,
+// and not with that of the values.
+func (s *shared) Value(key any) any {
+	if v := s.Context.Value(key); v != nil {
+		return v
+	}
+	return s.values.Value(key)
+}
+
+func (s *shared) String() string { return fmt.Sprintf("%v.WithValuesOf(%v)", s.Context, s.values) }
