@@ -1,0 +1,6 @@
+package main
+
+type badges struct {
+	N    int    `msg:"n"`
+	Name string `msg:"name"`
+}
