@@ -75,11 +75,25 @@ func Lookup[T any](ctx context.Context) (*Session[T], bool) {
 // inside, its handler goes on editing Data while the response is written.
 // A logger that needs the session belongs inside.
 //
-// The ResponseWriter that next gets has the methods of the outer one, except for
-// the deprecated [http.CloseNotifier] and the private method by which
-// [http.MaxBytesReader] closes the connection: put [http.MaxBytesHandler]
-// outside. Once next has returned, the outer request has the multipart form and
-// the Pattern of the request that next got.
+// The ResponseWriter that next gets is one of the middleware's own. It has:
+//
+//   - [http.Flusher] and [http.Hijacker], if the outer one has them or unwraps to
+//     one that does,
+//   - [http.Pusher], [io.ReaderFrom] and [io.StringWriter], if the outer one has
+//     them,
+//   - Unwrap, so that [http.ResponseController] works: it flushes and hijacks
+//     through the middleware, and reaches the deadlines and EnableFullDuplex of
+//     the outer one.
+//
+// Every other method of the outer one is reached by Unwrap only. These are
+// [http.CloseNotifier], which is deprecated, the HTTP/3 stream that WebTransport
+// takes over (docs/OPERATIONS.md has the way to do that), and the private method
+// by which [http.MaxBytesReader] closes the connection: put [http.MaxBytesHandler]
+// outside. A response that is written to an unwrapped writer leaves without the
+// session's cookie.
+//
+// Once next has returned, the outer request has the multipart form and the Pattern
+// of the request that next got.
 //
 // The same Manager twice in a chain is one session. Two Managers of the same T
 // or of the same cookie name panic on the first request.
