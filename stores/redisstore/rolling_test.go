@@ -26,7 +26,7 @@ const rollingRequests = 10_000
 // Two versions of a program answer the requests of each visitor in turn. The older
 // one lacks three fields: one of the session, one of a struct in it, and one of a
 // type with a generated codec.
-func TestARollingDeploymentLosesNothing(t *testing.T) {
+func TestARollingDeploymentOfTwoBinariesLosesNothing(t *testing.T) {
 	keys := base64.StdEncoding.EncodeToString(sessions.NewSecret())
 	redis := testserver.Redis(t).Addr
 	bin := t.TempDir()
