@@ -5,7 +5,7 @@ go 1.26.0
 replace github.com/typedsessions/sessions => ../..
 
 require (
-	github.com/quic-go/quic-go v0.64.1
+	github.com/quic-go/quic-go v0.64.1 // v0.65.0 changed HTTPStreamer, with which webtransport-go v0.13.0 does not compile
 	github.com/quic-go/webtransport-go v0.13.0
 	github.com/typedsessions/sessions v0.0.0
 )
