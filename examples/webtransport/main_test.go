@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,11 +40,11 @@ type site struct {
 // A faultyStore fails to store what exists, once it is told to.
 type faultyStore struct {
 	sessions.MemoryStore
-	fails bool
+	fails atomic.Bool
 }
 
 func (s *faultyStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
-	if s.fails {
+	if s.fails.Load() {
 		return 0, errors.New("out of order")
 	}
 	return s.MemoryStore.Update(ctx, id, rec)
@@ -334,7 +335,7 @@ func TestASessionThatCannotBeStoredIsNoUpgrade(t *testing.T) {
 		return mux
 	})
 	s.post("/login")
-	s.store.fails = true
+	s.store.fails.Store(true)
 	res, _, err := s.dial("/live", s.cookie)
 	if err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("the client got %v, %v, want 503", res, err)

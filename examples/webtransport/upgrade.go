@@ -24,14 +24,13 @@ func upgrade(s *webtransport.Server, w http.ResponseWriter, r *http.Request) (*w
 	}
 	u := &upgrader{ResponseWriter: w, Settingser: stream, stream: stream}
 	conn, err := s.Upgrade(u, r)
-	if err != nil {
-		return nil, err
-	}
 	if u.err != nil {
-		_ = conn.CloseWithError(0, "")
+		if err == nil {
+			_ = conn.CloseWithError(0, "")
+		}
 		return nil, u.err
 	}
-	return conn, nil
+	return conn, err
 }
 
 // A streamWriter is what s.Upgrade needs besides http.ResponseWriter and
