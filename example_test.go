@@ -849,8 +849,67 @@ func ExampleManager_Labelled() {
 	}
 	slices.Sort(users)
 	fmt.Println(users)
+
+	// The tenant leaves.
+	ended, err := mgr.RevokeLabelled(context.Background(), "tenant:acme")
+	fmt.Println(ended, err)
 	// Output:
 	// [42 43]
+	// 2 <nil>
+}
+
+// An administrator sees the site as a user does, and goes back. Both can end that:
+// the session belongs to the user, and carries the administrator as a label.
+func ExampleConfig_impersonation() {
+	type AppSession struct {
+		UserID int `msgpack:"uid"`
+		Admin  int `msgpack:"admin"` // who acts as the user
+	}
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:  exampleKeys,
+		Store: new(sessions.MemoryStore),
+		Owner: func(d *AppSession) string { return strconv.Itoa(d.UserID) },
+		Labels: func(d *AppSession) []string {
+			if d.Admin == 0 {
+				return nil
+			}
+			return []string{"admin:" + strconv.Itoa(d.Admin)}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	site := mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		switch r.URL.Path {
+		case "/login":
+			sess.RegenerateID()
+			sess.Data = AppSession{UserID: 1}
+		case "/as/42": // for administrators; a new owner is a new id
+			sess.Data = AppSession{UserID: 42, Admin: sess.Data.UserID}
+		case "/back":
+			sess.Data = AppSession{UserID: sess.Data.Admin}
+		}
+		fmt.Fprintf(w, "user %d, by %d", sess.Data.UserID, sess.Data.Admin)
+	}))
+	admin := visitor(site)
+	admin("/login")
+	fmt.Println(admin("/as/42"))
+	fmt.Println(admin("/back"))
+
+	admin("/as/42")
+	ended, err := mgr.RevokeOwner(context.Background(), "42") // the user signs out everywhere
+	fmt.Println(ended, err, admin("/"))
+
+	admin("/login")
+	admin("/as/42")
+	ended, err = mgr.RevokeLabelled(context.Background(), "admin:1") // the administrator is dismissed
+	fmt.Println(ended, err, admin("/"))
+	// Output:
+	// user 42, by 1
+	// user 1, by 0
+	// 1 <nil> user 0, by 0
+	// 1 <nil> user 0, by 0
 }
 
 // An identity provider ends a login by its sid (OpenID Connect Back-Channel
@@ -1059,6 +1118,72 @@ func ExampleConfig_onEvent() {
 	// Output:
 	// refused because of: forged
 	// started because of: forged
+}
+
+// An audit log of sessions needs OnEvent alone (OWASP ASVS 5.0, 16.2):
+// it tells each begin, each new id and each end once. A real one adds the time, and
+// the client's address from ctx.
+func ExampleConfig_onEvent_audit() {
+	names := map[string]string{} // of the ids, which are random
+	name := func(id string) string {
+		if names[id] == "" {
+			names[id] = fmt.Sprintf("session %d", len(names)+1)
+		}
+		return names[id]
+	}
+	mgr, err := sessions.New(sessions.Config[AppSession]{
+		Keys:   exampleKeys,
+		Store:  new(sessions.MemoryStore),
+		Owner:  ownerOfUser,
+		Logger: slog.New(slog.DiscardHandler),
+		OnEvent: func(_ context.Context, e sessions.Event) {
+			switch e.Kind {
+			case sessions.EventStarted:
+				fmt.Printf("%s starts (%s) for %q\n", name(e.ID), e.Reason, e.Owner)
+			case sessions.EventRenewed:
+				fmt.Printf("%s takes the place of %s, from %q to %q\n", name(e.ID), name(e.Previous), e.PreviousOwner, e.Owner)
+			case sessions.EventEnded:
+				fmt.Printf("%s ends (%s) for %q\n", name(e.ID), e.Reason, e.Owner)
+			case sessions.EventRefused:
+				fmt.Printf("a cookie of %s is refused (%s)\n", name(e.ID), e.Reason)
+			}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	site := mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := sessions.Get[AppSession](r.Context())
+		switch r.URL.Path {
+		case "/cart":
+			sess.Data.N++
+		case "/login":
+			sess.RegenerateID()
+			sess.Data = AppSession{UserID: 42}
+		case "/confirm": // the password, once more
+			sess.RotateID()
+		case "/sign-out":
+			sess.Destroy()
+		}
+	}))
+	laptop, phone := visitor(site), visitor(site)
+	laptop("/cart")
+	laptop("/login")
+	laptop("/confirm")
+	phone("/login")
+	phone("/sign-out")
+	if _, err := mgr.RevokeOwner(context.Background(), "42"); err != nil {
+		log.Fatal(err)
+	}
+	laptop("/")
+	// Output:
+	// session 1 starts (no cookie) for ""
+	// session 2 takes the place of session 1, from "" to "42"
+	// session 3 takes the place of session 2, from "42" to "42"
+	// session 4 starts (no cookie) for "42"
+	// session 4 ends (destroyed) for "42"
+	// session 3 ends (revoked) for "42"
+	// a cookie of session 3 is refused (unknown)
 }
 
 // On a developer's machine, without https.
