@@ -328,6 +328,9 @@ func (m *core) complete(t reflect.Type, data codec.Options, keys *Keyring, store
 			return engineIDs(m.owners.Owned(ctx, owner))
 		}
 	}
+	if many, ok := store.(manyLoader); ok {
+		e.LoadMany = engineLoadMany(many)
+	}
 	if e.Owner != nil && store != nil && m.owners == nil {
 		refuse(errors.New("Config.Owner needs a Config.Store that is an OwnerStore"))
 	}

@@ -33,6 +33,11 @@ type Store interface {
 	// a cache, has a method LoadNewest with the same signature that asks the
 	// engine. It is used for conflicts, and wherever the newest state is asked
 	// for.
+	//
+	// A Store that can load many records by one command has a method LoadMany,
+	// with a context and a slice of ids, that returns a map[ID]Record of those that
+	// live, as the engine has them, or an error. Session.Watch then asks for up to
+	// 500 sessions at once.
 	Load(ctx context.Context, id ID) (Record, error)
 
 	// Create stores a record that must not exist yet and returns the version
@@ -184,6 +189,26 @@ func (s engineStore) Newest(ctx context.Context, id txn.ID) (txn.Record, error) 
 		return txn.Record(rec), err
 	}
 	return s.Load(ctx, id)
+}
+
+// A manyLoader is a Store that can load many records by one command.
+type manyLoader interface {
+	LoadMany(ctx context.Context, ids []ID) (map[ID]Record, error)
+}
+
+func engineLoadMany(s manyLoader) func(context.Context, []txn.ID) (map[txn.ID]txn.Record, error) {
+	return func(ctx context.Context, ids []txn.ID) (map[txn.ID]txn.Record, error) {
+		asked := make([]ID, len(ids))
+		for i, id := range ids {
+			asked[i] = ID(id)
+		}
+		found, err := s.LoadMany(ctx, asked)
+		records := make(map[txn.ID]txn.Record, len(found))
+		for id, rec := range found {
+			records[txn.ID(id)] = txn.Record(rec)
+		}
+		return records, err
+	}
 }
 
 func (s engineStore) Create(ctx context.Context, id txn.ID, rec txn.Record) (uint64, error) {

@@ -2,9 +2,11 @@ package sessions_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,5 +201,86 @@ func TestAWatchOutlivesItsHandlerAndNotItsContext(t *testing.T) {
 				t.Error("it outlives the context that it was given")
 			}
 		})
+	})
+}
+
+// A manyStore loads many records by one command.
+type manyStore struct {
+	*plainStore
+	mu    sync.Mutex
+	down  bool
+	asked []int // the ids of each LoadMany
+}
+
+func (m *manyStore) LoadMany(ctx context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, len(ids))
+	if m.down {
+		return nil, errors.New("down")
+	}
+	found := map[sessions.ID]sessions.Record{}
+	for _, id := range ids {
+		if rec, err := m.Load(ctx, id); err == nil {
+			found[id] = rec
+		}
+	}
+	return found, nil
+}
+
+func TestWatchAsksForManySessionsAtOnceWhereTheStoreCan(t *testing.T) {
+	const watched = 2000
+	synctest.Test(t, func(t *testing.T) {
+		store := &manyStore{plainStore: newPlainStore()}
+		s := newSite(t, mode{}, func(c *config) { c.Store = store })
+		ctxs, ids := map[*browser]context.Context{}, map[*browser]sessions.ID{}
+		for range watched {
+			b := s.browser()
+			b.do(func(x *session) { x.Data.N = 1 })
+			b.do(func(x *session) {
+				ctx, cancel := x.Watch(bg)
+				t.Cleanup(cancel)
+				ctxs[b] = ctx
+				id, _ := hex.DecodeString(x.ID())
+				ids[b] = sessions.ID(id)
+			})
+		}
+		time.Sleep(time.Minute)
+		store.mu.Lock()
+		store.asked = nil
+		store.mu.Unlock()
+		time.Sleep(time.Minute)
+		store.mu.Lock()
+		calls, asked := len(store.asked), 0
+		for _, n := range store.asked {
+			asked += n
+		}
+		store.down = true
+		store.mu.Unlock()
+		if calls > 5*60 || asked < watched*11 || asked > watched*13 {
+			t.Errorf("got %d calls for %d ids in a minute, want at most five a second, and each id twelve times", calls, asked)
+		}
+		time.Sleep(time.Minute)
+		gone := map[*browser]bool{}
+		for b, ctx := range ctxs {
+			if ctx.Err() != nil {
+				t.Fatalf("a session ended while the store was down: %v", context.Cause(ctx))
+			}
+			if len(gone) < watched/2 {
+				gone[b] = true
+				if err := store.Delete(bg, ids[b], 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		store.mu.Lock()
+		store.down = false
+		store.mu.Unlock()
+		time.Sleep(15 * time.Second)
+		for b, ctx := range ctxs {
+			if (ctx.Err() != nil) != gone[b] {
+				t.Fatalf("got the end %v of a session that is gone: %v", context.Cause(ctx), gone[b])
+			}
+		}
 	})
 }

@@ -88,8 +88,9 @@ type Engine struct {
 	Owner       func(data any) string   // nil: what the record has
 	Labels      func(data any) []string // nil: what the record has
 	Owned       func(ctx context.Context, owner string) iter.Seq2[ID, error]
-	Data        func(session any) any // the data of a session
-	Hears       func(e Event) bool    // whether anybody listens
+	LoadMany    func(ctx context.Context, ids []ID) (map[ID]Record, error) // nil: Store.Newest, one by one
+	Data        func(session any) any                                      // the data of a session
+	Hears       func(e Event) bool                                         // whether anybody listens
 	Watches     *watch.Set
 	None        *Base // of a session that is kept nowhere yet
 

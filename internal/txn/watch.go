@@ -26,7 +26,10 @@ func init() {
 // be nil.
 func (e *Engine) NewWatches(changes func(context.Context) iter.Seq2[ID, error], failed func(error)) *watch.Set {
 	cfg := watch.Config{Elsewhere: causes[Unknown], Failed: failed}
-	if e.Store != nil {
+	switch {
+	case e.LoadMany != nil:
+		cfg.LoadMany = e.statesOf
+	case e.Store != nil:
 		cfg.Load = e.stateOf
 	}
 	if changes != nil {
@@ -48,8 +51,34 @@ func (e *Engine) stateOf(ctx context.Context, id watch.ID) (st watch.State, err 
 	ctx, cancel := e.Limit(ctx)
 	defer cancel()
 	rec, err := e.Store.Newest(ctx, ID(id))
+	return e.stateIn(ID(id), rec, err)
+}
+
+// statesOf asks the store for many sessions.
+func (e *Engine) statesOf(ctx context.Context, ids []watch.ID) (map[watch.ID]watch.State, error) {
+	ctx, cancel := e.Limit(ctx)
+	defer cancel()
+	asked := make([]ID, len(ids))
+	for i, id := range ids {
+		asked[i] = ID(id)
+	}
+	records, err := e.LoadMany(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	states := make(map[watch.ID]watch.State, len(records))
+	for id, rec := range records {
+		if states[watch.ID(id)], err = e.stateIn(id, rec, nil); err != nil {
+			return nil, err
+		}
+	}
+	return states, nil
+}
+
+// stateIn returns the state of a session by what a Load returned.
+func (e *Engine) stateIn(id ID, rec Record, err error) (st watch.State, _ error) {
 	life := Life{Expires: rec.Expires.Unix() + 1} // of a record that this program cannot read
-	switch _, reason := e.gone(ID(id), rec, err, time.Now(), &life); {
+	switch _, reason := e.gone(id, rec, err, time.Now(), &life); {
 	case reason == Unknown:
 		return watch.State{Ended: true}, nil
 	case reason != NotNew:
