@@ -174,14 +174,7 @@ func TestAnEndThatSeveralCarryOutAtOnceIsToldOnce(t *testing.T) {
 					if when == "before the commit" {
 						overlap(b, (*session).Destroy, during)
 					} else {
-						once := true
-						s.store.hook(func(op string, _ sessions.ID) error {
-							if op == "Delete" && once {
-								once = false
-								during()
-							}
-							return nil
-						}, nil)
+						s.store.onceBefore("Delete", during)
 						b.do((*session).Destroy)
 					}
 					if got := s.events.of(sessions.EventEnded); len(got) != 1 || got[0].ID != id || got[0].Owner != "42" {

@@ -459,6 +459,21 @@ func (h *hookStore) hook(before, after func(op string, id sessions.ID) error) {
 	h.before, h.after = before, after
 }
 
+// onceBefore has f called before the next operation of a name, and onceAfter after
+// it.
+func (h *hookStore) onceBefore(op string, f func()) { h.hook(once(op, f), nil) }
+func (h *hookStore) onceAfter(op string, f func())  { h.hook(nil, once(op, f)) }
+
+func once(name string, f func()) func(string, sessions.ID) error {
+	var called atomic.Bool // f may use the store itself
+	return func(op string, _ sessions.ID) error {
+		if op == name && called.CompareAndSwap(false, true) {
+			f()
+		}
+		return nil
+	}
+}
+
 func (h *hookStore) count(op string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -432,14 +432,9 @@ func TestRevokeLabelledSparesASessionThatLosesItsLabelMeanwhile(t *testing.T) {
 		s := newLabelledSite(t, m, nil)
 		b := s.browser()
 		b.do(func(s *session) { s.Data = AppSession{UserID: 42, Role: "admin"} })
-		once := true
-		s.store.hook(func(op string, _ sessions.ID) error {
-			if op == "Delete" && once { // after its labels were checked
-				once = false
-				b.do(func(s *session) { s.Data.Role = "user" })
-			}
-			return nil
-		}, nil)
+		s.store.onceBefore("Delete", func() { // after its labels were checked
+			b.do(func(s *session) { s.Data.Role = "user" })
+		})
 		if n, err := s.mgr.RevokeLabelled(bg, "role:admin"); n != 0 || err != nil {
 			t.Errorf("got %d, %v, want none ended", n, err)
 		}
@@ -534,14 +529,9 @@ func TestRevokeLabelledEndsASessionThatMovesMeanwhile(t *testing.T) {
 		s := newLabelledSite(t, m, nil)
 		b := s.browser()
 		b.do(func(s *session) { s.Data = AppSession{UserID: 42, Role: "user"} })
-		once := true
-		s.store.hook(func(op string, _ sessions.ID) error {
-			if op == "Load" && once { // the index has been read
-				once = false
-				b.do((*session).RotateID)
-			}
-			return nil
-		}, nil)
+		s.store.onceBefore("Load", func() { // the index has been read
+			b.do((*session).RotateID)
+		})
 		if n, err := s.mgr.RevokeLabelled(bg, "role:user"); n != 1 || err != nil {
 			t.Errorf("got %d, %v, want 1 ended", n, err)
 		}

@@ -266,16 +266,11 @@ func TestAnImportThatLostTheLimitSendsNoCookieAndIsNoError(t *testing.T) {
 				c.ImportCookies = []http.Cookie{{Name: "legacy"}}
 			})
 			plain := newOwnedSite(t, m, func(c *config) { c.MaxPerOwner, c.Store = 2, s.store.asStore() })
-			once := true
-			s.store.hook(nil, func(op string, _ sessions.ID) error {
-				if op == "Create" && once {
-					once = false
-					for range 2 {
-						time.Sleep(time.Second)
-						signIn(plain, 42)
-					}
+			s.store.onceAfter("Create", func() {
+				for range 2 {
+					time.Sleep(time.Second)
+					signIn(plain, 42)
 				}
-				return nil
 			})
 			res := cookieHeader(s, func(s *session) {
 				if s.Data.UserID != 42 || s.Reason() != sessions.ReasonImported {
@@ -387,16 +382,11 @@ func TestASessionOnItsWayToANewIDCountsOnce(t *testing.T) {
 						browsers = append(browsers, b)
 						time.Sleep(time.Second)
 					}
-					once := true
-					s.store.hook(func(op string, _ sessions.ID) error {
-						if op == "Replace" && once {
-							once = false
-							time.Sleep(time.Second)
-							b, _ := signIn(s, 42)
-							browsers = append(browsers, b)
-						}
-						return nil
-					}, nil)
+					s.store.onceBefore("Replace", func() {
+						time.Sleep(time.Second)
+						b, _ := signIn(s, 42)
+						browsers = append(browsers, b)
+					})
 					browsers[1].do(move)
 					s.store.hook(nil, nil)
 					wantLive(t, 42, browsers, 0, 1, 2)

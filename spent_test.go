@@ -338,14 +338,9 @@ func TestASessionIntoWhichAnotherPutsSomethingMeanwhileIsNotSpent(t *testing.T) 
 					if when == "before the commit" {
 						res = overlap(b, func(s *session) { s.Flashes() }, func() { tt.first(s, first) })
 					} else {
-						once := true
-						s.store.hook(func(op string, _ sessions.ID) error {
-							if op == "Delete" && once {
-								once = false
-								tt.first(s, first)
-							}
-							return nil
-						}, nil)
+						s.store.onceBefore("Delete", func() {
+							tt.first(s, first)
+						})
 						res = b.do(func(s *session) { s.Flashes() })
 						s.store.hook(nil, nil)
 					}
