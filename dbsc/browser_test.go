@@ -451,6 +451,9 @@ func (b *browser) configure(body, base string) (s *binding, ends bool, err error
 		if strings.HasPrefix(cookie.Name, "__Host-") && originOf(u) != s.origin {
 			return nil, false, errors.New("InvalidCredentialsCookiePrefix")
 		}
+		if strings.HasPrefix(strings.ToLower(cookie.Name), "__host-http-") {
+			return nil, false, errors.New("InvalidCredentialsCookie") // Chromium 156
+		}
 		cookie.Path = cmpOr(cookie.Path, defaultPath(u))
 		s.credentials = append(s.credentials, cookie)
 	}

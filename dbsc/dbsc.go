@@ -169,7 +169,7 @@ func New[T any](mgr *sessions.Manager[T], options Options) (*Devices, error) {
 }
 
 func newDevices(site *seam.Site, options Options) (*Devices, error) {
-	d := &Devices{options: options, site: site, mint: mint{site: site}, cookie: site.Cookie.Beside("-bound")}
+	d := &Devices{options: options, site: site, mint: mint{site: site}, cookie: beside(site.Cookie)}
 	o := &d.options
 	o.Login, o.Exclude = slices.Clone(o.Login), slices.Clone(o.Exclude)
 	if o.Path == "" {
@@ -191,6 +191,17 @@ func newDevices(site *seam.Site, options Options) (*Devices, error) {
 		return nil, errors.New("the Manager has Devices already; use those, or make a second Manager with a Config.Cookie.Name of its own")
 	}
 	return d, nil
+}
+
+// beside returns the spec of the bound cookie. Chromium 156 binds no cookie whose
+// name begins with __Host-Http- (InvalidCredentialsCookie), so this one has __Host-
+// in its place. A script could then set it, but cannot make a good one.
+func beside(session cookie.Spec) cookie.Spec {
+	const refused, taken = "__Host-Http-", "__Host-"
+	if n := len(refused); len(session.Name) >= n && strings.EqualFold(session.Name[:n], refused) {
+		session.Name = taken + session.Name[n:]
+	}
+	return session.Beside("-bound")
 }
 
 func (o *Options) check() error {

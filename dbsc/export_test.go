@@ -54,3 +54,6 @@ func SignParts(key *ecdsa.PrivateKey, header, claims map[string]any) string {
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// BoundCookie returns the name of the bound cookie.
+func (d *Devices) BoundCookie() string { return d.cookie.Name }

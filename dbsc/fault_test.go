@@ -390,7 +390,7 @@ func TestTwoManagersInOneProgram(t *testing.T) {
 		expect(t, b.get(home+"admin/"), 200, "GET user=root state=bound reason= body=")
 		// A bound cookie of the one is none of the other.
 		r := httptest.NewRequest("GET", home, nil)
-		r.Header.Set("Cookie", "__Host-Http-session="+b.cookie("Http-session")+"; __Host-Http-session-bound="+b.cookie("admin-bound"))
+		r.Header.Set("Cookie", "__Host-Http-session="+b.cookie("Http-session")+"; __Host-session-bound="+b.cookie("admin-bound"))
 		w := httptest.NewRecorder()
 		inner.handler.ServeHTTP(w, r)
 		if w.Code != http.StatusForbidden {

@@ -73,6 +73,27 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
+// See TestASignInIsBoundToItsDevice in examples/browser, which uses a browser.
+func TestTheNameOfABoundCookieIsOneThatBrowsersBind(t *testing.T) {
+	for name, want := range map[string]string{
+		"":                    "__Host-session-bound",
+		"__host-http-Session": "__Host-Session-bound",
+		"__Http-session":      "__Http-session-bound",
+		"__Host-session":      "__Host-session-bound",
+		"__Secure-session":    "__Secure-session-bound",
+		"session":             "session-bound",
+	} {
+		mgr := newManager(t, sessions.Cookie{Name: name})
+		devices, err := dbsc.New(mgr, dbsc.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := devices.BoundCookie(); got != want {
+			t.Errorf("beside %q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 func panicOf(f func()) (text string) {
 	defer func() { text, _ = recover().(string) }()
 	f()
