@@ -20,6 +20,13 @@
 //
 //	export SESSION_KEYS=$(openssl rand -base64 32)
 //
+// The flag -dbsc serves https and binds sessions to the device that signs in (see
+// package dbsc), where the browser can. The program makes a certificate of its own
+// and prints how a browser is made to trust it. The list of sessions then shows
+// which ones are bound.
+//
+//	go run ./examples/login -dbsc
+//
 // The flag -secure is for serving behind TLS, as everything but a local
 // experiment should be. With -debug, the page /debug/sessions shows what the
 // session of this browser holds, and the last events of all sessions with their

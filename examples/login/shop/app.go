@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/dbsc"
 )
 
 // AppSession is all that the application remembers of a visitor. The zero
@@ -20,6 +21,7 @@ type AppSession struct {
 	Device string         `msgpack:"device" validate:"max=64"`
 	SeenAt time.Time      `msgpack:"seen"` // to the precision of seenEvery
 	Cart   map[string]int `msgpack:"cart" validate:"max=50,dive,keys,max=32,endkeys,min=1,max=99"`
+	Bound  bool           `msgpack:"bound"` // to its device, for the list of sessions
 }
 
 // seenEvery is the precision of SeenAt: each change of it is a write to the
@@ -35,6 +37,7 @@ const (
 // An App is the shop.
 type App struct {
 	Sessions *sessions.Manager[AppSession]
+	devices  *dbsc.Devices // nil without Settings.Bind
 	users    *users
 	pages    map[string]*template.Template
 	lists    bool      // whether the store can list the sessions of a user
@@ -52,7 +55,7 @@ func New(keys *sessions.Keyring, store sessions.Store, cost int, s Settings) (*A
 		Keys:  keys,
 		Store: store,
 		// The cookie goes when the browser closes, unless "remember me" was ticked.
-		Cookie: sessions.Cookie{Insecure: !s.Secure, BrowserSession: true},
+		Cookie: sessions.Cookie{Insecure: !s.Secure && !s.Bind, BrowserSession: true},
 	}
 	_, lists := store.(sessions.OwnerStore)
 	if lists {
@@ -67,6 +70,16 @@ func New(keys *sessions.Keyring, store sessions.Store, cost int, s Settings) (*A
 	if err != nil {
 		return nil, err
 	}
+	var devices *dbsc.Devices
+	if s.Bind {
+		options := dbsc.Options{Login: []string{"/login", "/logout"}}
+		if s.Debug {
+			options.OnEvent = events.noteDevice
+		}
+		if devices, err = dbsc.New(mgr, options); err != nil {
+			return nil, err
+		}
+	}
 	people, err := newUsers(Passwords, cost)
 	if err != nil {
 		return nil, err
@@ -75,7 +88,10 @@ func New(keys *sessions.Keyring, store sessions.Store, cost int, s Settings) (*A
 	if err != nil {
 		return nil, err
 	}
-	return &App{Sessions: mgr, users: people, pages: pages, lists: lists, events: events, stopping: make(chan struct{})}, nil
+	return &App{
+		Sessions: mgr, devices: devices, users: people, pages: pages,
+		lists: lists, events: events, stopping: make(chan struct{}),
+	}, nil
 }
 
 // Handler returns the handler of all paths of the shop. The session middleware
@@ -88,7 +104,7 @@ func (a *App) Handler() http.Handler {
 
 	crossOrigin := http.NewCrossOriginProtection()
 	page := func(pattern string, h http.HandlerFunc) {
-		mux.Handle(pattern, crossOrigin.Handler(http.MaxBytesHandler(a.Sessions.Middleware(h), maxForm)))
+		mux.Handle(pattern, crossOrigin.Handler(http.MaxBytesHandler(a.Sessions.Middleware(a.bound(h)), maxForm)))
 	}
 	page("GET /{$}", a.shop)
 	page("POST /cart/add", a.addToCart)
@@ -101,10 +117,22 @@ func (a *App) Handler() http.Handler {
 	page("GET /sessions/end", a.signedIn(a.sessionEnd))
 	page("POST /sessions/revoke", a.signedIn(a.revokeSession))
 	page("POST /sessions/revoke-others", a.signedIn(a.revokeOthers))
+	if a.devices != nil {
+		page("POST /dbsc/", http.NotFound) // which a.devices answers
+	}
 	if a.events != nil {
 		page("GET /debug/sessions", a.debug)
 	}
 	return secureHeaders(mux)
+}
+
+// bound returns a handler that calls next for a session that is bound to its
+// device only if the request comes from that device.
+func (a *App) bound(next http.Handler) http.Handler {
+	if a.devices == nil {
+		return next
+	}
+	return a.devices.Middleware(next)
 }
 
 // signedIn calls next for signed-in visitors and sends the others to the login
@@ -120,6 +148,7 @@ func (a *App) signedIn(next http.HandlerFunc) http.HandlerFunc {
 		if now := time.Now(); a.lists && now.Sub(sess.Data.SeenAt) >= seenEvery {
 			sess.Data.SeenAt = now
 		}
+		sess.Data.Bound = dbsc.StateOf(r.Context()) == dbsc.Bound
 		next(w, r)
 	}
 }
@@ -157,6 +186,9 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.PostFormValue("remember") != "" {
 		sess.SetLifetime(rememberFor)
+	}
+	if a.devices != nil {
+		dbsc.Offer(r.Context())
 	}
 	seeOther(w, r, "/dashboard")
 }
@@ -258,7 +290,11 @@ func (a *App) places(ctx context.Context, sess *sessions.Session[AppSession]) ([
 		}
 		// A session that a newer release has stored comes with its id and an error.
 		// The id is enough to revoke it.
-		places = append(places, place{info, info.ID == sess.ID()})
+		p := place{info, info.ID == sess.ID()}
+		if p.Current {
+			p.Data = sess.Data // what this request has changed is not stored yet
+		}
+		places = append(places, p)
 	}
 	slices.SortFunc(places, func(a, b place) int {
 		switch {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/typedsessions/sessions"
 	"github.com/typedsessions/sessions/examples/internal/shoptest"
 	"github.com/typedsessions/sessions/examples/login/shop"
@@ -423,5 +425,34 @@ func everyStore(t *testing.T, test func(*testing.T, *shoptest.Site)) {
 	t.Parallel()
 	for _, name := range []string{"cookie", "memory"} {
 		t.Run(name, func(t *testing.T) { test(t, newSite(t, name)) })
+	}
+}
+
+// The browser tests have the rest.
+func TestOnlyASignInAsksTheBrowserToBind(t *testing.T) {
+	for _, tt := range []struct {
+		bind bool
+		post string
+		want bool
+	}{
+		{true, "username=ada&password=analytical+engine", true},
+		{true, "username=ada&password=wrong", false},
+		{false, "username=ada&password=analytical+engine", false},
+	} {
+		keys, err := sessions.NewKeyring(sessions.NewSecret())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := shop.New(keys, new(sessions.MemoryStore), bcrypt.MinCost, shop.Settings{Bind: tt.bind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodPost, "https://localhost/login", strings.NewReader(tt.post))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		a.Handler().ServeHTTP(w, r)
+		if got := w.Header().Get("Secure-Session-Registration"); (got != "") != tt.want {
+			t.Errorf("-dbsc %v, %s: got Secure-Session-Registration %q", tt.bind, tt.post, got)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/dbsc"
 )
 
 // maxEvents is how many events the page /debug/sessions shows.
@@ -39,6 +40,14 @@ func (l *eventLog) note(_ context.Context, e sessions.Event) {
 	defer l.mu.Unlock()
 	l.events[l.count%maxEvents] = loggedEvent{e, time.Now()}
 	l.count++
+}
+
+// noteDevice adds an event of a device, as one of its session. It is a value for
+// dbsc.Options.OnEvent.
+func (l *eventLog) noteDevice(ctx context.Context, e dbsc.Event) {
+	l.note(ctx, sessions.Event{
+		Kind: "device " + sessions.EventKind(e.Kind), Reason: sessions.Reason(e.Reason), ID: e.ID, Err: e.Err,
+	})
 }
 
 // last returns the last events, the newest first.

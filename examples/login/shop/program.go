@@ -4,6 +4,7 @@ package shop
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -32,14 +33,21 @@ type OpenFunc func(ctx context.Context, name string) (sessions.Store, error)
 func Main(program, storeNames string, open OpenFunc) {
 	var s Settings
 	addr := flag.String("addr", "localhost:8080", "`address` to listen on")
-	store := flag.String("store", "cookie", "where sessions are kept: `"+storeNames+"`")
+	store := flag.String("store", "", "where sessions are kept: `"+storeNames+"` (default cookie, with -dbsc memory)")
 	flag.BoolVar(&s.Secure, "secure", false, "send the cookie over https only")
+	flag.BoolVar(&s.Bind, "dbsc", false, "serve https, and bind sessions to the device that signs in, where the browser can")
 	flag.BoolVar(&s.Debug, "debug", false, "show everybody what happens to sessions, at /debug/sessions; development only")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	if *store == "" {
+		*store = "cookie"
+		if s.Bind {
+			*store = "memory" // which keeps the whole promise, see package dbsc
+		}
+	}
 	if err := run(ctx, os.Stdout, *addr, *store, open, s); err != nil {
 		log.Fatalf("%s: %v", program, err)
 	}
@@ -48,6 +56,7 @@ func Main(program, storeNames string, open OpenFunc) {
 // Settings are what the flags say about the pages and the cookie.
 type Settings struct {
 	Secure bool // send the cookie over https only
+	Bind   bool // bind sessions to devices, which needs https
 	Debug  bool // serve /debug/sessions
 }
 
@@ -55,6 +64,9 @@ type Settings struct {
 func run(ctx context.Context, out io.Writer, addr, storeName string, open OpenFunc, s Settings) error {
 	// A name may be a URL with a password.
 	kind, _, _ := strings.Cut(storeName, ":")
+	if host, _, _ := net.SplitHostPort(addr); s.Bind && host != "localhost" {
+		return fmt.Errorf("-addr %s: with -dbsc need localhost and a port, since the certificate is for localhost alone", addr)
+	}
 	fmt.Fprintf(out, "Starting a demo shop that keeps its sessions in: %s\n", kind)
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -75,6 +87,19 @@ func run(ctx context.Context, out io.Writer, addr, storeName string, open OpenFu
 	}
 	fmt.Fprintf(out, "Sign in as %q with the password %q\n", DemoUser, Passwords[DemoUser])
 	at := "http://" + browsable(addr, ln.Addr())
+	if s.Bind {
+		at = strings.Replace(at, "http", "https", 1)
+		authority, certificate, err := newCertificate(time.Now())
+		if err != nil {
+			return err
+		}
+		file, err := explainTrust(out, authority, at)
+		defer os.Remove(file)
+		if err != nil {
+			return err
+		}
+		ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}})
+	}
 	if s.Debug {
 		fmt.Fprintf(out, "See what happens to sessions on %s/debug/sessions\n", at)
 	}
