@@ -51,16 +51,26 @@ var prepare = sync.OnceValue(func() error {
 		return fmt.Errorf("go build ./login: %w\n%s", err, out)
 	}
 
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium()))
+	ctx, stop, err := startBrowser()
+	shared.browser = ctx
+	shared.stops = append(shared.stops, stop)
+	return err
+})
+
+// startBrowser starts a browser of its own, which runs until stop is called.
+func startBrowser(options ...chromedp.ExecAllocatorOption) (ctx context.Context, stop func(), err error) {
+	options = slices.Concat(chromedp.DefaultExecAllocatorOptions[:], []chromedp.ExecAllocatorOption{chromedp.ExecPath(chromium())}, options)
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium gives root none
 	}
-	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	shared.stops = append(shared.stops, stop)
-	shared.browser, stop = chromedp.NewContext(ctx)
-	shared.stops = append(shared.stops, stop)
-	return chromedp.Do(shared.browser)
-})
+	allocator, wait := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, _ = chromedp.NewContext(allocator)
+	stop = sync.OnceFunc(func() {
+		chromedp.Cancel(ctx) // closes it, so that it saves its profile
+		wait()
+	})
+	return ctx, stop, chromedp.Do(ctx)
+}
 
 // chromium returns the path of the browser, "" if there is none.
 func chromium() string {
@@ -78,8 +88,9 @@ var endWithParent *syscall.SysProcAttr
 
 // A shop is the running program.
 type shop struct {
-	t   *testing.T
-	url string
+	t     *testing.T
+	url   string
+	trust string // the public key that a browser is to trust, with the flag -dbsc
 }
 
 // open starts the shop on a port that the system chooses, and stops it when the
@@ -111,10 +122,14 @@ func open(t *testing.T, args ...string) *shop {
 		stop()
 		cmd.Wait()
 	})
+	s := &shop{t: t}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if _, after, ok := strings.Cut(lines.Text(), "--ignore-certificate-errors-spki-list="); ok {
+			s.trust, _, _ = strings.Cut(after, " ")
+		}
 		if after, ok := strings.CutPrefix(lines.Text(), "Open "); ok {
-			url, _, _ := strings.Cut(after, ",")
-			return &shop{t, url}
+			s.url, _, _ = strings.Cut(after, ",")
+			return s
 		}
 	}
 	t.Fatalf("the program ended without its address: %v", cmd.Wait())
