@@ -2,9 +2,12 @@ package browser
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,6 +118,27 @@ func (d *device) signInBound() {
 	d.wantText("Bound to its device")
 }
 
+// signInWithoutBinding signs in as a browser does that does not take part.
+func (s *shop) signInWithoutBinding(t *testing.T) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, s.url+"/login", strings.NewReader(url.Values{"username": {ada}, "password": {password}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("User-Agent", iPhone)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	answer, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if got := answer.Header.Get("Location"); got != "/dashboard" {
+		t.Fatalf("got status %d and Location %q, want /dashboard", answer.StatusCode, got)
+	}
+}
+
 // expire does what the end of the bound cookie does, ten minutes early.
 func (d *device) expire() {
 	d.t.Helper()
@@ -146,8 +170,13 @@ func TestBoundSessionsInABrowser(t *testing.T) {
 	browser, _ := s.binding(t.TempDir())
 
 	t.Run("a sign-in is bound to its device", func(t *testing.T) {
+		s.signInWithoutBinding(t)
 		d := s.device(t, browser)
 		d.signInBound()
+		if got := eval[string](d.tab, `[...document.querySelectorAll(".place .head")].map(e => e.innerText.replace(/\s+/g, " ")).join("; ")`); got !=
+			"Chrome on Linux This session Bound to its device; Safari on iPhone" {
+			t.Errorf("got the list %q", got)
+		}
 		d.everyScreen("sessions-bound")
 		bound := d.jar()[boundCookie]
 		left := time.Until(time.Unix(int64(bound.Expires), 0))

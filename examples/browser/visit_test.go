@@ -149,10 +149,11 @@ func TestOpenPageOfARevokedDeviceSaysSo(t *testing.T) {
 	desktop.wantNoText("This device has been signed out")
 }
 
+const iPhone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 " +
+	"(KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
+
 func (b *tab) becomePhone() {
 	b.t.Helper()
-	const iPhone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 " +
-		"(KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
 	run(b, command(emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: iPhone}))
 	b.screen(390, "light")
 }
