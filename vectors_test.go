@@ -101,8 +101,16 @@ type vectorHolds struct {
 	ID       string `json:"id"`
 
 	Extensions string         `json:"extensions,omitempty"` // their entries
+	Device     *vectorDevice  `json:"device,omitempty"`     // what tag 01 says, if it can be read
 	Flashes    [][2]string    `json:"flashes,omitempty"`
 	Data       *vectorSession `json:"data,omitempty"`
+}
+
+// A vectorDevice is the device of package dbsc, see "Format" in docs/DBSC.md.
+type vectorDevice struct {
+	Phase string `json:"phase"` // offered, registered or bound
+	Since int64  `json:"since"`
+	Key   string `json:"key,omitempty"` // in hexadecimal
 }
 
 func TestEveryVectorOpensAsItSays(t *testing.T) {
@@ -398,7 +406,26 @@ func (v *vector) raw(t testing.TB, h *vectorHolds) {
 	h.Lifetime = binary.BigEndian.Uint32(body[15:])
 	h.Schema = binary.BigEndian.Uint16(body[19:])
 	n, size := binary.Uvarint(body[41:])
-	h.Extensions = hex.EncodeToString(body[41+size:][:n])
+	entries := body[41+size:][:n]
+	h.Extensions, h.Device = hex.EncodeToString(entries), deviceIn(entries)
+}
+
+// deviceIn returns what the entries say of a device, nil if nothing that is known.
+func deviceIn(entries []byte) *vectorDevice {
+	for len(entries) > 0 {
+		tag := entries[0]
+		n, size := binary.Uvarint(entries[1:])
+		value := entries[1+size:][:n]
+		entries = entries[1+size+int(n):]
+		if tag != 0x01 || len(value) == 0 {
+			continue
+		}
+		phase := map[byte]string{1: "offered", 2: "registered", 3: "bound"}[value[0]]
+		if want := map[string]int{"offered": 6, "registered": 39, "bound": 39}[phase]; len(value) == want {
+			return &vectorDevice{phase, seconds(value[1:]), hex.EncodeToString(value[6:])}
+		}
+	}
+	return nil
 }
 
 func seconds(b []byte) int64 { return int64(b[0])<<32 | int64(binary.BigEndian.Uint32(b[1:])) }
@@ -816,6 +843,14 @@ func vectorSpecs() []vectorSpec {
 		{name: "by another writer: an extension of more than 127 bytes", make: written(func(w *wire) { w.extensions = "\xcb\x01\x05\xc8\x01" + strings.Repeat("x", 200) })},
 		{name: "by another writer: record, an extension", mode: "record", make: written(func(w *wire) { w.extensions = "\x05\x7f\x03abc" })},
 		{name: "by another writer: sealed record, an extension", mode: "sealed record", make: written(func(w *wire) { w.extensions = "\x05\x7f\x03abc" })},
+		{name: "by another writer: a session that was offered to be bound to its device", make: written(func(w *wire) { w.extensions = "\x08\x01\x06\x01" + vectorSince })},
+		{name: "by another writer: a session whose device has registered a key", make: written(func(w *wire) { w.extensions = "\x29\x01\x27\x02" + vectorSince + vectorKey })},
+		{name: "by another writer: a session that is bound to its device", make: written(func(w *wire) { w.expires, w.extensions = 1<<40-1, "\x29\x01\x27\x03"+vectorSince+vectorKey })},
+		{name: "by another writer: sealed, bound to its device, beside another extension", mode: "sealed", make: written(func(w *wire) { w.extensions = "\x2e\x01\x27\x03" + vectorSince + vectorKey + "\x7f\x03abc" })},
+		{name: "by another writer: record, bound to its device", mode: "record", make: written(func(w *wire) { w.extensions = "\x29\x01\x27\x03" + vectorSince + vectorKey })},
+		{name: "by another writer: sealed record, bound to its device", mode: "sealed record", make: written(func(w *wire) { w.extensions = "\x29\x01\x27\x03" + vectorSince + vectorKey })},
+		{name: "by another writer: a device in a phase that is not known", make: written(func(w *wire) { w.expires, w.extensions = 1<<40-1, "\x29\x01\x27\x04"+vectorSince+vectorKey })},
+		{name: "by another writer: a device that is bound without a key", make: written(func(w *wire) { w.extensions = "\x08\x01\x06\x03" + vectorSince })},
 		{name: "by another writer: created and used in the future", make: written(func(w *wire) { w.created += 600; w.used += 600 })},
 		{name: "by another writer: every time at its end", make: written(func(w *wire) { w.created, w.used, w.expires, w.lifetime = 0, 1<<40-1, 1<<40-1, math.MaxUint32 })},
 		{name: "by another writer: a field that this program does not know", make: written(func(w *wire) { w.data = "\x82\xa3new\x93\x01\x81\xa1k\xc4\x01x\xc0\xa3uid\x09" })},
@@ -943,6 +978,15 @@ func vectorSpecs() []vectorSpec {
 	}
 	return specs
 }
+
+// vectorSince is ten seconds after vectorStart, and vectorKey the key of RFC 6979,
+// appendix A.2.5, in its compressed form.
+const (
+	vectorSince = "\x00\x65\x53\xf1\x0a"
+	vectorKey   = "\x03" +
+		"\x60\xfe\xd4\xba\x25\x5a\x9d\x31\xc9\x61\xeb\x74\xc6\x35\x6d\x68" +
+		"\xc0\x49\xb8\x92\x3b\x61\xfa\x6c\xe6\x69\x62\x2e\x60\xf2\x9f\xb6"
+)
 
 // largestRole makes the Set-Cookie line of a vector 4096 bytes long.
 const largestRole = 2801

@@ -213,7 +213,20 @@ function extensionsOf(r) {
     newer ||= tag >= 0x80
   }
   if (newer) refuse('newer')
-  return entries.toString('hex')
+  return entries
+}
+
+// deviceIn returns what the extensions say of a device, see docs/DBSC.md. Nothing
+// if they have no such tag, or if this program cannot read it.
+function deviceIn(entries) {
+  for (let e = new Reader(entries); e.i < entries.length;) {
+    const tag = e.take(1)[0], value = e.take(uvarint(e))
+    const phase = { 1: 'offered', 2: 'registered', 3: 'bound' }[value[0]]
+    const size = { offered: 6, registered: 39, bound: 39 }[phase]
+    if (tag !== 0x01 || value.length !== size) continue
+    const device = { phase, since: value.readUIntBE(1, 5) }
+    return { device: size === 6 ? device : { ...device, key: value.toString('hex', 6) } }
+  }
 }
 
 function flashesOf(r) {
@@ -251,7 +264,7 @@ function sessionOf(body, v, id) {
   if (head.schema < v.schema || r.b[r.i] === 0xc0) undecodable()
   const data = session.read(r)
   if (r.i !== r.b.length) undecodable()
-  return { ...head, extensions, flashes, data }
+  return { ...head, extensions: extensions.toString('hex'), ...deviceIn(extensions), flashes, data }
 }
 
 function read(v) {
