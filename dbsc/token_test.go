@@ -3,6 +3,9 @@ package dbsc
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -167,6 +170,55 @@ func TestStatesMerge(t *testing.T) {
 	}
 	if s := readState([]byte{9}); s.phase != bound {
 		t.Errorf("what a newer program wrote is read as %v", s.phase)
+	}
+}
+
+// TestKnownStates compares states with those that another writer has made from
+// docs/DBSC.md.
+func TestKnownStates(t *testing.T) {
+	b, err := os.ReadFile("../testdata/vectors/v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Vectors []struct {
+			Name  string `json:"name"`
+			Holds struct {
+				Extensions string `json:"extensions"`
+				Device     *struct {
+					Phase string `json:"phase"`
+					Since int64  `json:"since"`
+					Key   string `json:"key"`
+				} `json:"device"`
+			} `json:"holds"`
+		} `json:"vectors"`
+	}
+	if err := json.Unmarshal(b, &file); err != nil {
+		t.Fatal(err)
+	}
+	phases := map[string]phase{"offered": offered, "registered": registered, "bound": bound}
+	seen := 0
+	for _, v := range file.Vectors {
+		want := v.Holds.Device
+		if want == nil {
+			continue
+		}
+		seen++
+		entries, err := hex.DecodeString(v.Holds.Extensions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := wire.Extension(entries, wire.DeviceTag)
+		got, key := readState(value), ""
+		if got.phase != offered {
+			key = hex.EncodeToString(got.key[:])
+		}
+		if got.phase != phases[want.Phase] || got.since != want.Since || key != want.Key || !bytes.Equal(got.append(nil), value) {
+			t.Errorf("%s: got %+v, want %+v", v.Name, got, *want)
+		}
+	}
+	if seen < 6 {
+		t.Errorf("got %d vectors with a device, want at least 6", seen)
 	}
 }
 
