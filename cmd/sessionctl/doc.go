@@ -19,11 +19,12 @@
 // # inspect
 //
 // The inspect command prints the content of a cookie: its mode, its key in the
-// ring, when the session began, was last used and expires, its public id, its
-// flash messages, and its data as JSON, with bytes in base64. For a cookie that
-// is refused it prints the reason: the cookie was changed, truncated or
-// re-encoded, its key is not in the ring, it was made for another cookie name,
-// it has expired, or its data cannot be read.
+// ring, when the session began, was last used and expires, its public id, the
+// device that it is bound to (see package dbsc), its flash messages, and its
+// data as JSON, with bytes in base64. For a cookie that is refused it prints
+// the reason: the cookie was changed, truncated or re-encoded, its key is not
+// in the ring, it was made for another cookie name, it has expired, or its data
+// cannot be read.
 //
 // Pass the cookie on the standard input, also with the argument "-", or as an
 // argument. An argument is visible to other users in the list of processes. The

@@ -135,6 +135,10 @@ func (x *inspector) explain(c cookie) *report {
 	}
 	token, exact := decoded(c.value)
 	format, ok := formatOf(token)
+	if isBoundCookie(token) {
+		r.advice = "the session is in the cookie whose name lacks -bound; nothing else is in this one"
+		return r.refuse("no session: it is the bound cookie of package dbsc")
+	}
 	if !ok {
 		return r.refuse("no session: the value does not begin like a cookie of this library")
 	}

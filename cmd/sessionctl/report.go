@@ -87,8 +87,14 @@ func (r *report) print(out io.Writer) {
 	line("schema", fmt.Sprintf("version %d", s.Schema))
 	for entries := s.Extensions; len(entries) > 0; {
 		tag, value, rest := wire.NextExtension(entries)
-		line("extension", fmt.Sprintf("%02x, %d bytes", tag, len(value)))
 		entries = rest
+		if tag == wire.DeviceTag {
+			binding, key := deviceWords(value, now)
+			line("device", binding)
+			line("", key)
+			continue
+		}
+		line("extension", fmt.Sprintf("%02x, %d bytes", tag, len(value)))
 	}
 	if len(s.Flashes) == 0 {
 		line("flashes", "none")
