@@ -141,7 +141,6 @@ type Devices struct {
 	site              *seam.Site
 	mint              mint
 	cookie            cookie.Spec // of the bound cookie
-	begin             string      // its name and "="
 	register, refresh string      // paths
 	maxAge            int64
 }
@@ -181,7 +180,6 @@ func newDevices(site *seam.Site, options Options) (*Devices, error) {
 	if o.OnStale == nil {
 		o.OnStale = http.HandlerFunc(stalePage)
 	}
-	d.begin = d.cookie.Name + "="
 	d.register, d.refresh, d.maxAge = o.Path+"register", o.Path+"refresh", int64(o.Every/time.Second)
 	if err := errors.Join(o.check(), checkCookie(site)); err != nil {
 		return nil, err

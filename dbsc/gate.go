@@ -52,7 +52,7 @@ func (d *Devices) verdict(r *http.Request, key *publicKey, now time.Time) (best 
 	tried := 0
 	for _, line := range r.Header["Cookie"] {
 		for tried < maxCandidates && best < good {
-			value, rest, ok := nextCookie(line, d.begin)
+			value, rest, ok := d.cookie.Next(line)
 			if !ok {
 				break
 			}

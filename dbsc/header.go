@@ -95,28 +95,6 @@ func comesFromOutside(r *http.Request) bool {
 	return site == "cross-site" || site == "same-site"
 }
 
-// nextCookie returns the value of the first cookie whose pair begins with begin, a
-// name and "=", and the rest of the line. Another search than that of package
-// cookie: to look for our long name in the value of the session, which stands
-// before it, takes 250 ns more (BenchmarkBoundRatio).
-func nextCookie(line, begin string) (value, rest string, ok bool) {
-	for line != "" {
-		pair := line
-		if i := strings.IndexByte(line, ';'); i >= 0 {
-			pair, line = line[:i], line[i+1:]
-		} else {
-			line = ""
-		}
-		for pair != "" && (pair[0] == ' ' || pair[0] == '\t') {
-			pair = pair[1:]
-		}
-		if strings.HasPrefix(pair, begin) {
-			return strings.TrimRight(pair[len(begin):], " \t"), line, true
-		}
-	}
-	return "", "", false
-}
-
 func first(lines []string) string {
 	if len(lines) == 0 {
 		return ""
