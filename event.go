@@ -70,7 +70,8 @@ const (
 	EventFailed EventKind = "failed"
 )
 
-// A Reason says why a session is new.
+// A Reason says why a session is new. Package dbsc has one more, dbsc.ReasonStale:
+// a session that is bound to another device, or whose device has not proved itself.
 type Reason string
 
 const (
