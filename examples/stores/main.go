@@ -8,6 +8,9 @@
 //	go run ./examples/stores -store sqlite:shop.db
 //	go run ./examples/stores -store memcache://localhost:11211
 //
+// Its other flags, such as -dbsc for sessions that are bound to their devices, are
+// those of examples/login.
+//
 // It is a module of its own, because it requires the clients of all engines:
 // the first build downloads and compiles them. An application needs the one
 // client that it uses.
