@@ -108,7 +108,7 @@ func open(t *testing.T, args ...string) *shop {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, filepath.Join(shared.dir, "login"), append(args, "-addr", "localhost:0")...)
-	cmd.Env = append(os.Environ(), "SESSION_KEYS=")
+	cmd.Env = append(os.Environ(), "SESSION_KEYS=", "TMPDIR="+t.TempDir()) // it is killed, and leaves its files
 	cmd.Stderr = t.Output()
 	cmd.SysProcAttr = endWithParent
 	out, err := cmd.StdoutPipe()
