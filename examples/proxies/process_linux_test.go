@@ -1,0 +1,5 @@
+package proxies
+
+import "syscall"
+
+func init() { endWithParent = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} }
