@@ -67,6 +67,7 @@ func openSite(t *testing.T) *plainSite {
 	page("/link", `<a href="LOCAL/cookies">go</a>`)
 	page("/redirected", `<a href="/callback">go</a>`)
 	page("/form", `<form method="post" action="LOCAL/cookies"><button>go</button></form>`)
+	page("/form-redirected", `<form method="post" action="LOCAL/callback"><button>go</button></form>`)
 	page("/frame", `<iframe src="LOCAL/asked"></iframe>`)
 	page("/setting-frame", `<iframe src="LOCAL/set-in-frame"></iframe>`)
 	mux.HandleFunc("/set-in-frame", func(w http.ResponseWriter, r *http.Request) {
@@ -107,12 +108,13 @@ func names(r *http.Request) string {
 	return strings.Join(all, " ")
 }
 
-func TestWhichCookiesComeBackFromAnotherSite(t *testing.T) {
+func TestSiteWhichCookiesComeBackFromAnotherSite(t *testing.T) {
 	s := openSite(t)
 	for _, tt := range []struct{ page, want string }{
 		{"/link", "lax none unnamed"},
 		{"/redirected", "lax none unnamed"}, // the callback of OAuth by GET
 		{"/form", "none unnamed"},           // form_post
+		{"/form-redirected", "lax none unnamed"},
 	} {
 		t.Run(tt.page, func(t *testing.T) {
 			b := openTab(t, shared.browser, s.local, chromedp.WithNewBrowserContext())
@@ -139,7 +141,7 @@ func (s *plainSite) wantAsked(t *testing.T, want string) {
 	}
 }
 
-func TestPrefetchSendsTheCookie(t *testing.T) {
+func TestSitePrefetchSendsTheCookie(t *testing.T) {
 	s := openSite(t)
 	b := openTab(t, shared.browser, s.local, chromedp.WithNewBrowserContext())
 	b.visit("/set")
@@ -147,7 +149,7 @@ func TestPrefetchSendsTheCookie(t *testing.T) {
 	s.wantAsked(t, "prefetch lax none strict unnamed")
 }
 
-func TestInAFrameOfAnotherSiteOnlyPartitionedCookiesComeBack(t *testing.T) {
+func TestSiteInAFrameOnlyPartitionedCookiesComeBack(t *testing.T) {
 	s := openSite(t)
 	b := openTab(t, shared.browser, s.local, chromedp.WithNewBrowserContext())
 	b.visit("/set")
@@ -157,7 +159,7 @@ func TestInAFrameOfAnotherSiteOnlyPartitionedCookiesComeBack(t *testing.T) {
 	s.wantAsked(t, " partitioned")
 }
 
-func TestPortsDoNotSeparateCookies(t *testing.T) {
+func TestSitePortsDoNotSeparateCookies(t *testing.T) {
 	one, two := openSite(t), openSite(t)
 	b := openTab(t, shared.browser, one.local, chromedp.WithNewBrowserContext())
 	b.visit("/set")
@@ -168,7 +170,7 @@ func TestPortsDoNotSeparateCookies(t *testing.T) {
 }
 
 // Chromium keeps also no-store pages in its memory, for the Back button.
-func TestBackAsksTheServerOnlyIfTheCookieChanged(t *testing.T) {
+func TestSiteBackAsksTheServerOnlyIfTheCookieChanged(t *testing.T) {
 	for _, tt := range []struct {
 		click    string
 		requests int64
