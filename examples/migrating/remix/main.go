@@ -74,6 +74,18 @@ func adopt(r *http.Request, old []string) (data AppSession, ok bool) {
 	if !ok {
 		return data, false
 	}
+	// Remix 3 puts the end of the session beside it, since its session-middleware 0.5
+	// and if the cookie has a maxAge.
+	var timed struct {
+		Value   *string  `json:"value"`
+		Expires *float64 `json:"expires"` // in milliseconds
+	}
+	if json.Unmarshal(values, &timed) == nil && timed.Value != nil && timed.Expires != nil {
+		if float64(time.Now().UnixMilli()) >= *timed.Expires {
+			return data, false
+		}
+		values = []byte(*timed.Value)
+	}
 	// Remix 3 puts an id and the flash messages beside the values.
 	var three struct {
 		ID   string            `json:"i"`
@@ -82,6 +94,8 @@ func adopt(r *http.Request, old []string) (data AppSession, ok bool) {
 	if json.Unmarshal(values, &three) == nil && three.ID != "" && len(three.Data) == 2 {
 		values = three.Data[0]
 	}
+	// Without any field that is known here, data is zero. Then nothing is adopted and
+	// the old cookie stays.
 	err = json.Unmarshal(values, &data)
 	return data, err == nil
 }

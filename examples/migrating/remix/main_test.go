@@ -59,8 +59,8 @@ func peers(t *testing.T) map[string]cookies {
 	if err := json.Unmarshal(out, &made); err != nil {
 		t.Fatal(err)
 	}
-	if len(made) != 3 {
-		t.Fatalf("got the cookies of %d libraries, want 3", len(made))
+	if len(made) != 4 {
+		t.Fatalf("got the cookies of %d libraries, want 4", len(made))
 	}
 	return made
 }
@@ -94,11 +94,15 @@ func site(t testing.TB, secrets ...string) http.Handler {
 }
 
 func TestCookiesOfRemixItself(t *testing.T) {
-	for library, made := range peers(t) {
+	all := peers(t)
+	t.Run("an end that has passed is kept, and so is a cookie in which nothing is known", func(t *testing.T) {
+		notAdopted(t, all["Remix 3 with a lifetime"])
+	})
+	for library, made := range all {
 		t.Run(library, func(t *testing.T) {
 			t.Run("nobody is signed out", func(t *testing.T) { nobodyIsSignedOut(t, made) })
 			t.Run("what is not signed is not adopted", func(t *testing.T) { unsignedIsNotAdopted(t, made) })
-			t.Run("a copy is adopted whatever its Max-Age was", func(t *testing.T) { copyIsAdopted(t, made) })
+			t.Run("a copy is adopted after the logout too", func(t *testing.T) { copyIsAdopted(t, made) })
 		})
 	}
 }
@@ -132,8 +136,32 @@ func unsignedIsNotAdopted(t *testing.T, made cookies) {
 	}
 }
 
-// copyIsAdopted is not a promise but a limit, which docs/MIGRATING.md names: these
-// cookies hold no time.
+// notAdopted is about cookies with a right signature. Their visitors stay what they
+// are, also after a rollback: the old cookie is not removed.
+func notAdopted(t *testing.T, made cookies) {
+	address := migratetest.Serve(t, site(t, current))
+	for _, kind := range []string{"ended", "endless", "infinite", "otherFields", "otherShape"} {
+		header, ok := made[kind]
+		if !ok {
+			t.Fatalf("got no cookie %q", kind)
+		}
+		b := migratetest.NewBrowser(t)
+		give(t, b, address, header)
+		before := b.Cookie(address, "__session").Value
+		if page := b.Get(address); page != migratetest.SignedOut+"\n" {
+			t.Errorf("%s: got the page %q, want nobody signed in", kind, page)
+		}
+		if after := b.Cookie(address, "__session"); after == nil || after.Value != before {
+			t.Errorf("%s: got the old cookie %v afterwards, want it untouched", kind, after)
+		}
+		if c := b.Cookie(address, "__Host-Http-session"); c != nil {
+			t.Errorf("%s: got a session of ours", kind)
+		}
+	}
+}
+
+// copyIsAdopted is not a promise but a limit, which docs/MIGRATING.md names: a logout
+// does not end a copy of these cookies.
 func copyIsAdopted(t *testing.T, made cookies) {
 	address := migratetest.Serve(t, site(t, current))
 	b := migratetest.NewBrowser(t)

@@ -33,6 +33,19 @@ async function three(secrets, destroy = false) {
   return cookie.serialize(await storage.save(session))
 }
 
+// As session-middleware does it since 0.5, which npm does not have yet, for a cookie
+// with maxAge: its CHANGELOG and its session-expiration.test.ts describe the value.
+async function timed(secrets, { destroy = false, expires = Date.now() + 604800000, fill = signIn, wrap } = {}) {
+  const cookie = createCookie('__session', { secrets, ...attributes, sameSite: 'Lax' })
+  const storage = remix3()
+  const session = await storage.read(null)
+  fill(session)
+  if (destroy) session.destroy()
+  const value = await storage.save(session)
+  wrap ??= (value) => ({ value, expires })
+  return cookie.serialize(value && JSON.stringify(wrap(value)))
+}
+
 const of = async (make, destroyed) => ({
   signedIn: await make([current]),
   olderSecret: await make([older, 'and another']),
@@ -45,4 +58,12 @@ console.log(JSON.stringify({
   'Remix 2': await of((s) => two(remix, s), (s) => two(remix, s, 'destroySession')),
   'React Router 7': await of((s) => two(router, s), (s) => two(router, s, 'destroySession')),
   'Remix 3': await of(three, (s) => three(s, true)),
+  'Remix 3 with a lifetime': {
+    ...await of(timed, (s) => timed(s, { destroy: true })),
+    ended: await timed([current], { expires: Date.now() }),
+    endless: await timed([current], { wrap: (value) => ({ value }) }),
+    infinite: await timed([current], { wrap: (value) => ({ value, expires: null }) }),
+    otherFields: await timed([current], { fill: (session) => session.set('account', 7) }),
+    otherShape: await timed([current], { wrap: (value) => ({ v: 2, payload: value }) }),
+  },
 }))
