@@ -188,6 +188,31 @@ func TestSeveralFullCookiesInARequest(t *testing.T) {
 	}
 }
 
+func TestEarlyHintsAsDocumented(t *testing.T) {
+	mgr := newManager(t, "")
+	addr := serve(t, mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		sess := sessions.Get[Note](r.Context())
+		sess.Data.Text = "after the hint"
+	})))
+	for _, tt := range []struct {
+		proxy
+		status, cookies int
+	}{
+		{nginx, http.StatusOK, 1},
+		{haproxy, http.StatusOK, 1},
+		{varnish, http.StatusServiceUnavailable, 0}, // it takes the 103 for a broken response
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			res, _ := get(t, tt.start(t, "", addr))
+			if res.StatusCode != tt.status || len(res.Cookies()) != tt.cookies {
+				t.Errorf("got status %d and the cookies %v, want %d and %d", res.StatusCode, res.Cookies(), tt.status, tt.cookies)
+			}
+		})
+	}
+}
+
 // A site counts the requests that reach it.
 type site struct {
 	handler  http.Handler
