@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Why it matters here: after a logout, Back must not show a signed-in page. The guess,
-# before the run: Chromium asks the server for a page with Cache-Control: no-store. It
+# Why it matters here: after a logout, Back must not show a signed-in page. One would
+# expect: Chromium asks the server for a page with Cache-Control: no-store. It
 # shows the page from its memory, with no request, unless a cookie of the site has been
 # set or expired in the meantime. So a session that ended on the server alone is not
 # enough.

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Why it matters here: our cookies are Secure, and tests use httptest servers without
-# TLS. The guess, before the run: net/http/cookiejar returns a Secure cookie to https
-# URLs only (RFC 6265, section 5.4). It also returns it to http://localhost, to names
-# under .localhost and to 127.0.0.0/8, as browsers do: tests need no Insecure cookie.
-# To the other loopback address only with a port: http://[::1]:8080, but not http://[::1].
+# Why it matters here: our cookies are Secure, and tests use httptest servers without TLS.
+# One would expect: net/http/cookiejar returns a Secure cookie to https URLs only (RFC
+# 6265, section 5.4). It also returns it to http://localhost, to names under .localhost
+# and to 127.0.0.0/8, as browsers do: tests need no Insecure cookie. To the other loopback
+# address only with a port: http://[::1]:8080, but not http://[::1].
 set -euo pipefail
 export GOTOOLCHAIN=go1.26.8 GOWORK=off
 expected='none of these'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Why it matters here: a session may grow until it is larger than memcached's limit
-# (-I, by default 1 MiB). The guess, before the run: a store that is refused leaves the
-# old value alone. So it is with add, replace, append and cas. A refused set
-# deletes the old value. So the store must not use set for a change.
+# Why it matters here: a session may grow until it is larger than memcached's limit (-I,
+# by default 1 MiB). One would expect: a store that is refused leaves the old value alone.
+# So it is with add, replace, append and cas. A refused set deletes the old value. So the
+# store must not use set for a change.
 set -euo pipefail
 version=1.6.18-1+deb12u1
 expected='set: kept; add: kept; replace: kept; append: kept; cas: kept'

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Why it matters here: a session in NATS must end, and KeyTTL looks like the way. The
-# guess, before the run: a server older than 2.11, which has no TTL for a key, refuses
-# a key with one. It takes the key and ignores the TTL, without an error: the key stays.
-# (A server that has them refuses the key if the bucket does not allow a TTL.) So a
-# record must hold its own end.
+# Why it matters here: a session in NATS must end, and KeyTTL looks like the way. One
+# would expect: a server older than 2.11, which has no TTL for a key, refuses a key with
+# one. It takes the key and ignores the TTL, without an error: the key stays. (A server
+# that has them refuses the key if the bucket does not allow a TTL.) So a record must hold
+# its own end.
 set -euo pipefail
 export GOTOOLCHAIN=go1.26.8 GOWORK=off GOFLAGS=-mod=mod
 client=v1.47.0

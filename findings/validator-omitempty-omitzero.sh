@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Why it matters here: validate tags of a session's fields are validator's. The guess,
-# before the run: its omitempty and omitzero differ as those of encoding/json do, so
-# that omitempty skips an empty, non-nil list, and omitzero checks it.
-# It is the other way round: omitempty checks the list, omitzero skips it.
+# Why it matters here: validate tags of a session's fields are validator's. One would
+# expect: its omitempty and omitzero differ as those of encoding/json do, so that
+# omitempty skips an empty, non-nil list, and omitzero checks it. It is the other way
+# round: omitempty checks the list, omitzero skips it.
 set -euo pipefail
 export GOTOOLCHAIN=go1.26.8 GOWORK=off GOFLAGS=-mod=mod
 version=v10.30.6

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Why it matters here: a handler inside the middleware may send 103 Early Hints before
-# its page, and Varnish is one of the proxies of docs/IN-PRACTICE.md. The guess, before
-# the run: Varnish drops the hint, as RFC 9110, section 15.2, lets a proxy do, and
-# answers 200. It takes the 103 for a broken response and answers 503.
+# Why it matters here: a handler inside the middleware may send 103 Early Hints before its
+# page, and Varnish is one of the proxies of docs/IN-PRACTICE.md. One would expect:
+# Varnish drops the hint, as RFC 9110, section 15.2, lets a proxy do, and answers 200. It
+# takes the 103 for a broken response and answers 503.
 set -euo pipefail
 version=7.1.1-2+deb12u1
 expected='200'
