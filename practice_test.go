@@ -346,3 +346,21 @@ func TestPracticeEveryBlockOfThePageIsTestedCode(t *testing.T) {
 		t.Errorf("got %d blocks of code, want at least 6", tested)
 	}
 }
+
+func TestPracticeCommandsRunTestsThatExist(t *testing.T) {
+	tests, _ := declared(t)
+	commands := regexp.MustCompile("`go test (?:-run (\\w+) )?([^`]+)`").FindAllStringSubmatch(fileText(t, "docs/IN-PRACTICE.md"), -1)
+	if len(commands) < 4 {
+		t.Errorf("got the commands %q, want more", commands)
+	}
+	for _, command := range commands {
+		if !strings.Contains(tests, "\nTest"+command[1]) {
+			t.Errorf("%s: no test has this name", command[0])
+		}
+		for dir := range strings.FieldsSeq(command[2]) {
+			if _, err := os.Stat(dir); err != nil {
+				t.Errorf("%s: %v", command[0], err)
+			}
+		}
+	}
+}
