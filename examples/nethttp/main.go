@@ -74,9 +74,9 @@ func login(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// logout gives the browser a cookie with another value, because of the message.
-// After a click on Back, Chromium then asks the server; if the cookie were only
-// expired, it would show a no-store page from its memory.
+// logout ends the session and begins another one for the message. Since the response
+// sets a cookie, Chromium asks the server after a click on Back: it would show
+// a no-store page from its memory otherwise.
 func logout(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	sess.Reset()

@@ -135,7 +135,8 @@ func signingOut(t *testing.T, s *site) {
 	b.signIn()
 	before := b.cookie()
 	b.post("/logout").wantRedirect("/login")
-	// After an expired cookie, Chromium's Back button shows the page again.
+	// The message is in a session of its own, whose cookie makes Chromium ask the
+	// server after a click on Back.
 	if after := b.cookie(); after == nil || after.Value == before.Value {
 		t.Errorf("got the cookie %v after signing out, want another value", after)
 	}

@@ -81,7 +81,7 @@ func TestSigningOutReplacesTheSession(t *testing.T) {
 		a := b.Post("/logout")
 		a.WantRedirect("/login")
 		if a.Cookie == nil || a.Cookie.Value == "" || a.Cookie.Value == before || a.Cookie.MaxAge < 0 {
-			t.Errorf("got the cookie %v, want another value: after an expired one, Back shows the page again", a.Cookie)
+			t.Errorf("got the cookie %v, want another value, that of the session with the message", a.Cookie)
 		}
 		b.Get("/login").WantText("You have signed out")
 		b.Get("/login").WantNoText("You have signed out")
