@@ -226,6 +226,10 @@ type core struct {
 // that would be lost or cannot come back, a validate tag that would panic, an
 // upgrade chain with a gap, a cookie that browsers would drop. Its error lists
 // everything that is wrong, with the path of the field and how to fix it.
+//
+// An encoder or a decoder that the application registers with msgpack must be
+// registered before New, which compares its own encoding of a few values with that
+// of msgpack, and leaves T to msgpack if they differ.
 func New[T any](config Config[T]) (*Manager[T], error) {
 	m := &core{
 		name: reflect.TypeFor[T]().String(),
