@@ -92,6 +92,9 @@ var Contenders = []Contender{
 	{"dghubble", "dghubble/sessions", "github.com/dghubble/sessions", Peer, "signed cookie", byHand&^Typing | Encryption},
 	{"gin", "gin-contrib/sessions", "github.com/gin-contrib/sessions", Peer, "signed cookie", byHand | Encryption},
 	{"echo", "echo-contrib/session", "github.com/labstack/echo-contrib", Peer, "signed cookie", byHand | Encryption},
+	{"jwt", "golang-jwt, HS256", "github.com/golang-jwt/jwt/v5", Peer, "signed cookie", byHand&^Typing | Encryption | Rotation},
+	{"jwt-eddsa", "golang-jwt, EdDSA", "github.com/golang-jwt/jwt/v5", Peer, "signed cookie", byHand&^Typing | Encryption | Rotation},
+	{"paseto", "go-paseto, v4.local", "aidanwoods.dev/go-paseto", Peer, "sealed cookie", byHand&^Typing | Rotation},
 
 	{"remix", "Remix session-middleware", "@remix-run/session-middleware", NodePeer, "signed cookie", Typing | Validation | Absolute | Idle | Encryption | Detection | Atomicity},
 	{"express", "express-session", "express-session", NodePeer, "memory", Typing | Validation | Absolute | Encryption | Atomicity},

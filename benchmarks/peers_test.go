@@ -1,18 +1,21 @@
 package benchmarks
 
 import (
+	"crypto/ed25519"
 	"encoding/gob"
 	"log/slog"
 	"net/http"
 	"testing"
 	"time"
 
+	"aidanwoods.dev/go-paseto"
 	"github.com/alexedwards/scs/v2"
 	"github.com/alexedwards/scs/v2/memstore"
 	dghubble "github.com/dghubble/sessions"
 	gin "github.com/gin-contrib/sessions"
 	gincookie "github.com/gin-contrib/sessions/cookie"
 	gingonic "github.com/gin-gonic/gin"
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/gorilla/securecookie"
 	gorilla "github.com/gorilla/sessions"
 	echo "github.com/labstack/echo-contrib/session"
@@ -50,6 +53,12 @@ var apps = map[string]func(testing.TB) app{
 	"dghubble":          func(testing.TB) app { return dghubbleApp() },
 	"gin":               func(testing.TB) app { return ginApp() },
 	"echo":              func(testing.TB) app { return echoApp() },
+	"jwt":               func(testing.TB) app { return jwtApp(jwt.SigningMethodHS256, secret, secret) },
+	"jwt-eddsa": func(testing.TB) app {
+		key := ed25519.NewKeyFromSeed(secret)
+		return jwtApp(jwt.SigningMethodEdDSA, key, key.Public())
+	},
+	"paseto": func(testing.TB) app { return pasetoApp() },
 }
 
 func init() {
@@ -154,15 +163,66 @@ func gorillaApp(store *gorilla.CookieStore) app {
 
 func securecookieApp() app {
 	codec := securecookie.New(secret, nil).SetSerializer(securecookie.JSONEncoder{}).MaxAge(int(lifetime.Seconds()))
-	load := func(r *http.Request) (s Shop, ok bool) {
+	return valueApp(
+		func(value string) (s Shop, ok bool) { return s, codec.Decode(cookieName, value, &s) == nil },
+		func(s Shop) (string, error) { return codec.Encode(cookieName, s) })
+}
+
+// claims are those of a JWT.
+type claims struct {
+	Shop
+	jwt.RegisteredClaims
+}
+
+// jwtApp keeps the Shop in a JWT. The parser checks the method and the end.
+func jwtApp(method jwt.SigningMethod, sign, verify any) app {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{method.Alg()}), jwt.WithExpirationRequired())
+	key := func(*jwt.Token) (any, error) { return verify, nil }
+	return valueApp(
+		func(value string) (Shop, bool) {
+			var c claims
+			_, err := parser.ParseWithClaims(value, &c, key)
+			return c.Shop, err == nil
+		},
+		func(s Shop) (string, error) {
+			ends := jwt.NewNumericDate(time.Now().Add(lifetime))
+			return jwt.NewWithClaims(method, claims{s, jwt.RegisteredClaims{ExpiresAt: ends}}).SignedString(sign)
+		})
+}
+
+// pasetoApp keeps the Shop in a token of v4.local, which is encrypted.
+func pasetoApp() app {
+	key, err := paseto.V4SymmetricKeyFromBytes(secret)
+	must(err)
+	parser := paseto.NewParser() // which checks the end
+	return valueApp(
+		func(value string) (s Shop, ok bool) {
+			token, err := parser.ParseV4Local(key, value, nil)
+			return s, err == nil && token.Get("shop", &s) == nil
+		},
+		func(s Shop) (string, error) {
+			token := paseto.NewToken()
+			token.SetExpiration(time.Now().Add(lifetime))
+			err := token.Set("shop", s)
+			return token.V4Encrypt(key, nil), err
+		})
+}
+
+// valueApp keeps the Shop in a cookie whose value open and seal know.
+func valueApp(open func(value string) (Shop, bool), seal func(Shop) (string, error)) app {
+	load := func(r *http.Request) (Shop, bool) {
 		c, err := r.Cookie(cookieName)
-		if err != nil || codec.Decode(cookieName, c.Value, &s) != nil {
+		if err != nil {
+			return Shop{}, false
+		}
+		s, ok := open(c.Value)
+		if !ok {
 			return Shop{}, false
 		}
 		return s, true
 	}
 	save := func(w http.ResponseWriter, s Shop) {
-		value, err := codec.Encode(cookieName, s)
+		value, err := seal(s)
 		must(err)
 		http.SetCookie(w, &http.Cookie{
 			Name: cookieName, Value: value, Path: "/", MaxAge: int(lifetime.Seconds()),
