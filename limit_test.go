@@ -670,3 +670,17 @@ func limitedChaos(t *testing.T, seed uint64) {
 		t.Errorf("got %d sessions that somebody has a cookie for, want %d", live, limit)
 	}
 }
+
+func TestTheLimitCountsNoSessionOfAnotherOwnerThatAnIndexStillLists(t *testing.T) {
+	for _, encrypt := range []bool{false, true} {
+		t.Run(fmt.Sprintf("encrypted %t", encrypt), func(t *testing.T) {
+			lagging := &laggingStore{OwnerStore: new(sessions.MemoryStore)}
+			s := newOwnedSite(t, mode{"lagging", func() sessions.Store { return lagging }, encrypt}, limitedTo(1))
+			bob, _ := signIn(s, 43)
+			lagging.extra = s.store.live()
+			ada, _ := signIn(s, 42)
+			wantUser(t, "of another owner", bob, 43)
+			wantUser(t, "who has signed in", ada, 42)
+		})
+	}
+}
