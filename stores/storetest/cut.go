@@ -102,6 +102,16 @@ func checkHold(s *subject, p *proxy, want error) {
 			return nil
 		}})
 	}
+	if labels, ok := s.Store.(sessions.LabelStore); ok {
+		all = append(all, operation{"Labelled", func(ctx context.Context) (err error) {
+			for _, err = range labels.Labelled(ctx, "red") {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}})
+	}
 	for _, op := range all {
 		p.hold()
 		ctx, cancel := context.WithCancel(s.ctx)

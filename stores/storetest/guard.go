@@ -43,8 +43,30 @@ func guardedInApp(t *tester, store sessions.Store, mayFail bool) sessions.Store 
 
 // complete adds the methods of the other interfaces that the store implements.
 func (g *guard) complete() sessions.Store {
-	if owners, ok := g.store.(sessions.OwnerStore); ok {
-		return &ownerGuard{g, owners}
+	owners, isOwner := g.store.(sessions.OwnerStore)
+	labels, isLabel := g.store.(sessions.LabelStore)
+	watcher, isWatcher := g.store.(sessions.Watcher)
+	owned, watched := &ownerGuard{g, owners}, &changesGuard{g, watcher}
+	switch labelled := (&labelGuard{owned, labels}); {
+	case isLabel && isWatcher:
+		return struct {
+			*labelGuard
+			*changesGuard
+		}{labelled, watched}
+	case isLabel:
+		return labelled
+	case isOwner && isWatcher:
+		return struct {
+			*ownerGuard
+			*changesGuard
+		}{owned, watched}
+	case isOwner:
+		return owned
+	case isWatcher:
+		return struct {
+			*guard
+			*changesGuard
+		}{g, watched}
 	}
 	return g
 }
@@ -116,6 +138,51 @@ type ownerGuard struct {
 
 func (g *ownerGuard) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
 	return sequence(ctx, g.guard, "Owned", func(ctx context.Context) iter.Seq2[sessions.ID, error] { return g.owners.Owned(ctx, owner) })
+}
+
+// A labelGuard is a guard for a LabelStore.
+type labelGuard struct {
+	*ownerGuard
+	labels sessions.LabelStore
+}
+
+func (g *labelGuard) Labelled(ctx context.Context, label string) iter.Seq2[sessions.ID, error] {
+	return sequence(ctx, g.guard, "Labelled", func(ctx context.Context) iter.Seq2[sessions.ID, error] { return g.labels.Labelled(ctx, label) })
+}
+
+// A changesGuard is a guard for the method of a Watcher. It is not embedded
+// together with the methods of a Store, which would be ambiguous.
+type changesGuard struct {
+	g       *guard
+	watcher sessions.Watcher
+}
+
+// Changes has no bound of time, since it waits for changes. It ends with the test.
+func (c *changesGuard) Changes(ctx context.Context) iter.Seq2[sessions.ID, error] {
+	return func(yield func(sessions.ID, error) bool) {
+		t := c.g.t
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(t.ctx, cancel)()
+		if t.over() {
+			return
+		}
+		left, yielding := false, false
+		wrong := protect(t, "Changes", func() bool { return yielding }, func() {
+			c.watcher.Changes(ctx)(func(id sessions.ID, err error) bool {
+				if left {
+					panic("a pair after the loop ended: the sequence ignores that yield returned false")
+				}
+				yielding = true
+				left = !yield(id, err)
+				yielding = false
+				return !left
+			})
+		})
+		if wrong != "" {
+			t.lose("Changes: %s", wrong)
+		}
+	}
 }
 
 // protect calls f and returns what is wrong if it panics, otherwise "". If own

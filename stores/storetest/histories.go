@@ -7,6 +7,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,11 +19,13 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A command is a call of an operation on one id.
+// A command is a call of an operation on one id. A call of Labelled is one on each
+// id.
 type command struct {
 	op    string
 	id    int
 	given sessions.Record // the record for Create and Update; Expires for Touch; Version for Delete
+	label string          // for Labelled
 }
 
 // An answer is the result of a call.
@@ -29,6 +33,7 @@ type answer struct {
 	got     sessions.Record // the record from Load; the Version from Create and Update
 	err     error
 	unknown bool // the call may have been carried out, or may be carried out later
+	listed  bool // Labelled has yielded the id
 }
 
 // A slot is the state of a store for one id.
@@ -38,6 +43,11 @@ type slot struct {
 	data    string // different for every write
 	expires int64
 	owner   string
+	labels  string // as labelSet returns them
+}
+
+func slotOf(rec sessions.Record) slot {
+	return slot{present: true, version: rec.Version, data: string(rec.Data), expires: rec.Expires.UnixMilli(), owner: rec.Owner, labels: labelSet(rec.Labels)}
 }
 
 // follows reports whether the answer to the call is correct in state s, and returns
@@ -47,7 +57,8 @@ type slot struct {
 // ordered last, where it has no effect. This covers the case that it was never
 // carried out.
 func (s slot) follows(c command, a answer) (bool, slot) {
-	written := slot{present: true, version: a.got.Version, data: string(c.given.Data), expires: c.given.Expires.UnixMilli(), owner: c.given.Owner}
+	written := slotOf(c.given)
+	written.version = a.got.Version
 	// No client can have passed a version that no client has seen.
 	same := s.present && s.version != 0 && s.version == c.given.Version
 	var want error
@@ -58,11 +69,15 @@ func (s slot) follows(c command, a answer) (bool, slot) {
 			want = sessions.ErrNotFound
 			break
 		}
-		next = slot{present: true, version: a.got.Version, data: string(a.got.Data), expires: a.got.Expires.UnixMilli(), owner: a.got.Owner}
+		next = slotOf(a.got)
 		if s.version == 0 {
 			s.version = next.version // the unknown version is known now
 		}
 		return a.err == nil && next == s, next
+	case "Labelled":
+		// An id that is gone may be listed.
+		has := strings.Contains(s.labels, strconv.Quote(c.label))
+		return a.err == nil && (!s.present || a.listed == has), s
 	case "Create":
 		if want = sessions.ErrExists; !s.present {
 			want, next = nil, written
@@ -120,7 +135,11 @@ var model = porcupine.Model{
 	},
 	DescribeOperation: func(input, output any) string {
 		c, a := input.(command), output.(answer)
-		return fmt.Sprintf("%s(%s, version %d, owner %q) = version %d, %q, %v", c.op, c.given.Data, c.given.Version, c.given.Owner, a.got.Version, a.got.Data, a.err)
+		if c.op == "Labelled" {
+			return fmt.Sprintf("Labelled(%q) = %t, %v", c.label, a.listed, a.err)
+		}
+		return fmt.Sprintf("%s(%s, version %d, owner %q, labels %q) = version %d, %q, %q, %v",
+			c.op, c.given.Data, c.given.Version, c.given.Owner, c.given.Labels, a.got.Version, a.got.Data, a.got.Labels, a.err)
 	},
 }
 
@@ -147,11 +166,13 @@ func (l load) record(s *subject, base int) *history {
 	var mu sync.Mutex
 	var clock atomic.Int64
 	end := time.Now().Add(time.Hour).Truncate(time.Minute)
+	labels := is[sessions.LabelStore](s.bare)
+	label := fmt.Sprintf("red %d", base)
 	s.parallel(l.clients, func(client int) {
 		random := rand.New(rand.NewPCG(rand.Uint64(), uint64(client)))
 		seen := make([][2]uint64, l.ids) // the last two versions of each id that this client saw
 		for n := range l.calls {
-			c := command{op: randomOperation(random), id: base + random.IntN(l.ids)}
+			c := command{op: randomOperation(random), id: base + random.IntN(l.ids), label: label}
 			seen := &seen[c.id-base]
 			c.given = sessions.Record{
 				Data:    fmt.Appendf(nil, "%d of %d", n, client),
@@ -161,18 +182,25 @@ func (l load) record(s *subject, base int) *history {
 			if c.op == "Update" || c.op == "Delete" && random.IntN(3) > 0 {
 				c.given.Version = seen[min(1, random.IntN(4))]
 			}
+			if labels {
+				c.given.Labels = [][]string{nil, {label}, {"blue"}, {label, "blue"}}[random.IntN(4)]
+				if random.IntN(8) == 0 {
+					c.op = "Labelled"
+				}
+			}
 			runtime.Gosched() // without it, the clients of a fast store run one after the other
 			ctx, cancel := context.WithTimeout(s.ctx, l.timeout)
 			// The guard's own time is not part of the call.
 			type timed struct {
 				answer
+				ids          map[sessions.ID]bool // of Labelled
 				began, ended int64
 				took         time.Duration
 			}
 			a, err := call(ctx, s.tester, c.op, func(ctx context.Context) (a timed, err error) {
 				a.began = clock.Add(1)
 				start := time.Now()
-				a.answer = c.run(ctx, s.bare)
+				a.answer, a.ids = c.run(ctx, s.bare)
 				a.took = time.Since(start)
 				a.ended = clock.Add(1)
 				return a, a.err
@@ -197,7 +225,12 @@ func (l load) record(s *subject, base int) *history {
 			} else {
 				h.known++
 			}
-			if !a.unknown || c.op != "Load" {
+			if c.op == "Labelled" && !a.unknown {
+				for c.id = base; c.id < base+l.ids; c.id++ {
+					a.listed = a.ids[idOf(c.id)]
+					h.calls = append(h.calls, porcupine.Operation{ClientId: client, Input: c, Call: a.began, Output: a.answer, Return: a.ended})
+				}
+			} else if !a.unknown || c.op != "Load" && c.op != "Labelled" {
 				h.calls = append(h.calls, porcupine.Operation{ClientId: client, Input: c, Call: a.began, Output: a.answer, Return: a.ended})
 			}
 			mu.Unlock()
@@ -220,7 +253,7 @@ func randomOperation(random *rand.Rand) string {
 	return "Delete"
 }
 
-func (c command) run(ctx context.Context, store sessions.Store) (a answer) {
+func (c command) run(ctx context.Context, store sessions.Store) (a answer, ids map[sessions.ID]bool) {
 	id := idOf(c.id)
 	switch c.op {
 	case "Load":
@@ -233,9 +266,17 @@ func (c command) run(ctx context.Context, store sessions.Store) (a answer) {
 		a.err = store.Touch(ctx, id, c.given.Expires)
 	case "Delete":
 		a.err = store.Delete(ctx, id, c.given.Version)
+	case "Labelled":
+		ids = map[sessions.ID]bool{}
+		for id, err := range store.(sessions.LabelStore).Labelled(ctx, c.label) {
+			if a.err = err; err != nil {
+				break
+			}
+			ids[id] = true
+		}
 	}
 	a.unknown = unexpected(a.err)
-	return a
+	return a, ids
 }
 
 // checkTimeout bounds the check of one history.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,7 +38,11 @@ func RunProcesses(t *testing.T, where string, open func(t testing.TB, where stri
 	apps := [2]string{startProcess(t, where), startProcess(t, where)}
 	store := open(t, where)
 	p := steady()
-	for _, c := range sessionClauses {
+	clauses := sessionClauses
+	if is[sessions.Watcher](store) {
+		clauses = slices.Concat(clauses, watchedClauses)
+	}
+	for _, c := range clauses {
 		t.Run("two processes: "+c.name, func(t *testing.T) {
 			run(t, p, testTimeout, func(s *tester) { c.check(&visit{subject: newSubject(s, store), apps: apps}) })
 		})

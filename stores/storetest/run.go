@@ -1,6 +1,7 @@
 // Package storetest implements support for testing implementations of
 // [sessions.Store]. A store for another engine implements the methods as
-// documented by Store and OwnerStore, and has this test:
+// documented by Store, and by OwnerStore, LabelStore and Watcher where it can, and
+// has this test:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, func(t testing.TB) sessions.Store {
@@ -41,8 +42,9 @@ import (
 )
 
 // Run checks that a store implements its contract. It has a subtest for each
-// clause in the comments of [sessions.Store], and of [sessions.OwnerStore] if the
-// store implements it. It also checks random sequences and parallel histories of
+// clause in the comments of [sessions.Store], and of [sessions.OwnerStore],
+// [sessions.LabelStore] and [sessions.Watcher] if the store implements them. It also
+// checks random sequences and parallel histories of
 // operations, and the promises of a Manager's sessions when requests run in
 // parallel.
 //
@@ -100,8 +102,11 @@ func groups(o options) []group {
 		{clauses: storeClauses},
 		{clauses: dataClauses(o)},
 		{clauses: ownerClauses, fits: is[sessions.OwnerStore]},
+		{clauses: labelClauses, fits: is[sessions.LabelStore]},
+		{clauses: changesClauses, fits: is[sessions.Watcher]},
 		{clauses: randomClauses},
 		{clauses: inOneApp(sessionClauses), prefix: "sessions: "},
+		{clauses: inOneApp(watchedClauses), prefix: "sessions: ", fits: is[sessions.Watcher]},
 	}
 }
 

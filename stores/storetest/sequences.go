@@ -34,12 +34,13 @@ type sequential struct {
 
 func (q *sequential) run() {
 	q.Repeat(map[string]func(*rapid.T){
-		"Load":   func(t *rapid.T) { q.loads(q.drawID(t)) },
-		"Create": q.creates,
-		"Update": q.updates,
-		"Touch":  q.touches,
-		"Delete": q.deletes,
-		"Owned":  q.owned,
+		"Load":     func(t *rapid.T) { q.loads(q.drawID(t)) },
+		"Create":   q.creates,
+		"Update":   q.updates,
+		"Touch":    q.touches,
+		"Delete":   q.deletes,
+		"Owned":    q.owned,
+		"Labelled": q.labelled,
 	})
 }
 
@@ -55,6 +56,11 @@ func (q *sequential) drawRecord(t *rapid.T) sessions.Record {
 	}
 	if rec.Owner != "" {
 		rec.Owner = fmt.Sprintf("%d %s", q.number, rec.Owner)
+	}
+	if is[sessions.LabelStore](q.s.Store) {
+		for _, label := range rapid.SampledFrom([][]string{nil, {"red"}, {"RED", "red"}, {"red", "r\x00d", "blue"}}).Draw(t, "labels") {
+			rec.Labels = append(rec.Labels, fmt.Sprintf("%d %s", q.number, label))
+		}
 	}
 	return rec
 }
@@ -107,8 +113,8 @@ func (q *sequential) loads(id int) {
 		return
 	}
 	q.wants("Load", err, nil)
-	if !bytes.Equal(got.Data, want.Data) || got.Version != want.Version || got.Owner != want.Owner || got.Expires.UnixMilli() != want.Expires.UnixMilli() {
-		q.Fatalf("Load: got %v of %q, want %v of %q", got, got.Owner, want, want.Owner)
+	if !bytes.Equal(got.Data, want.Data) || got.Version != want.Version || got.Owner != want.Owner || got.Expires.UnixMilli() != want.Expires.UnixMilli() || !sameLabels(got.Labels, want.Labels) {
+		q.Fatalf("Load: got %v of %q with %q, want %v of %q with %q", got, got.Owner, got.Labels, want, want.Owner, want.Labels)
 	}
 }
 
@@ -185,6 +191,24 @@ func (q *sequential) owned(t *rapid.T) {
 	for id, rec := range q.stored {
 		if want := owner != "" && rec.Owner == owner; got[q.id(id)] != want {
 			q.Fatalf("Owned(%q): yields id %d of %q is %t, want %t", owner, id, rec.Owner, !want, want)
+		}
+	}
+}
+
+func (q *sequential) labelled(t *rapid.T) {
+	labels, ok := q.s.Store.(sessions.LabelStore)
+	if !ok {
+		return
+	}
+	label := fmt.Sprintf("%d %s", q.number, rapid.SampledFrom([]string{"red", "RED", "blue", "r\x00d", "r"}).Draw(t, "label"))
+	got := map[sessions.ID]bool{}
+	for id, err := range labels.Labelled(q.s.ctx, label) {
+		q.wants("Labelled", err, nil)
+		got[id] = true
+	}
+	for id, rec := range q.stored {
+		if want := slices.Contains(rec.Labels, label); got[q.id(id)] != want {
+			q.Fatalf("Labelled(%q): yields id %d with %q is %t, want %t", label, id, rec.Labels, !want, want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
 	"net/url"
@@ -38,16 +39,21 @@ func (v *visit) signIn(user string) (*browser, string) {
 // as docs/FORMAT.md describes it.
 func isTombstone(rec sessions.Record) bool { return len(rec.Data) == 6 && rec.Data[0] == 0x13 }
 
+// stored returns the ID of a public id.
+func (v *visit) stored(s string) (id sessions.ID) {
+	v.Helper()
+	if n, err := hex.Decode(id[:], []byte(s)); err != nil || n != len(id) {
+		v.Fatalf("%q is not the id of a stored session", s)
+	}
+	return id
+}
+
 // live returns the public ids that have a session in the store.
 func (v *visit) live(ids ...string) (live []string) {
 	v.Helper()
 	ids = slices.Sorted(slices.Values(ids))
 	for _, s := range slices.Compact(ids) {
-		var id sessions.ID
-		if n, err := hex.Decode(id[:], []byte(s)); err != nil || n != len(id) {
-			v.Fatalf("%q is not the id of a stored session", s)
-		}
-		if rec, ok := v.find(id); ok && !isTombstone(rec) {
+		if rec, ok := v.find(v.stored(s)); ok && !isTombstone(rec) {
 			live = append(live, s)
 		}
 	}
@@ -334,5 +340,21 @@ var sessionClauses = []sessionClause{
 		if live := v.live(ids...); len(live) > 0 {
 			v.Errorf("%d of %d sessions are live again after the load", len(live), n)
 		}
+	}},
+}
+
+// watchedClauses are for a store that is a Watcher.
+var watchedClauses = []sessionClause{
+	{"Changes yields the id of a session that the other app changes or ends", func(v *visit) {
+		l := v.listen(sha256.Sum256([]byte(newName())))
+		for _, end := range []string{"destroy", "reset", "regenerate"} {
+			b, id := v.signIn(newName())
+			b = b.at(v.apps[1])
+			for _, verb := range []string{"add", "name", end} {
+				l.told("a request with the verb "+verb, v.stored(id), func() { b.do(verb, "value", "x") })
+			}
+		}
+		_, id := v.signIn(newName())
+		l.told("Revoke", v.stored(id), func() { v.ask("revoke", id, nil) })
 	}},
 }

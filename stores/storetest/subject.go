@@ -108,6 +108,9 @@ func (s *subject) holds(id sessions.ID, version uint64, want sessions.Record) {
 	if got.Owner != want.Owner {
 		s.Errorf("got owner %q, want %q", got.Owner, want.Owner)
 	}
+	if is[sessions.LabelStore](s.Store) && !sameLabels(got.Labels, want.Labels) {
+		s.Errorf("got labels %.80q, want %.80q", got.Labels, want.Labels)
+	}
 }
 
 func difference(got, want []byte) string {
