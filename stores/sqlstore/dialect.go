@@ -77,6 +77,7 @@ type dialect struct {
 
 	// tables are created in this order. beforeMigrate may be nil.
 	tables        []table
+	labels        labelDialect
 	absent        string // what to do if a table does not exist
 	beforeMigrate func(context.Context, *sql.DB) error
 	resolve       func(context.Context, querier, names) (names, error) // completes the names

@@ -145,6 +145,7 @@ func TestPostgreSQLDialect(t *testing.T) {
 			if err := s.Delete(t.Context(), id, rec.Version); err != nil {
 				t.Errorf("Delete: %v", err)
 			}
+			worksWithLabels(t, e.storeWith(t, db, sqlstore.Options{Table: "labelled", Labels: true}))
 		})
 	}
 	t.Run("the privileges in the README are enough, and none can be left out", func(t *testing.T) {

@@ -12,6 +12,10 @@
 // found no row to write takes another one to tell a conflict from absence. The
 // first operation of a Store also looks at its table, unless [Store.Migrate] has.
 //
+// With [Options.Labels] the Store keeps the labels of sessions, for Config.Labels. It
+// changes a record and its labels in one transaction. Only an operation that sets or
+// changes labels takes more round trips for them; the README has the figures.
+//
 // A statement that the server rolled back because of a concurrent one, after
 // a deadlock or at a strict isolation level, is executed again. After any other
 // error the outcome of a write may be unknown, and it is not repeated.

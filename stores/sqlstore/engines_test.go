@@ -133,7 +133,12 @@ func newTable() string { return fmt.Sprintf("sessions_%d", tables.Add(1)) }
 // store opens a Store in a table, and creates the table if it does not exist.
 func (e engine) store(t testing.TB, db *sql.DB, table string) *sqlstore.Store {
 	t.Helper()
-	s, err := sqlstore.New(db, e.dialect, sqlstore.Options{Table: table})
+	return e.storeWith(t, db, sqlstore.Options{Table: table})
+}
+
+func (e engine) storeWith(t testing.TB, db *sql.DB, opt sqlstore.Options) *sqlstore.Store {
+	t.Helper()
+	s, err := sqlstore.New(db, e.dialect, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +152,12 @@ func (e engine) store(t testing.TB, db *sql.DB, table string) *sqlstore.Store {
 func (e engine) fresh(t testing.TB) sessions.Store {
 	t.Helper()
 	return e.store(t, e.open(t, e.where), newTable())
+}
+
+// freshWithLabels is fresh with Options.Labels.
+func (e engine) freshWithLabels(t testing.TB) sessions.Store {
+	t.Helper()
+	return e.storeWith(t, e.open(t, e.where), sqlstore.Options{Table: newTable(), Labels: true})
 }
 
 func run(t testing.TB, db *sql.DB, text string, args ...any) {

@@ -134,14 +134,15 @@ func testOtherWriter(t *testing.T, e engine, dsn, blocked string) {
 			return err
 		}, sessions.ErrExists},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		check := func(t *testing.T, labels ...string) {
 			table, id := newTable(), sessions.ID{1}
-			s := e.store(t, db, table)
+			s := e.storeWith(t, db, sqlstore.Options{Table: table, Labels: labels != nil})
 			create(t, s, id, []byte("old"), time.Hour)
 			rec, err := s.Load(t.Context(), id)
 			if err != nil {
 				t.Fatal(err)
 			}
+			rec.Labels = labels
 			tx := begin(t, db)
 			if tt.other == "" {
 				execute(t, tx, "DELETE FROM "+table)
@@ -157,7 +158,9 @@ func testOtherWriter(t *testing.T, e engine, dsn, blocked string) {
 			if err := <-ended; !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
-		})
+		}
+		t.Run(tt.name, func(t *testing.T) { check(t) })
+		t.Run(tt.name+", with new labels", func(t *testing.T) { check(t, "red", "blue") })
 	}
 }
 
@@ -199,6 +202,23 @@ func testRolledBack(t *testing.T, e engine, rollback, deadlock, other string, tr
 			update, count := failing(t, code, "3")
 			if err := update(t.Context()); err != nil || count() != 4 {
 				t.Errorf("got %v after %d tries, want success after 4", err, count())
+			}
+		})
+		t.Run("a change of labels that the server rolled back is repeated as a whole: "+code, func(t *testing.T) {
+			table, id := newTable(), sessions.ID{1}
+			s := e.storeWith(t, db, sqlstore.Options{Table: table, Labels: true})
+			version := put(t, s, id, 0, "red")
+			for _, text := range trigger(table+"_labels", "INSERT", code, "3") {
+				run(t, db, text)
+			}
+			put(t, s, id, version, "blue")
+			var n int
+			if get(t, db, &n, fmt.Sprintf(tries, table+"_labels")); n != 4 {
+				t.Errorf("got %d tries, want 4", n)
+			}
+			hasLabels(t, s, id, []string{"blue"}, "red")
+			if n := entries(t, e, table); n != 1 {
+				t.Errorf("got %d entries, want 1", n)
 			}
 		})
 	}

@@ -22,13 +22,8 @@ var mySQL = dialect{
 	// irrelevant. The number of affected rows does not tell an inserted row from
 	// one that was left unchanged. So for a live record the statement sets
 	// LAST_INSERT_ID, which the server returns with the result.
-	overExpired: `ON DUPLICATE KEY UPDATE
-	version = IF(expires <= ?, VALUES(version), version),
-	owner_hash = IF(expires <= ?, VALUES(owner_hash), owner_hash),
-	owner = IF(expires <= ?, VALUES(owner), owner),
-	data = IF(expires <= ?, VALUES(data), data),
-	expires = IF(expires <= ?, VALUES(expires), LAST_INSERT_ID(expires))`,
-	nows: 5,
+	overExpired: `ON DUPLICATE KEY UPDATE` + overExpiredMySQL,
+	nows:        5,
 	created: func(res sql.Result) (bool, error) {
 		kept, err := res.LastInsertId()
 		return kept == 0, err
@@ -41,12 +36,20 @@ var mySQL = dialect{
 	countsFoundOf: countsFoundOfMySQL,
 	noSchema:      "for MySQL, name the database in the DSN",
 	tables:        []table{mySQLTable},
+	labels:        mySQLLabels,
 	absent:        `does not exist, or this user has no privilege on it: call Migrate, or GRANT SELECT, INSERT, UPDATE, DELETE ON {table}`,
 	resolve:       mySQLDatabase,
 	inspect:       inspectMySQL,
 	creating:      func(_ context.Context, db *sql.DB, _ names, f func(querier) error) error { return f(db) },
 	rolledBack:    rolledBackMySQL,
 }
+
+const overExpiredMySQL = `
+	version = IF(expires <= ?, VALUES(version), version),
+	owner_hash = IF(expires <= ?, VALUES(owner_hash), owner_hash),
+	owner = IF(expires <= ?, VALUES(owner), owner),
+	data = IF(expires <= ?, VALUES(data), data),
+	expires = IF(expires <= ?, VALUES(expires), LAST_INSERT_ID(expires))`
 
 // Every index of InnoDB ends with the primary key, so Owned can page by id. There
 // is no index on expires, since every use of a session changes it.
@@ -74,6 +77,31 @@ var mySQLTable = table{
 		create:  `CREATE INDEX {index_owner} ON {table} (owner_hash)`,
 		columns: []string{"owner_hash"},
 	}},
+}
+
+var mySQLLabels = labelDialect{
+	column: column{name: "labels", typ: "longblob", null: true, add: `ALTER TABLE {table} ADD COLUMN labels LONGBLOB`},
+	table: table{
+		suffix: labelSuffix,
+		create: `CREATE TABLE IF NOT EXISTS {table_labels} (
+	label_hash BIGINT     NOT NULL,
+	id         BINARY(32) NOT NULL,
+	PRIMARY KEY (label_hash, id),
+	KEY {index_labels_id} (id),
+	FOREIGN KEY (id) REFERENCES {table} (id) ON DELETE CASCADE
+) ENGINE=InnoDB`,
+		columns: []column{{name: "label_hash", typ: "bigint"}, {name: "id", typ: "binary(32)"}},
+		key:     []string{"label_hash", "id"},
+		indexes: []index{{
+			suffix:  "_labels_id",
+			create:  `CREATE INDEX {index_labels_id} ON {table_labels} (id)`,
+			columns: []string{"id"},
+		}},
+	},
+	overExpired: `ON DUPLICATE KEY UPDATE labels = IF(expires <= ?, VALUES(labels), labels),` + overExpiredMySQL,
+	nows:        6,
+	same:        `labels <=> ?`,
+	add:         `INSERT IGNORE INTO {table_labels} (label_hash, id)`,
 }
 
 func mySQLDatabase(ctx context.Context, q querier, n names) (names, error) {

@@ -22,6 +22,7 @@ var postgreSQL = dialect{
 	ranges:      postgreSQLRanges,
 	check:       func(context.Context, *sql.DB) error { return nil },
 	tables:      []table{postgreSQLTable},
+	labels:      postgreSQLLabels,
 	absent:      `does not exist: call Migrate, or set Options.Schema if it is in another schema`,
 	resolve:     postgreSQLSchema,
 	inspect:     inspectPostgreSQL,
@@ -32,6 +33,11 @@ var postgreSQL = dialect{
 // onConflict is the overExpired of PostgreSQL and SQLite.
 const onConflict = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, expires = excluded.expires,
 	owner_hash = excluded.owner_hash, owner = excluded.owner, data = excluded.data
+	WHERE {table}.expires <= ?`
+
+// onConflictLabels is the same for labelDialect.
+const onConflictLabels = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, expires = excluded.expires,
+	owner_hash = excluded.owner_hash, owner = excluded.owner, data = excluded.data, labels = excluded.labels
 	WHERE {table}.expires <= ?`
 
 // There is no index on expires, since every use of a session changes it. If no
@@ -67,6 +73,41 @@ var postgreSQLTable = table{
 		create:  `CREATE INDEX {index_owner} ON {table} (owner_hash, id) WHERE owner_hash IS NOT NULL`,
 		columns: []string{"owner_hash", "id"},
 	}},
+}
+
+// A statement that writes a record and its entries takes one round trip. It deletes
+// entries as of its begin, which are those of the version that it replaces: they
+// change together.
+var postgreSQLLabels = labelDialect{
+	column: column{name: "labels", typ: "bytea", null: true, add: `ALTER TABLE {table} ADD COLUMN IF NOT EXISTS labels bytea`},
+	table: table{
+		suffix: labelSuffix,
+		create: `CREATE TABLE {table_labels} (
+	label_hash bigint NOT NULL,
+	id         bytea  NOT NULL REFERENCES {table} (id) ON DELETE CASCADE,
+	PRIMARY KEY (label_hash, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.02)`,
+		columns: []column{{name: "label_hash", typ: "bigint"}, {name: "id", typ: "bytea"}},
+		key:     []string{"label_hash", "id"},
+		indexes: []index{{
+			suffix:  "_labels_id",
+			create:  `CREATE INDEX {index_labels_id} ON {table_labels} (id)`,
+			columns: []string{"id"},
+		}},
+	},
+	overExpired: onConflictLabels,
+	nows:        1,
+	same:        `labels IS NOT DISTINCT FROM ?`,
+	create: `WITH written AS (` + insertLabelled + onConflictLabels + ` RETURNING id),
+	added AS (INSERT INTO {table_labels} (label_hash, id)
+		SELECT hash, id FROM unnest(CAST(CAST(? AS text) AS bigint[])) hash, written ON CONFLICT DO NOTHING)
+	SELECT COUNT(*) FROM written`,
+	update: `WITH written AS (` + updateLabelled + ` RETURNING id),
+	given AS (SELECT CAST(CAST(? AS text) AS bigint[]) AS hashes),
+	removed AS (DELETE FROM {table_labels} l USING written, given WHERE l.id = written.id AND l.label_hash <> ALL (given.hashes)),
+	added AS (INSERT INTO {table_labels} (label_hash, id)
+		SELECT hash, id FROM given, unnest(hashes) hash, written ON CONFLICT DO NOTHING)
+	SELECT COUNT(*) FROM written`,
 }
 
 // postgreSQLSchema adds to n the schema of the tables. Without Options.Schema it is the
@@ -152,7 +193,7 @@ func inspectPostgreSQL(ctx context.Context, q querier, n names, t table) (found,
 			}
 			got.kind = relationKinds[kind]
 			if name.Valid {
-				got.columns = append(got.columns, foundColumn{column{name.V, typ.V, !notNull.V}, notNull.V && !filled.V})
+				got.columns = append(got.columns, foundColumn{column{name: name.V, typ: typ.V, null: !notNull.V}, notNull.V && !filled.V})
 			}
 			return nil
 		})

@@ -132,6 +132,8 @@ func TestPostgreSQLSchema(t *testing.T) {
 				}
 			}
 			works(t, e.unmigrated(t, root, opt))
+			opt.Labels = true
+			worksWithLabels(t, e.storeWith(t, root, opt))
 		}
 		// "public" says so.
 		s := along(t, "shop,public", sqlstore.Options{Schema: "public"})

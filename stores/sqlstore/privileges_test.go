@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"database/sql"
 	"errors"
 	"os"
 	"regexp"
@@ -12,9 +13,9 @@ import (
 	"github.com/typedsessions/sessions/stores/sqlstore"
 )
 
-// grants returns the GRANT statements in a section of the README: those for the
-// user migrator and those for the user app.
-func grants(t *testing.T, section string) (migrator, app []string) {
+// grants returns the GRANT statements in a section of the README, or in a part of it:
+// those for the user migrator and those for the user app.
+func grants(t *testing.T, section, part string) (migrator, app []string) {
 	t.Helper()
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -22,6 +23,10 @@ func grants(t *testing.T, section string) (migrator, app []string) {
 	}
 	_, text, _ := strings.Cut(string(readme), "\n## "+section+"\n")
 	text, _, _ = strings.Cut(text, "\n## ")
+	if part != "" {
+		_, text, _ = strings.Cut(text, "\n### "+part+"\n")
+		text, _, _ = strings.Cut(text, "\n### ")
+	}
 	for _, line := range regexp.MustCompile(`(?m)^ *GRANT .* TO (\w+);$`).FindAllStringSubmatch(text, -1) {
 		grant := strings.TrimSuffix(strings.TrimSpace(line[0]), ";")
 		switch line[1] {
@@ -34,7 +39,7 @@ func grants(t *testing.T, section string) (migrator, app []string) {
 		}
 	}
 	if migrator == nil || app == nil {
-		t.Fatalf("section %s of the README has %d grants to migrator and %d to app, want some of both", section, len(migrator), len(app))
+		t.Fatalf("section %s %s of the README has %d grants to migrator and %d to app, want some of both", section, part, len(migrator), len(app))
 	}
 	return migrator, app
 }
@@ -55,7 +60,7 @@ func singly(grants []string, f func(revoke, grant string)) {
 // to migrator, and the operations as one with those of app, and shows that each
 // privilege is needed.
 func testPrivileges(t *testing.T, e engine, section string, dsn func(user string) string) {
-	migratorGrants, appGrants := grants(t, section)
+	migratorGrants, appGrants := grants(t, section, "")
 	admin := e.open(t, e.where)
 	if e.dialect == sqlstore.PostgreSQL {
 		run(t, admin, "CREATE DATABASE app")
@@ -116,6 +121,78 @@ func testPrivileges(t *testing.T, e engine, section string, dsn func(user string
 		run(t, admin, revoke)
 		if err := work(); err == nil {
 			t.Errorf("all operations work after %s", revoke)
+		}
+		run(t, admin, grant)
+	})
+	testLabelPrivileges(t, e, admin, section, dsn)
+}
+
+// testLabelPrivileges goes on with the further privileges for Options.Labels, on the
+// table that has no labels yet.
+func testLabelPrivileges(t *testing.T, e engine, admin *sql.DB, section string, dsn func(user string) string) {
+	migratorGrants, appGrants := grants(t, "Labels", section)
+	as := func(user string, f func(s *sqlstore.Store) error) error {
+		db := open(t, e.driver, dsn(user))
+		defer db.Close()
+		s, err := sqlstore.New(db, e.dialect, sqlstore.Options{Labels: true})
+		if err == nil {
+			err = s.Migrate(t.Context())
+		}
+		if err != nil {
+			return err
+		}
+		return f(s)
+	}
+	migrate := func() error { return as("migrator", func(*sqlstore.Store) error { return nil }) }
+	for _, grant := range migratorGrants {
+		run(t, admin, grant)
+	}
+	singly(migratorGrants, func(revoke, grant string) {
+		run(t, admin, revoke)
+		if err := migrate(); err == nil {
+			t.Errorf("Migrate works after %s", revoke)
+		}
+		run(t, admin, grant)
+		run(t, admin, "DROP TABLE IF EXISTS sessions_labels")
+		_, _ = admin.ExecContext(t.Context(), "ALTER TABLE sessions DROP COLUMN labels")
+	})
+	for range 2 {
+		if err := migrate(); err != nil {
+			t.Fatalf("Migrate: %v", err)
+		}
+	}
+	for _, grant := range appGrants {
+		run(t, admin, grant)
+	}
+	work := func() error {
+		return as("app", func(s *sqlstore.Store) error {
+			if err := s.Delete(t.Context(), sessions.ID{1}, 0); err != nil {
+				return err
+			}
+			rec := recordWith("red", "blue")
+			var err error
+			if rec.Version, err = s.Create(t.Context(), sessions.ID{1}, rec); err != nil {
+				return err
+			}
+			rec.Labels = []string{"green"}
+			if _, err = s.Update(t.Context(), sessions.ID{1}, rec); err != nil {
+				return err
+			}
+			for _, err := range s.Labelled(t.Context(), "green") {
+				if err != nil {
+					return err
+				}
+			}
+			return s.Delete(t.Context(), sessions.ID{1}, 0)
+		})
+	}
+	if err := work(); err != nil {
+		t.Fatal(err)
+	}
+	singly(appGrants, func(revoke, grant string) {
+		run(t, admin, revoke)
+		if err := work(); err == nil {
+			t.Errorf("labels work after %s", revoke)
 		}
 		run(t, admin, grant)
 	})

@@ -22,6 +22,7 @@ type table struct {
 type column struct {
 	name, typ string
 	null      bool
+	add       string // if not "": how Migrate adds it to an existing table
 }
 
 type index struct {
@@ -117,6 +118,8 @@ func (t table) differs(n names, got found) error {
 		for _, want := range t.columns {
 			i := slices.IndexFunc(got.columns, func(c foundColumn) bool { return c.name == want.name })
 			switch {
+			case i < 0 && want.add != "":
+				// Migrate adds it.
 			case i < 0:
 				missing = append(missing, want.name)
 			case got.columns[i].typ != want.typ:
@@ -143,10 +146,13 @@ func (t table) differs(n names, got found) error {
 	return fmt.Errorf("%s is not a table of sessions: %s: set Options.Table to a name that nothing else uses", n.quoted(t.suffix), strings.Join(problems, ", "))
 }
 
-// missing returns the indexes of t that got does not have. It returns an error if
-// their names belong to something else.
-func (t table) missing(n names, got found) ([]index, error) {
-	var missing []index
+// A part is a column or an index that Migrate adds to a table.
+type part struct{ name, create string }
+
+// missing returns the parts of t that got does not have. It returns an error if
+// the names of indexes belong to something else.
+func (t table) missing(n names, got found) ([]part, error) {
+	missing := t.missingColumns(n, got)
 	for _, want := range t.indexes {
 		name := n.table + want.suffix
 		i, ok := got.indexes[name]
@@ -154,7 +160,7 @@ func (t table) missing(n names, got found) ([]index, error) {
 		case !ok && got.taken[name] != "":
 			return nil, fmt.Errorf("the name of index %s belongs to %s: set Options.Table to another name", name, got.taken[name])
 		case !ok:
-			missing = append(missing, want)
+			missing = append(missing, part{"index " + name, n.in(want.create)})
 		case !slices.Equal(i.columns, want.columns):
 			return nil, fmt.Errorf("index %s has the columns (%s), need (%s): drop it, and call Migrate, or set Options.Table to another name",
 				name, strings.Join(i.columns, ", "), strings.Join(want.columns, ", "))
@@ -165,9 +171,18 @@ func (t table) missing(n names, got found) ([]index, error) {
 	return missing, nil
 }
 
-// inspected returns what the server has of t, and the missing indexes. It returns
-// an error if any of it is not ours.
-func (d dialect) inspected(ctx context.Context, q querier, n names, t table) (exists bool, missing []index, err error) {
+func (t table) missingColumns(n names, got found) (missing []part) {
+	for _, want := range t.columns {
+		if want.add != "" && !slices.ContainsFunc(got.columns, func(c foundColumn) bool { return c.name == want.name }) {
+			missing = append(missing, part{"column " + want.name, n.in(want.add)})
+		}
+	}
+	return missing
+}
+
+// inspected reports whether t exists, and returns its missing parts. It returns an
+// error if any of it is not ours.
+func (d dialect) inspected(ctx context.Context, q querier, n names, t table) (exists bool, missing []part, err error) {
 	got, err := d.inspect(ctx, q, n, t)
 	if err != nil {
 		return false, nil, err
@@ -182,7 +197,7 @@ func (d dialect) inspected(ctx context.Context, q querier, n names, t table) (ex
 	return exists, missing, err
 }
 
-// complete reports whether all tables and indexes exist. It returns an error if
+// complete reports whether all tables exist with all their parts. It returns an error if
 // any of them is not ours.
 func (d dialect) complete(ctx context.Context, q querier, n names) (bool, error) {
 	complete := true
@@ -196,7 +211,7 @@ func (d dialect) complete(ctx context.Context, q querier, n names) (bool, error)
 	return complete, nil
 }
 
-// migrate creates the tables and indexes that do not exist.
+// migrate creates the tables that do not exist, and the parts that they lack.
 func (d dialect) migrate(ctx context.Context, db *sql.DB, n names) error {
 	// Creating needs privileges and locks even where it changes nothing.
 	complete, err := d.complete(ctx, db, n)
@@ -231,9 +246,15 @@ func (d dialect) create(ctx context.Context, q querier, n names) error {
 				return err
 			}
 		}
-		for _, i := range missing {
-			if _, err := q.ExecContext(ctx, n.in(i.create)); err != nil {
-				return fmt.Errorf("create index %s: %w", n.table+i.suffix, err)
+		for _, p := range missing {
+			_, err := q.ExecContext(ctx, p.create)
+			if err == nil {
+				continue
+			}
+			// Another process may have created it at the same time.
+			_, still, lookErr := d.inspected(ctx, q, n, t)
+			if lookErr != nil || slices.Contains(still, p) {
+				return fmt.Errorf("create %s: %w", p.name, err)
 			}
 		}
 	}
@@ -254,10 +275,17 @@ func (d dialect) verify(ctx context.Context, q querier, n names) error {
 			return err
 		}
 		if got.kind == "" {
-			return fmt.Errorf("table %s %s", n.quoted(t.suffix), n.in(d.absent))
+			err := fmt.Errorf("table %s %s", n.quoted(t.suffix), n.in(strings.ReplaceAll(d.absent, "{table}", "{table"+t.suffix+"}")))
+			if t.suffix == labelSuffix {
+				err = fmt.Errorf("%w; Options.Labels needs it: %s", err, d.labelDDL(n))
+			}
+			return err
 		}
 		if err := t.differs(n, got); err != nil {
 			return err
+		}
+		if t.missingColumns(n, got) != nil {
+			return fmt.Errorf("table %s has no column labels, which Options.Labels needs: call Migrate, or run: %s", n.quoted(t.suffix), d.labelDDL(n))
 		}
 	}
 	return nil

@@ -22,11 +22,60 @@ var sqLite = dialect{
 	noSchema:    "for SQLite, open another file, or set Options.Table",
 
 	tables:        []table{sqLiteTable},
+	labels:        sqLiteLabels,
 	absent:        `does not exist: call Migrate`,
 	beforeMigrate: writeAhead,
 	resolve:       func(_ context.Context, _ querier, n names) (names, error) { return n, nil },
 	inspect:       inspectSQLite,
-	creating:      func(_ context.Context, db *sql.DB, _ names, f func(querier) error) error { return f(db) },
+	creating:      creatingSQLite,
+}
+
+// The entries are deleted by a trigger, since SQLite obeys a foreign key only on
+// connections with a setting.
+var sqLiteLabels = labelDialect{
+	column: column{name: "labels", typ: "BLOB", null: true, add: `ALTER TABLE {table} ADD COLUMN labels BLOB`},
+	table: table{
+		suffix: labelSuffix,
+		create: `CREATE TABLE IF NOT EXISTS {table_labels} (
+	label_hash INTEGER NOT NULL,
+	id         BLOB    NOT NULL,
+	PRIMARY KEY (label_hash, id)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS {index_labels_delete} AFTER DELETE ON {table} BEGIN
+	DELETE FROM {table_labels} WHERE id = OLD.id; END`,
+		columns: []column{{name: "label_hash", typ: "INTEGER"}, {name: "id", typ: "BLOB"}},
+		key:     []string{"label_hash", "id"},
+		indexes: []index{{
+			suffix:  "_labels_id",
+			create:  `CREATE INDEX IF NOT EXISTS {index_labels_id} ON {table_labels} (id)`,
+			columns: []string{"id"},
+		}},
+	},
+	overExpired: onConflictLabels,
+	nows:        1,
+	same:        `labels IS ?`,
+	add:         `INSERT OR IGNORE INTO {table_labels} (label_hash, id)`,
+}
+
+// creatingSQLite calls f in a transaction that begins as a writer, so that it waits
+// for another one.
+func creatingSQLite(ctx context.Context, db *sql.DB, _ names, f func(querier) error) error {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err = f(conn)
+	if err == nil {
+		_, err = conn.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	}
+	return err
 }
 
 // The table has a rowid. Without it, a session larger than a quarter of a page
@@ -64,7 +113,7 @@ func inspectSQLite(ctx context.Context, q querier, n names, t table) (found, err
 	err := each(ctx, q, `SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE`, []any{name}, func(scan func(...any) error) error {
 		var withoutRowid bool
 		err := scan(&got.kind, &withoutRowid)
-		if withoutRowid {
+		if withoutRowid && t.suffix == "" { // Sweep needs it
 			got.kind = "table WITHOUT ROWID"
 		}
 		return err

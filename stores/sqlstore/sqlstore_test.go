@@ -35,17 +35,24 @@ func TestSQLite(t *testing.T) {
 }
 
 func testEngine(t *testing.T, e engine) {
-	t.Run("it is a store", func(t *testing.T) { storetest.Run(t, e.fresh) })
+	t.Run("it is a store", func(t *testing.T) { storetest.Run(t, e.freshWithLabels) })
+	t.Run("without labels it is a store", func(t *testing.T) {
+		storetest.Run(t, func(t testing.TB) sessions.Store { return unlabelled{e.fresh(t).(sessions.OwnerStore)} })
+	})
 	t.Run("two processes share it", func(t *testing.T) { testProcesses(t, e) })
 	t.Run("ten processes migrate it at once", func(t *testing.T) { testMigrations(t, e) })
-	for _, claim := range slices.Concat(claims, schemaClaims) {
+	for _, claim := range slices.Concat(claims, schemaClaims, labelClaims) {
 		t.Run(claim.name, func(t *testing.T) { claim.check(t, e) })
 	}
 	if e.server == nil {
 		return
 	}
 	t.Run("a request costs one statement to read and two to change", func(t *testing.T) {
-		storetest.RunCost(t, e.fresh, e.commands(t, e.open(t, e.where)))
+		commands := e.commands(t, e.open(t, e.where))
+		for _, open := range []func(testing.TB) sessions.Store{e.fresh, e.freshWithLabels} {
+			storetest.RunCost(t, open, commands)
+		}
+		testLabelTrips(t, e, commands)
 	})
 	t.Run("connections are cut", func(t *testing.T) {
 		storetest.RunCut(t, e.where, func(t testing.TB, addr string) sessions.Store {
@@ -58,6 +65,9 @@ func testEngine(t *testing.T, e engine) {
 	// Last, since the other tests need the server.
 	t.Run("the server is killed", func(t *testing.T) { storetest.RunCrash(t, e.server, true, e.fresh) })
 }
+
+// An unlabelled is a Store whose Labelled, which needs Options.Labels, is hidden.
+type unlabelled struct{ sessions.OwnerStore }
 
 func testProcesses(t *testing.T, e engine) {
 	storetest.RunProcesses(t, e.where+" "+newTable(), func(t testing.TB, where string) sessions.Store {
@@ -76,7 +86,7 @@ func testMigrations(t *testing.T, e engine) {
 				db = e.open(t, fmt.Sprint(where, i)) // a file that does not exist yet
 			}
 			var err error
-			if stores[i], err = sqlstore.New(db, e.dialect, sqlstore.Options{Table: fmt.Sprintf("%s_%d", table, i)}); err != nil {
+			if stores[i], err = sqlstore.New(db, e.dialect, sqlstore.Options{Table: fmt.Sprintf("%s_%d", table, i), Labels: i%2 == 0}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -132,16 +132,57 @@ func (s *statement) idsOnce(ctx context.Context, args []any) ([]sessions.ID, err
 	defer rows.Close()
 	var ids []sessions.ID
 	for rows.Next() {
-		var id sql.RawBytes
-		if err := rows.Scan(&id); err != nil {
+		id, err := scanID(rows)
+		if err != nil {
 			return nil, err
 		}
-		if len(id) != len(sessions.ID{}) {
-			return nil, fmt.Errorf("an id has %d bytes, need %d", len(id), len(sessions.ID{}))
-		}
-		ids = append(ids, sessions.ID(id))
+		ids = append(ids, id)
 	}
 	return ids, rows.Err()
+}
+
+// scanID scans the first column of a row, and the others into dest.
+func scanID(rows *sql.Rows, dest ...any) (sessions.ID, error) {
+	var id sql.RawBytes
+	if err := rows.Scan(append([]any{&id}, dest...)...); err != nil {
+		return sessions.ID{}, err
+	}
+	if len(id) != len(sessions.ID{}) {
+		return sessions.ID{}, fmt.Errorf("an id has %d bytes, need %d", len(id), len(sessions.ID{}))
+	}
+	return sessions.ID(id), nil
+}
+
+// A labelledRow has the id of a record and its column labels.
+type labelledRow struct {
+	id     sessions.ID
+	labels []byte
+}
+
+// labelled returns rows with these two columns.
+func (s *statement) labelled(ctx context.Context, args ...any) ([]labelledRow, error) {
+	for try := 1; ; try++ {
+		found, err := s.labelledOnce(ctx, args)
+		if !s.again(ctx, try, err) {
+			return found, err
+		}
+	}
+}
+
+func (s *statement) labelledOnce(ctx context.Context, args []any) (found []labelledRow, err error) {
+	rows, err := s.query(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row labelledRow
+		if row.id, err = scanID(rows, &row.labels); err != nil {
+			return nil, err
+		}
+		found = append(found, row)
+	}
+	return found, rows.Err()
 }
 
 func (s *statement) query(ctx context.Context, args []any) (*sql.Rows, error) {

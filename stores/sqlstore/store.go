@@ -29,9 +29,16 @@ type Options struct {
 	// Table and with at most 63 bytes. The default is the first schema of the
 	// search path, which must exist. For MySQL and SQLite, New refuses a Schema.
 	Schema string
+
+	// Labels makes the Store keep the labels of sessions, for Config.Labels. It
+	// adds a column and a second table, which Migrate creates. All processes that
+	// share the table must set it. Without it, the Store does not read or write
+	// labels, and returns an error for a session that has any.
+	Labels bool
 }
 
-// A Store is a [sessions.OwnerStore] in one table of a database. It is safe for
+// A Store is a [sessions.LabelStore] in a table of a database, with a second table
+// for Options.Labels. It is safe for
 // concurrent use by multiple goroutines, and its table by multiple processes.
 // A Store need not be closed: its prepared statements end with the connections
 // of the database.
@@ -43,12 +50,13 @@ type Store struct {
 	db      *sql.DB
 	dialect dialect
 	names   names // as in Options
+	labels  bool  // the same
 
 	ops         atomic.Pointer[operations]
 	countsFound atomic.Bool // RowsAffected is known to be the number of found rows
 }
 
-var _ sessions.OwnerStore = (*Store)(nil)
+var _ sessions.LabelStore = (*Store)(nil)
 
 // operations holds the statements of a Store whose table was found to be its own.
 type operations struct {
@@ -56,6 +64,8 @@ type operations struct {
 	load, create, update, touch   *statement
 	remove, removeVersion, exists *statement
 	owned, sweep                  *statement
+
+	labels *labelOperations // nil without Options.Labels
 }
 
 // New returns a Store in a table of db, which [Store.Migrate] creates. The
@@ -82,7 +92,10 @@ func New(db *sql.DB, d Dialect, opt Options) (*Store, error) {
 	if err := dialect.check(ctx, db); err != nil {
 		return nil, failure(ctx, err)
 	}
-	s := &Store{db: db, dialect: dialect, names: names}
+	if opt.Labels {
+		dialect = dialect.withLabels()
+	}
+	s := &Store{db: db, dialect: dialect, names: names, labels: opt.Labels}
 	if err := s.checkCounts(ctx); err != nil {
 		return nil, failure(ctx, err)
 	}
@@ -108,12 +121,13 @@ func (s *Store) checkCounts(ctx context.Context) error {
 	return err
 }
 
-// Migrate creates the table and its index if they do not exist. In PostgreSQL it
-// also creates the schema. Multiple processes may call it at the same time, also
-// while others use the table. If the table and the index exist, Migrate needs no
-// privilege to create them.
+// Migrate creates the table and its index if they do not exist. With Options.Labels
+// it also creates the table of labels, and adds the column labels to a table that
+// lacks it. In PostgreSQL it also creates the schema. Multiple processes may call it at the same time, also
+// while others use the table. If all of it exists, Migrate needs no privilege to
+// create it.
 //
-// Migrate does not change an existing table. It returns an error if the columns,
+// Migrate does not change an existing table otherwise. It returns an error if the columns,
 // their types, the primary key or the index of the table are not those that it
 // would create, as when another library uses the name. Further columns are
 // allowed if they may be NULL or have a default.
@@ -154,6 +168,8 @@ func (s *Store) operations(ctx context.Context) (*operations, error) {
 	return s.use(ctx, names)
 }
 
+const updateRecord = `UPDATE {table} SET version = ?, expires = ?, owner_hash = ?, owner = ?, data = ? WHERE id = ? AND version = ? AND expires > ?`
+
 // use makes the Store work on the table of names.
 func (s *Store) use(ctx context.Context, names names) (*operations, error) {
 	if err := s.checkCounts(ctx); err != nil {
@@ -163,18 +179,25 @@ func (s *Store) use(ctx context.Context, names names) (*operations, error) {
 	prepare := func(text string) *statement {
 		return &statement{db: s.db, text: names.in(d.text(text)), prepared: d.prepared, rolledBack: d.rolledBack}
 	}
-	s.ops.CompareAndSwap(nil, &operations{
+	ops := &operations{
 		names:         names,
 		load:          prepare(`SELECT version, expires, owner, data FROM {table} WHERE id = ? AND expires > ?`),
 		create:        prepare(`INSERT INTO {table} (id, version, expires, owner_hash, owner, data) VALUES (?, ?, ?, ?, ?, ?) ` + d.overExpired),
-		update:        prepare(`UPDATE {table} SET version = ?, expires = ?, owner_hash = ?, owner = ?, data = ? WHERE id = ? AND version = ? AND expires > ?`),
+		update:        prepare(updateRecord),
 		touch:         prepare(`UPDATE {table} SET expires = ` + d.later + ` WHERE id = ? AND expires > ?`),
 		remove:        prepare(`DELETE FROM {table} WHERE id = ?`),
 		removeVersion: prepare(`DELETE FROM {table} WHERE id = ? AND version = ? AND expires > ?`),
 		exists:        prepare(`SELECT 1 FROM {table} WHERE id = ? AND expires > ?`),
 		owned:         prepare(fmt.Sprintf(`SELECT id FROM {table} WHERE owner_hash = ? AND owner = ? AND expires > ? AND id > ? ORDER BY id LIMIT %d`, ownedPage)),
 		sweep:         prepare(d.sweep),
-	})
+	}
+	if s.labels {
+		ops.labels = d.labelOperations(names, prepare)
+		ops.load = prepare(`SELECT version, expires, owner, data, labels FROM {table} WHERE id = ? AND expires > ?`)
+		ops.create = prepare(insertLabelled + d.overExpired)
+		ops.update = prepare(updateRecord + ` AND ` + d.labels.same)
+	}
+	s.ops.CompareAndSwap(nil, ops)
 	return s.ops.Load(), nil
 }
 
@@ -186,8 +209,15 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 	}
 	var rec sessions.Record
 	var version, expires int64
-	var owner []byte
-	err = ops.load.row(ctx, []any{id[:], now()}, &version, &expires, &owner, &rec.Data)
+	var owner, labels []byte
+	columns := []any{&version, &expires, &owner, &rec.Data}
+	if ops.labels != nil {
+		columns = append(columns, &labels)
+	}
+	err = ops.load.row(ctx, []any{id[:], now()}, columns...)
+	if err == nil {
+		rec.Labels, err = decodeLabels(labels)
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return sessions.Record{}, sessions.ErrNotFound
 	}
@@ -204,15 +234,22 @@ func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record)
 	if err != nil {
 		return 0, failure(ctx, err)
 	}
+	if ops.labels == nil && len(rec.Labels) > 0 {
+		return 0, s.errNoLabels("a session with labels", ops.names)
+	}
 	version := newVersion()
 	owner := ownerOf(rec)
 	args := []any{id[:], version, rec.Expires.UnixMilli(), owner.hash, owner.name, dataOf(rec)}
-	args = append(args, slices.Repeat([]any{now()}, s.dialect.nows)...)
-	res, err := ops.create.exec(ctx, args...)
-	if err != nil {
-		return 0, failure(ctx, err)
+	if ops.labels != nil {
+		args = append(args, encodeLabels(rec.Labels))
 	}
-	created, err := s.dialect.created(res)
+	args = append(args, slices.Repeat([]any{now()}, s.dialect.nows)...)
+	var created bool
+	if len(rec.Labels) > 0 {
+		created, err = s.createLabelled(ctx, ops, id, args, rec.Labels)
+	} else {
+		created, err = s.create(ctx, ops, args)
+	}
 	if err != nil {
 		return 0, failure(ctx, err)
 	}
@@ -222,20 +259,42 @@ func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record)
 	return uint64(version), nil
 }
 
+func (s *Store) create(ctx context.Context, ops *operations, args []any) (bool, error) {
+	res, err := ops.create.exec(ctx, args...)
+	if err != nil {
+		return false, err
+	}
+	return s.dialect.created(res)
+}
+
 // Update implements [sessions.Store].
 func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	ops, err := s.operations(ctx)
 	if err != nil {
 		return 0, failure(ctx, err)
 	}
+	if ops.labels == nil && len(rec.Labels) > 0 {
+		return 0, s.errNoLabels("a session with labels", ops.names)
+	}
 	version := newVersion()
 	owner := ownerOf(rec)
-	n, err := ops.update.affected(ctx, version, rec.Expires.UnixMilli(), owner.hash, owner.name, dataOf(rec), id[:], int64(rec.Version), now())
+	args := []any{version, rec.Expires.UnixMilli(), owner.hash, owner.name, dataOf(rec), id[:], int64(rec.Version), now()}
+	labels := encodeLabels(rec.Labels)
+	if ops.labels != nil {
+		args = append(args, labels)
+	}
+	n, err := ops.update.affected(ctx, args...)
 	if err != nil {
 		return 0, failure(ctx, err)
 	}
-	if n == 0 {
-		return 0, ops.conflictOrAbsence(ctx, id)
+	if n == 0 && ops.labels != nil {
+		args = slices.Insert(args[:len(args)-1], 5, any(labels))
+		err = s.updateLabels(ctx, ops, id, args, rec)
+	} else if n == 0 {
+		err = ops.conflictOrAbsence(ctx, id)
+	}
+	if err != nil {
+		return 0, err
 	}
 	return uint64(version), nil
 }
@@ -303,12 +362,26 @@ const ownedPage = 1000
 // Owned implements [sessions.OwnerStore]. It holds no connection while it yields,
 // so the body of the loop may use the Store even if db has only one connection.
 func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
+	return pages(func(last []byte) (page []sessions.ID, next []byte, err error) {
+		page, err = s.ownedAfter(ctx, owner, last)
+		if err != nil {
+			return nil, nil, failure(ctx, err)
+		}
+		if len(page) == ownedPage {
+			next = page[len(page)-1][:]
+		}
+		return page, next, nil
+	})
+}
+
+// pages yields the ids of pages. The function after returns the page after an id,
+// and the last id that the page covers, or nil if there is no further page.
+func pages(after func(last []byte) (page []sessions.ID, next []byte, err error)) iter.Seq2[sessions.ID, error] {
 	return func(yield func(sessions.ID, error) bool) {
-		last := []byte{} // before every id
-		for {
-			page, err := s.ownedAfter(ctx, owner, last)
+		for last := []byte{}; last != nil; { // before every id
+			page, next, err := after(last)
 			if err != nil {
-				yield(sessions.ID{}, failure(ctx, err))
+				yield(sessions.ID{}, err)
 				return
 			}
 			for _, id := range page {
@@ -316,10 +389,7 @@ func (s *Store) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, 
 					return
 				}
 			}
-			if len(page) < ownedPage {
-				return
-			}
-			last = page[len(page)-1][:]
+			last = next
 		}
 	}
 }
@@ -329,7 +399,7 @@ func (s *Store) ownedAfter(ctx context.Context, owner string, last []byte) ([]se
 	if err != nil {
 		return nil, err
 	}
-	return ops.owned.ids(ctx, ownerHash(owner), []byte(owner), now(), last)
+	return ops.owned.ids(ctx, hashOf(owner), []byte(owner), now(), last)
 }
 
 // An owner holds the columns for Record.Owner: the owner itself and its hash. The
@@ -344,13 +414,14 @@ func ownerOf(rec sessions.Record) owner {
 	if rec.Owner == "" {
 		return owner{}
 	}
-	return owner{sql.Null[int64]{V: ownerHash(rec.Owner), Valid: true}, []byte(rec.Owner)}
+	return owner{sql.Null[int64]{V: hashOf(rec.Owner), Valid: true}, []byte(rec.Owner)}
 }
 
-// ownerHash returns 64 bits of the SHA-256 of owner. Owners with the same hash do
-// not get each other's sessions, since the statement also compares the owner.
-func ownerHash(owner string) int64 {
-	sum := sha256.Sum256([]byte(owner))
+// hashOf returns 64 bits of the SHA-256 of an owner or a label. Those with the same
+// hash do not get each other's sessions, since Owned and Labelled compare the
+// owners and the labels too.
+func hashOf(name string) int64 {
+	sum := sha256.Sum256([]byte(name))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
