@@ -161,7 +161,12 @@ func changesOverNodes(t *testing.T, nodes []*node) {
 	})
 	joined := startNode(t, nodes)
 	eventually(t, "the new node does not join", func() bool {
-		return strings.Contains(joined.do(t, "CLUSTER", "INFO"), "cluster_state:ok") && strings.Contains(nodes[from].do(t, "CLUSTER", "NODES"), joined.id)
+		for _, n := range nodes[:3] { // moveSlot tells all of them
+			if !strings.Contains(n.do(t, "CLUSTER", "NODES"), joined.id) {
+				return false
+			}
+		}
+		return strings.Contains(joined.do(t, "CLUSTER", "INFO"), "cluster_state:ok")
 	})
 	// The client does not know the new node. The move itself is told as a change, and
 	// the caller then asks for the record, which is redirected.
