@@ -347,6 +347,9 @@ var sessionClauses = []sessionClause{
 var watchedClauses = []sessionClause{
 	{"Changes yields the id of a session that the other app changes or ends", func(v *visit) {
 		l := v.listen(sha256.Sum256([]byte(newName())))
+		if l == nil {
+			return
+		}
 		for _, end := range []string{"destroy", "reset", "regenerate"} {
 			b, id := v.signIn(newName())
 			b = b.at(v.apps[1])
