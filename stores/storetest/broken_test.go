@@ -159,6 +159,22 @@ func (s *brokenStore) Owned(ctx context.Context, owner string) iter.Seq2[session
 	}
 }
 
+func (s *brokenStore) Labelled(ctx context.Context, label string) iter.Seq2[sessions.ID, error] {
+	return func(yield func(sessions.ID, error) bool) {
+		if err := s.breaks(ctx, "Labelled"); err != nil {
+			yield(sessions.ID{}, err)
+			return
+		}
+		for again := true; again; again = s.how == endless && s.op == "Labelled" {
+			for id, err := range s.MemoryStore.Labelled(ctx, label) {
+				if !yield(id, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // every names all operations as one.
 const every = "operation"
 
@@ -196,6 +212,11 @@ func (s *recorder) Delete(ctx context.Context, id sessions.ID, version uint64) e
 func (s *recorder) Owned(ctx context.Context, owner string) iter.Seq2[sessions.ID, error] {
 	s.note(ctx, "Owned")
 	return s.MemoryStore.Owned(ctx, owner)
+}
+
+func (s *recorder) Labelled(ctx context.Context, label string) iter.Seq2[sessions.ID, error] {
+	s.note(ctx, "Labelled")
+	return s.MemoryStore.Labelled(ctx, label)
 }
 
 // waitVariable names the environment variable with the time that the suite waits
@@ -376,11 +397,11 @@ func TestBrokenStoresFailTheSubtestsThatCallThem(t *testing.T) {
 		{endless, "", []string{"Owned"}},
 		{empty, "", []string{"Load"}},
 		{absent, "", []string{"Load"}},
-		{hangs, noAnswer, []string{"Create", "Delete", "Owned", every}},
+		{hangs, noAnswer, []string{"Create", "Delete", "Owned", "Labelled", every}},
 		{hangsForEver, noAnswer, []string{"Load", "Update", "Touch", every}},
-		{fails, errDisk.Error(), []string{"Load", "Create", "Update", "Touch", "Delete", "Owned", every}},
+		{fails, errDisk.Error(), []string{"Load", "Create", "Update", "Touch", "Delete", "Owned", "Labelled", every}},
 		{failsSometimes, errDisk.Error(), []string{"Load", "Delete", every}},
-		{panics, "panic: " + errDisk.Error(), []string{"Load", "Update", "Owned", every}},
+		{panics, "panic: " + errDisk.Error(), []string{"Load", "Update", "Owned", "Labelled", every}},
 		{exits, "ended its goroutine", []string{"Delete"}},
 	} {
 		for _, op := range b.ops {

@@ -21,10 +21,20 @@ type listener struct {
 	err   error
 }
 
-// listen starts a loop over Changes, and returns when it is told of changes. It
-// returns nil if the engine cannot tell, which Changes may answer. The id must not have
-// been used.
-func (s *subject) listen(probe sessions.ID) *listener {
+// waitForChanges is poll with the patience for Changes.
+func (s *subject) waitForChanges(otherwise string, f func() bool) {
+	s.Helper()
+	w := s.patience.wait("Changes")
+	if !s.within(w.Duration, f) {
+		s.patience.failed(w, w.Duration)
+		s.Fatalf("%s, after %v", otherwise, w)
+	}
+}
+
+// listen starts a loop over Changes that calls each for what it yields, and returns
+// when it is told of changes. It returns nil if the engine cannot tell, which Changes
+// may answer. The id probe must not have been used.
+func (s *subject) listen(probe sessions.ID, each ...func(id sessions.ID)) *listener {
 	s.Helper()
 	ctx, cancel := context.WithCancel(s.ctx)
 	l := &listener{s: s, cancel: cancel, ended: make(chan struct{}), times: map[sessions.ID]int{}}
@@ -39,11 +49,14 @@ func (s *subject) listen(probe sessions.ID) *listener {
 				l.times[id]++
 			}
 			l.mu.Unlock()
+			for _, f := range each {
+				f(id)
+			}
 		}
 	})
 	// There is no sign that it has begun, except that it tells of changes.
 	version := s.create(probe, recordFor(time.Hour, "probe", ""))
-	s.poll("Changes does not yield the id of a record that is updated again and again", func() bool {
+	s.waitForChanges("Changes does not yield the id of a record that is updated again and again", func() bool {
 		version = s.update(probe, version, recordFor(time.Hour, "probe", ""))
 		if l.cannot() {
 			return true
@@ -94,7 +107,7 @@ func (l *listener) told(what string, id sessions.ID, f func()) {
 	l.s.Helper()
 	before := l.count(id)
 	f()
-	l.s.poll(what+": Changes does not yield the id, nor the zero ID", func() bool {
+	l.s.waitForChanges(what+": Changes does not yield the id, nor the zero ID", func() bool {
 		l.works()
 		return l.count(id) > before
 	})
@@ -103,7 +116,7 @@ func (l *listener) told(what string, id sessions.ID, f func()) {
 // ends waits until the loop has ended.
 func (l *listener) ends() {
 	l.s.Helper()
-	l.s.poll("Changes does not end with its context", func() bool {
+	l.s.waitForChanges("Changes does not end with its context", func() bool {
 		select {
 		case <-l.ended:
 			return true
@@ -144,32 +157,26 @@ var changesClauses = []clause{
 	}},
 	{"a record whose id Changes yields is read as it is then", func(s *subject) {
 		const n = 50
-		versions := make([]uint64, n)
+		versions := map[sessions.ID]uint64{}
 		for i := range n {
-			versions[i] = s.create(idOf(i), recordFor(time.Hour, "old", ""))
-		}
-		l := s.listen(idOf(-3))
-		if l == nil {
-			return
+			versions[idOf(i)] = s.create(idOf(i), recordFor(time.Hour, "old", ""))
 		}
 		newest := s.Store.(interface {
 			LoadNewest(ctx context.Context, id sessions.ID) (sessions.Record, error)
 		})
-		for i := range n {
-			told, missed := l.counts(idOf(i))
-			wait := s.start(1, func(int) { s.update(idOf(i), versions[i], recordFor(time.Hour, "new", "")) })
-			s.poll("Changes does not yield the id", func() bool {
-				l.works()
-				toldNow, missedNow := l.counts(idOf(i))
-				if toldNow == told {
-					return missedNow > missed // which may stand for this change
-				}
-				if rec, err := newest.LoadNewest(s.ctx, idOf(i)); err != nil || string(rec.Data) != "new" {
-					s.Fatalf("after Changes had yielded the id: got %q, %v, want what the Update has stored", rec.Data, err)
-				}
-				return true
-			})
-			wait()
+		l := s.listen(idOf(-3), func(id sessions.ID) {
+			if versions[id] == 0 {
+				return
+			}
+			if rec, err := newest.LoadNewest(s.ctx, id); !errors.Is(err, errOver) && (err != nil || string(rec.Data) != "new") {
+				s.Errorf("LoadNewest, after Changes had yielded the id: got %q, %v, want what the Update has stored", rec.Data, err)
+			}
+		})
+		if l == nil {
+			return
+		}
+		for id, version := range versions {
+			l.told("an Update", id, func() { s.update(id, version, recordFor(time.Hour, "new", "")) })
 		}
 	}},
 	{"Changes ends with its context", func(s *subject) {
@@ -202,7 +209,7 @@ var changesClauses = []clause{
 				}
 				cancel()
 			})
-			s.poll("Changes does not yield the id of a record that is updated again and again, or its loop does not end after break", func() bool {
+			s.waitForChanges("Changes does not yield the id of a record that is updated again and again, or its loop does not end after break", func() bool {
 				version = s.update(oneID, version, recordFor(time.Hour, "data", ""))
 				return ctx.Err() != nil
 			})
@@ -246,7 +253,7 @@ var changesClauses = []clause{
 				}
 			}
 		})
-		s.poll("Changes does not yield each id, nor the zero ID after it has changed", func() bool {
+		s.waitForChanges("Changes does not yield each id, nor the zero ID after it has changed", func() bool {
 			l.works()
 			for i := range n {
 				if l.count(idOf(i)) == before[i] {

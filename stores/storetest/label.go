@@ -360,20 +360,22 @@ var labelClauses = []clause{
 	}},
 	{"Labelled yields an id that keeps the label while its other labels change", func(s *subject) {
 		version := s.create(oneID, labelledAs(recordFor(time.Hour, "", ""), "red"))
-		var enough atomic.Bool
+		var updates, lists atomic.Int64
+		const enough = 200
 		wait := s.start(1, func(int) {
-			for i := 0; !enough.Load(); i++ {
+			for i := 0; i < enough || lists.Load() < enough; i++ {
 				labels := [][]string{{"blue", "red"}, {"red"}, {"a", "b", "red", "x"}, {"red", "green"}}[i%4]
 				version = s.update(oneID, version, labelledAs(recordFor(time.Hour, "", ""), labels...))
+				updates.Add(1)
 			}
 		})
-		for range 100 {
+		for !s.Failed() && (updates.Load() < enough || lists.Load() < enough) {
 			if !s.labelled("red")[oneID] {
 				s.Errorf("Labelled does not yield an id that has the label all the time")
-				break
 			}
+			lists.Add(1)
 		}
-		enough.Store(true)
+		lists.Add(enough)
 		wait()
 	}},
 	{"Labelled yields an id for the labels that it has after parallel Updates", func(s *subject) {

@@ -202,11 +202,19 @@ const recovery = 30 * time.Second
 // the test with the given text.
 func (t *tester) poll(otherwise string, f func() bool) {
 	t.Helper()
+	if !t.within(recovery, f) {
+		t.Fatalf("%s, after %v", otherwise, recovery)
+	}
+}
+
+// within calls f until it returns true, and reports whether it did so in time.
+func (t *tester) within(limit time.Duration, f func() bool) bool {
+	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(recovery); !f(); {
+	for deadline := time.Now().Add(limit); !f(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s, after %v", otherwise, recovery)
+			return false
 		}
 		select {
 		case <-tick.C:
@@ -214,4 +222,5 @@ func (t *tester) poll(otherwise string, f func() bool) {
 			t.exit()
 		}
 	}
+	return true
 }
