@@ -314,17 +314,21 @@ func (r *broken) failed(t *testing.T) (names []string) {
 	return names
 }
 
+// byChance is a subtest that does not delete if the login is first in each of its
+// rounds, since a logout finds nothing to delete then.
+const byChance = "sessions:_a_login_concurrent_with_a_logout_leaves_at_most_one_live_session,_a_new_one"
+
 // fails fails the test unless the subtests that failed are these.
 func (r *broken) fails(t *testing.T, want []string) {
 	t.Helper()
 	got := r.failed(t)
 	for _, name := range want {
-		if !slices.Contains(got, name) {
+		if !slices.Contains(got, name) && name != byChance {
 			t.Errorf("%q passed", name)
 		}
 	}
 	for _, name := range got {
-		if !slices.Contains(want, name) {
+		if !slices.Contains(want, name) && name != byChance {
 			t.Errorf("%q failed, but does not call the operation:\n%s", name, r.text[name])
 		}
 	}
