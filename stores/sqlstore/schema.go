@@ -275,11 +275,11 @@ func (d dialect) verify(ctx context.Context, q querier, n names) error {
 			return err
 		}
 		if got.kind == "" {
-			err := fmt.Errorf("table %s %s", n.quoted(t.suffix), n.in(strings.ReplaceAll(d.absent, "{table}", "{table"+t.suffix+"}")))
-			if t.suffix == labelSuffix {
-				err = fmt.Errorf("%w; Options.Labels needs it: %s", err, d.labelDDL(n))
+			if t.suffix != labelSuffix {
+				return fmt.Errorf("table %s %s", n.quoted(t.suffix), n.in(d.absent))
 			}
-			return err
+			return fmt.Errorf("table %s, which Options.Labels needs, does not exist, or this user has no privilege on it: "+
+				"GRANT SELECT, INSERT, DELETE ON %[1]s, or call Migrate, or run: %[2]s", n.quoted(t.suffix), d.labelDDL(n))
 		}
 		if err := t.differs(n, got); err != nil {
 			return err
