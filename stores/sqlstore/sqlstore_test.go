@@ -58,9 +58,9 @@ func testEngine(t *testing.T, e engine) {
 	t.Run("connections are cut", func(t *testing.T) {
 		storetest.RunCut(t, e.where, func(t testing.TB, addr string) sessions.Store {
 			// Create the table over a connection that is not cut.
-			table := newTable()
-			e.store(t, e.open(t, e.where), table)
-			return e.store(t, e.open(t, addr), table)
+			opt := sqlstore.Options{Table: newTable(), Labels: true}
+			e.storeWith(t, e.open(t, e.where), opt)
+			return e.storeWith(t, e.open(t, addr), opt)
 		})
 	})
 	// Last, since the other tests need the server.
