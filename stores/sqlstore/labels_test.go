@@ -208,6 +208,16 @@ var labelClaims = []claim{
 				t.Fatal(err)
 			}
 		}
+		listed := 0
+		for _, err := range s.Labelled(t.Context(), "red") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed++
+		}
+		if listed != 5 {
+			t.Errorf("Labelled yields %d ids before Sweep, want the 5 of live records", listed)
+		}
 		if n, err := s.Sweep(t.Context()); err != nil || n != 5 {
 			t.Errorf("Sweep: got %d, %v, want 5", n, err)
 		}
