@@ -209,14 +209,16 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 	}
 	var rec sessions.Record
 	var version, expires int64
-	var owner, labels []byte
+	var owner []byte
+	var labels *[]byte
 	columns := []any{&version, &expires, &owner, &rec.Data}
 	if ops.labels != nil {
-		columns = append(columns, &labels)
+		labels = new([]byte)
+		columns = append(columns, labels)
 	}
 	err = ops.load.row(ctx, []any{id[:], now()}, columns...)
-	if err == nil {
-		rec.Labels, err = decodeLabels(labels)
+	if err == nil && labels != nil {
+		rec.Labels, err = decodeLabels(*labels)
 	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return sessions.Record{}, sessions.ErrNotFound
@@ -278,23 +280,18 @@ func (s *Store) Update(ctx context.Context, id sessions.ID, rec sessions.Record)
 	}
 	version := newVersion()
 	owner := ownerOf(rec)
-	args := []any{version, rec.Expires.UnixMilli(), owner.hash, owner.name, dataOf(rec), id[:], int64(rec.Version), now()}
-	labels := encodeLabels(rec.Labels)
 	if ops.labels != nil {
-		args = append(args, labels)
+		if err := s.updateLabelled(ctx, ops, id, rec, version, owner); err != nil {
+			return 0, err
+		}
+		return uint64(version), nil
 	}
-	n, err := ops.update.affected(ctx, args...)
+	n, err := ops.update.affected(ctx, version, rec.Expires.UnixMilli(), owner.hash, owner.name, dataOf(rec), id[:], int64(rec.Version), now())
 	if err != nil {
 		return 0, failure(ctx, err)
 	}
-	if n == 0 && ops.labels != nil {
-		args = slices.Insert(args[:len(args)-1], 5, any(labels))
-		err = s.updateLabels(ctx, ops, id, args, rec)
-	} else if n == 0 {
-		err = ops.conflictOrAbsence(ctx, id)
-	}
-	if err != nil {
-		return 0, err
+	if n == 0 {
+		return 0, ops.conflictOrAbsence(ctx, id)
 	}
 	return uint64(version), nil
 }
