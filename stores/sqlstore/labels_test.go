@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -99,6 +100,50 @@ var labelClaims = []claim{
 		}
 		if pairs != 1 {
 			t.Errorf("Labelled yields %d pairs, want an error", pairs)
+		}
+	}},
+	{"LoadMany returns what Load does", func(t *testing.T, e engine) {
+		db := e.open(t, e.where)
+		plain := e.store(t, db, newTable())
+		labelled := e.storeWith(t, db, sqlstore.Options{Table: newTable(), Labels: true})
+		for _, s := range []*sqlstore.Store{plain, labelled} {
+			var ids []sessions.ID
+			for i := range 600 {
+				id := sessions.ID{byte(i), byte(i >> 8), 9}
+				ids = append(ids, id)
+				rec := recordWith()
+				switch {
+				case i%7 == 0:
+					continue
+				case i%7 == 1:
+					rec.Expires = time.Now().Add(-time.Second)
+				case i%7 == 2 && s == labelled:
+					rec.Labels = []string{"red", "green"}
+				}
+				if _, err := s.Create(t.Context(), id, rec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, n := range []int{0, 1, 16, 17, 600} {
+				found, err := s.LoadMany(t.Context(), ids[:n])
+				if err != nil {
+					t.Fatal(err)
+				}
+				live := 0
+				for _, id := range ids[:n] {
+					rec, err := s.Load(t.Context(), id)
+					got, ok := found[id]
+					if ok != (err == nil) || ok && !reflect.DeepEqual(got, rec) {
+						t.Fatalf("of %d ids: got %v, %t, want %v, %v as from Load", n, got, ok, rec, err)
+					}
+					if ok {
+						live++
+					}
+				}
+				if len(found) != live {
+					t.Errorf("of %d ids: got %d records, want %d", n, len(found), live)
+				}
+			}
 		}
 	}},
 	{"a table of an earlier version gets labels from Migrate, or from the statements in the error", func(t *testing.T, e engine) {
