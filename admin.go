@@ -208,8 +208,9 @@ func (m *core) edit(ctx context.Context, id string, f func(any)) error {
 // Revoke ends the stored session with the public id. Its next request begins
 // a new session, and requests under way store nothing any more. An absent session
 // is no error. An id that comes from a form must be checked against its owner
-// before, by [Manager.Find] or [Manager.Sessions]. A malformed id is an error. Without a Store the error is
-// errors.ErrUnsupported, since a cookie cannot be recalled.
+// before, by [Manager.Find] or [Manager.Sessions]. A malformed id is an error.
+// Without a Store the error is errors.ErrUnsupported, since a cookie cannot be
+// recalled.
 func (m *Manager[T]) Revoke(ctx context.Context, id string) error { return m.core.revoke(ctx, id) }
 
 func (m *core) revoke(ctx context.Context, id string) error {

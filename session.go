@@ -62,12 +62,12 @@ func (s *Session[T]) ExpiresAt() time.Time {
 }
 
 // RegenerateID gives the session a new id and begins its absolute lifetime anew,
-// with the same data. It marks a new authentication. Call it whenever somebody signs in or gains rights, so that
-// nobody who knew the old id shares the new rights (session fixation). With
-// a Store the old id is dead once the response leaves. A request that still comes
-// with it, within a minute, gets a session that sends no cookie (ReasonReplaced), so
-// that it cannot replace the new one. A cookie session cannot be recalled: its old
-// cookie stays valid until it expires.
+// with the same data. It marks a new authentication. Call it whenever somebody
+// signs in or gains rights, so that nobody who knew the old id shares the new
+// rights (session fixation). With a Store the old id is dead once the response
+// leaves. A request that still comes with it, within a minute, gets a session
+// that sends no cookie (ReasonReplaced), so that it cannot replace the new one. A
+// cookie session cannot be recalled: its old cookie stays valid until it expires.
 //
 // The new id cannot reach the browser if the headers have left, the connection
 // was hijacked or the request's deadline has passed. Then nothing that the
@@ -108,9 +108,9 @@ func (s *Session[T]) Reset() { s.txn.Destroy(true) }
 // or write the response. If f calls Flash, Flashes, SetLifetime or RegenerateID,
 // the effects of its last run stand: those of an earlier run are taken back when
 // f runs again. Calls by other goroutines while f runs count as calls by f. If f
-// calls Destroy or Reset, its changes of the argument are lost. After Destroy, Update does not run f. A panic of f passes through, and
-// Data is then as it was before. A panic while f is repeated is an error of the
-// commit.
+// calls Destroy or Reset, its changes of the argument are lost. After Destroy,
+// Update does not run f. A panic of f passes through, and Data is then as it was
+// before. A panic while f is repeated is an error of the commit.
 func (s *Session[T]) Update(f func(*T)) {
 	s.txn.Update(func(data any) { f(data.(*T)) })
 }

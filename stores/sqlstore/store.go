@@ -37,11 +37,10 @@ type Options struct {
 	Labels bool
 }
 
-// A Store is a [sessions.LabelStore] in a table of a database, with a second table
-// for Options.Labels. It is safe for
-// concurrent use by multiple goroutines, and its table by multiple processes.
-// A Store need not be closed: its prepared statements end with the connections
-// of the database.
+// A Store is a [sessions.LabelStore] in a table of a database, with a second
+// table for Options.Labels. It is safe for concurrent use by multiple goroutines,
+// and its table by multiple processes. A Store need not be closed: its prepared
+// statements end with the connections of the database.
 //
 // Before its first operation, a Store looks at its table, unless Migrate has done
 // so. The operation returns an error if the table does not exist, or if it is not
@@ -121,11 +120,11 @@ func (s *Store) checkCounts(ctx context.Context) error {
 	return err
 }
 
-// Migrate creates the table and its index if they do not exist. With Options.Labels
-// it also creates the table of labels, and adds the column labels to a table that
-// lacks it. In PostgreSQL it also creates the schema. Multiple processes may call it at the same time, also
-// while others use the table. If all of it exists, Migrate needs no privilege to
-// create it.
+// Migrate creates the table and its index if they do not exist. With
+// Options.Labels it also creates the table of labels, and adds the column labels
+// to a table that lacks it. In PostgreSQL it also creates the schema. Multiple
+// processes may call it at the same time, also while others use the table. If all
+// of it exists, Migrate needs no privilege to create it.
 //
 // Migrate does not change an existing table otherwise. It returns an error if the columns,
 // their types, the primary key or the index of the table are not those that it
