@@ -172,7 +172,7 @@ func (x *exchange) handBack() {
 
 func (m *core) mustDiffer(inner *core) {
 	if m.key == inner.key {
-		panic(fmt.Sprintf("sessions: two Managers of %s in one chain, with the cookies %q and %q; give one of them a type of its own", m.name, m.engine.Cookie.Name, inner.engine.Cookie.Name))
+		panic(fmt.Sprintf("sessions: two Managers of %s in one chain, with the cookies %q and %q; give one of them a type of its own, or use sessiontest.Cookie in place of sessiontest.Context", m.name, m.engine.Cookie.Name, inner.engine.Cookie.Name))
 	}
 	if m.engine.Cookie.Name == inner.engine.Cookie.Name {
 		panic(fmt.Sprintf("sessions: the Managers of %s and %s in one chain share the cookie %q; give one of them another Config.Cookie.Name", m.name, inner.name, m.engine.Cookie.Name))

@@ -146,7 +146,8 @@ var advice = map[sessions.Reason]string{
 // The session is stored in a MemoryStore, so that Save, Update, RegenerateID, Reset,
 // Destroy and Flash work as in a request. It is validated by the tags of T, but has
 // no other Config. Since it has no response, use [Cookie] and [Read] to test cookies
-// and the messages for the next request.
+// and the messages for the next request. A handler with its middleware, such as the
+// router of a program, needs a Cookie too: its Manager would be a second one of T.
 //
 // When the test ends, the session is stored, as the middleware does it when
 // a handler returns. If that fails, for instance because data breaks a rule, the
