@@ -155,7 +155,7 @@ var changesClauses = []clause{
 		version := s.create(idOf(1), recordFor(time.Hour, "again", ""))
 		l.told("an Update after it was created again", idOf(1), func() { s.update(idOf(1), version, recordFor(time.Hour, "new", "")) })
 	}},
-	{"a record whose id Changes yields is read as it is then", func(s *subject) {
+	{"whoever reads the record of each id that Changes yields ends with the newest", func(s *subject) {
 		const n = 50
 		versions := map[sessions.ID]uint64{}
 		for i := range n {
@@ -164,19 +164,33 @@ var changesClauses = []clause{
 		newest := s.Store.(interface {
 			LoadNewest(ctx context.Context, id sessions.ID) (sessions.Record, error)
 		})
-		l := s.listen(idOf(-3), func(id sessions.ID) {
-			if versions[id] == 0 {
-				return
-			}
-			if rec, err := newest.LoadNewest(s.ctx, id); !errors.Is(err, errOver) && (err != nil || string(rec.Data) != "new") {
-				s.Errorf("LoadNewest, after Changes had yielded the id: got %q, %v, want what the Update has stored", rec.Data, err)
+		var mu sync.Mutex
+		read := map[sessions.ID]string{} // the data
+		l := s.listen(idOf(-3), func(yielded sessions.ID) {
+			for id := range versions {
+				if id != yielded && yielded != (sessions.ID{}) {
+					continue
+				}
+				rec, err := newest.LoadNewest(s.ctx, id)
+				if err != nil && !errors.Is(err, errOver) {
+					s.Errorf("LoadNewest, after Changes had yielded the id: got %v", err)
+				}
+				mu.Lock()
+				read[id] = string(rec.Data)
+				mu.Unlock()
 			}
 		})
 		if l == nil {
 			return
 		}
 		for id, version := range versions {
-			l.told("an Update", id, func() { s.update(id, version, recordFor(time.Hour, "new", "")) })
+			s.update(id, version, recordFor(time.Hour, "new", ""))
+			s.waitForChanges("a LoadNewest for each id that Changes yields has not read what an Update has stored", func() bool {
+				l.works()
+				mu.Lock()
+				defer mu.Unlock()
+				return read[id] == "new"
+			})
 		}
 	}},
 	{"Changes ends with its context", func(s *subject) {

@@ -275,7 +275,7 @@ func TestEveryFaultOfLabelsAndChangesIsFound(t *testing.T) {
 		"Labelled holds a lock while it yields":                {"a loop over Labelled may break, start again, and change the ids that it yields"},
 		"Changes does not tell of deletions":                   {"Changes yields the id of a record that is updated or deleted"},
 		"Changes does not tell of updates":                     {"Changes yields the id of a record that is updated or deleted"},
-		"Changes tells before it is so":                        {"a record whose id Changes yields is read as it is then"},
+		"Changes tells before it is so":                        {"whoever reads the record of each id that Changes yields ends with the newest"},
 		"Changes misses some silently":                         {"Changes tells of each of thousands of changes, or that some were missed"},
 		"Changes ends early":                                   {"Changes yields the id of a record that is updated or deleted"},
 		"Changes does not end":                                 {"Changes ends with its context"},
