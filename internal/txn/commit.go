@@ -40,26 +40,26 @@ func (t *Txn) Commit(r Reach) (Outcome, error) {
 	}
 	err := t.flush(t.lasting, r, false)
 	if err == nil {
-		return t.outcome, nil
+		return t.outcome(), nil
 	}
 	shown := t.visible(err)
 	if r == Overdue && errors.Is(err, ErrTooLate) {
 		shown = fmt.Errorf("sessions: the request's deadline has passed: %w", err)
 	}
-	return t.outcome, shown
+	return t.outcome(), shown
 }
 
 // commitToHeader is Commit where the handler, or nobody, sends the header.
 func (t *Txn) commitToHeader() (Outcome, error) {
-	base, before, saved := t.currentBase(), t.outcome.Cookie, t.savedAll()
+	base, before, saved := t.currentBase(), t.cookie, t.savedAll()
 	err := t.flush(t.lasting, Header, false)
-	if err == nil && !saved && t.outcome.Cookie != before && t.currentBase() != base { // one that a read has renewed is no loss
+	if err == nil && !saved && t.cookie != before && t.currentBase() != base { // one that a read has renewed is no loss
 		t.event(Event{Kind: Late, Err: errors.New("the connection was hijacked: the session's cookie stands in the header for whoever still sends it")})
 	}
 	if err != nil {
 		err = t.visible(err)
 	}
-	return t.outcome, err
+	return t.outcome(), err
 }
 
 // Abort carries out a Destroy, or that half of a Reset, of a request whose
@@ -76,7 +76,7 @@ func (t *Txn) Abort(r Reach) Outcome {
 	if err := t.end(ctx, r); err != nil {
 		_ = t.visible(err)
 	}
-	return t.outcome
+	return t.outcome()
 }
 
 // Save is Session.Save.
@@ -317,7 +317,7 @@ func (t *Txn) lose(reason Reason, err error) error {
 		if t.exists != Behind {
 			t.exists = Lost
 		}
-		t.outcome.Cookie = "" // that of a Save, for an id that is dead now
+		t.cookie = "" // that of a Save, for an id that is dead now
 		if cause := causes[reason]; cause != nil && t.base.kept() {
 			t.eng.Watches.Ended(t.base.ID, cause)
 		}
@@ -373,7 +373,7 @@ func (t *Txn) settle(c *change, v *version, base *Base) {
 		codec.Set(t.data(), v.data)
 		base.Hash = t.eng.Codec.Hash(t.data())
 	}
-	t.outcome.EndImports = t.outcome.EndImports || c.view.Imported
+	t.endImports = t.endImports || c.view.Imported
 	former := t.base.ID
 	t.base, t.exists = base, Loaded
 	if base.ID != former {

@@ -38,15 +38,15 @@ func (t *Txn) end(ctx context.Context, r Reach) error {
 	t.journal.Settle(n)
 	t.mu.Unlock()
 	t.expireCookie()
-	t.outcome.EndFormer = t.shared.HadCookie
-	t.outcome.EndImports = true
+	t.endFormer = t.shared.HadCookie
+	t.endImports = true
 	return nil
 }
 
 func (t *Txn) expireCookie() {
-	t.outcome.Cookie = ""
+	t.cookie = ""
 	if t.shared.HadCookie {
-		t.outcome.Cookie = t.eng.Cookie.Expire()
+		t.cookie = t.eng.Cookie.Expire()
 	}
 }
 

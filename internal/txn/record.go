@@ -198,7 +198,7 @@ func (e *Engine) idCookie(id *Identity, l Life, now time.Time) (string, error) {
 func (t *Txn) readyID(id *Identity, l Life, now time.Time) error {
 	line, err := t.eng.idCookie(id, l, now)
 	if err == nil {
-		t.outcome.Cookie = line
+		t.cookie = line
 	}
 	return err
 }
@@ -246,7 +246,7 @@ func (t *Txn) seal(c *change) error {
 	if v.dropped > 0 && t.nothingIn(v) {
 		return t.dropAll(c, v)
 	}
-	t.outcome.Cookie = line
+	t.cookie = line
 	t.settle(c, v, &Base{Header: h, ID: c.id(), Owner: v.owner, Flashes: v.flashes, Foreign: foreignOf(v.foreign)})
 	return nil
 }
@@ -263,7 +263,7 @@ func (t *Txn) reissue(base *Base, now time.Time) {
 		t.event(Event{Kind: Failed, Err: err})
 		return
 	}
-	t.outcome.Cookie = line
+	t.cookie = line
 	used := *base
 	used.Used = now.Unix()
 	t.eng.Watches.Renewed(used.ID, t.eng.stateOfBase(&used))

@@ -53,7 +53,9 @@ type Txn struct {
 
 	announced bool // the response is to tell something about the session
 
-	outcome Outcome // guarded by the gate
+	// The parts of an Outcome, which the gate guards.
+	endImports, endFormer bool
+	cookie                string
 }
 
 // rare is what few requests need, apart so that the others do not pay for it.
@@ -81,6 +83,8 @@ type Outcome struct {
 	EndImports bool   // the cookies of the imported session are to be expired
 	EndFormer  bool   // those that the browser may hold under former attributes too
 }
+
+func (t *Txn) outcome() Outcome { return Outcome{t.cookie, t.endImports, t.endFormer} }
 
 // Session returns the *sessions.Session[T].
 func (t *Txn) Session() any { return t.session }
