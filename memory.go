@@ -50,8 +50,12 @@ const sweepStep = 2
 type memoryShard struct {
 	mu      sync.Mutex
 	records map[ID]*memoryRecord
-	// Both by expiry, the nearest first: what Max gives up first, and the rest.
-	anonymous, owned expiryHeap
+	// All by expiry, the nearest first: what Max gives up first, second and last.
+	replaced, anonymous, owned expiryHeap
+}
+
+func (s *memoryShard) heaps() [3]*expiryHeap {
+	return [...]*expiryHeap{&s.replaced, &s.anonymous, &s.owned}
 }
 
 type memoryRecord struct {
@@ -142,18 +146,21 @@ func (m *MemoryStore) Update(ctx context.Context, id ID, rec Record) (uint64, er
 	case r.version != rec.Version:
 		return 0, ErrConflict
 	}
+	was := s.heapOf(r)
+	// A new slice: readers of the old record keep theirs.
+	r.data, r.version = bytes.Clone(rec.Data), m.versions.Add(1)
 	if r.owner != rec.Owner {
-		heap.Remove(s.heapOf(r), r.index)
 		m.owners.remove(r.owner, r)
 		r.owner = rec.Owner
 		m.owners.add(r.owner, r)
-		heap.Push(s.heapOf(r), r)
+	}
+	if is := s.heapOf(r); is != was {
+		heap.Remove(was, r.index)
+		heap.Push(is, r)
 	}
 	if !slices.Equal(r.labels, rec.Labels) {
 		m.relabel(r, slices.Clone(rec.Labels))
 	}
-	// A new slice: readers of the old record keep theirs.
-	r.data, r.version = bytes.Clone(rec.Data), m.versions.Add(1)
 	s.expire(r, rec.Expires.UnixMilli())
 	m.tell(id)
 	return r.version, nil
@@ -241,7 +248,7 @@ func (m *MemoryStore) live(s *memoryShard, id ID) *memoryRecord {
 		m.remove(s, r)
 		r = nil
 	}
-	for _, h := range []*expiryHeap{&s.anonymous, &s.owned} {
+	for _, h := range s.heaps() {
 		for i := 0; i < sweepStep && len(*h) > 0 && (*h)[0].due <= now; i++ {
 			if r := h.first(); r.expires <= now {
 				m.remove(s, r)
@@ -297,13 +304,12 @@ func (m *MemoryStore) evict(replaced bool) bool {
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
-		for class, h := range []*expiryHeap{&s.anonymous, &s.owned} {
+		for class, h := range s.heaps() {
 			if len(*h) == 0 {
 				continue
 			}
-			r := h.first()
-			c := candidate{class + 1, r.expires, i}
-			if _, ok := wire.ReadTombstone(r.data); ok || c.expires <= now {
+			c := candidate{class, h.first().expires, i}
+			if c.expires <= now {
 				c.class = 0
 			}
 			if replaced && c.class > 0 {
@@ -321,9 +327,9 @@ func (m *MemoryStore) evict(replaced bool) bool {
 	s := &m.shards[best.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, h := range []expiryHeap{s.anonymous, s.owned} {
-		if len(h) > 0 && h[0].expires == best.expires {
-			r := h[0]
+	for _, h := range s.heaps() {
+		if len(*h) > 0 && (*h)[0].expires == best.expires {
+			r := (*h)[0]
 			m.remove(s, r)
 			if best.class > 0 {
 				m.tell(r.id)
@@ -335,6 +341,9 @@ func (m *MemoryStore) evict(replaced bool) bool {
 }
 
 func (s *memoryShard) heapOf(r *memoryRecord) *expiryHeap {
+	if _, ok := wire.ReadTombstone(r.data); ok {
+		return &s.replaced
+	}
 	if r.owner == "" {
 		return &s.anonymous
 	}

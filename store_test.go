@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -950,5 +951,107 @@ func TestNewIDsInARowDoNotFillAMemoryStoreBeyondMax(t *testing.T) {
 	}
 	if d, _ := b.peek(); d.N != 1 {
 		t.Errorf("got N=%d, want the session", d.N)
+	}
+}
+
+// A tombstoneRecord is what a new id leaves under the old one.
+func tombstoneRecord(d time.Duration) sessions.Record {
+	end := time.Now().Add(d).Unix()
+	data := append([]byte{0x13}, binary.BigEndian.AppendUint64(nil, uint64(end))[3:]...)
+	return sessions.Record{Data: data, Expires: time.Unix(end, 0)}
+}
+
+// shardID returns an id of the shard of MemoryStore that all ids with n = 0 mod 64
+// in their first byte are in.
+func shardID(first, n byte) (id sessions.ID) { id[0], id[1] = first, n; return id }
+
+// A record that a new id has replaced is worth less than any session.
+func TestAtMaxATombstoneGoesBeforeASessionThatEndsSooner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &sessions.MemoryStore{Max: 2}
+		s := storeUnderTest{t, m}
+		live, old, third := shardID(0, 1), shardID(0, 2), shardID(1, 3)
+		s.create(live, recordFor(30*time.Second, "visitor", ""))
+		v := s.create(old, recordFor(time.Hour, "moved", ""))
+		s.update(old, v, tombstoneRecord(time.Minute))
+		s.create(third, recordFor(time.Hour, "new", ""))
+		if _, err := m.Load(bg, live); err != nil {
+			t.Errorf("got %v: the session was evicted, and the tombstone stays", err)
+		}
+	})
+}
+
+// Each shard has one session that ends within the minute of a tombstone, as with an
+// IdleTimeout of less than a minute.
+func TestMovesInARowDoNotFillAMemoryStoreWhoseSessionsEndSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := &sessions.MemoryStore{Max: 65}
+		s := newSite(t, modes[3], func(c *config) { c.Store = memory })
+		for i := range byte(64) {
+			if _, err := memory.Create(bg, shardID(i, 0), recordFor(50*time.Second, "x", "")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := s.browser()
+		b.do(func(s *session) { s.Data.N = 1 })
+		for range 1000 {
+			b.do((*session).RotateID)
+		}
+		if n := memory.Len(); n > 66 {
+			t.Errorf("got %d records, want 65 and one tombstone", n)
+		}
+		if d, _ := b.peek(); d.N != 1 {
+			t.Errorf("got N=%d, want the session", d.N)
+		}
+	})
+}
+
+// There are no more records than Max and one for each session that moves, and who
+// watches what is evicted is told.
+func TestParallelMovesAtMaxLoseNobody(t *testing.T) {
+	const sessionsAtOnce, most = 8, 10
+	memory := &sessions.MemoryStore{Max: most}
+	s := newSite(t, modes[3], func(c *config) { c.Store = memory; c.Owner = ownerOfUser })
+	var browsers []*browser
+	for i := range sessionsAtOnce {
+		b, _ := signIn(s, i+1)
+		browsers = append(browsers, b)
+	}
+	visitor := s.browser()
+	visitor.do(func(s *session) { s.Data.N = 1; s.SetLifetime(time.Hour) }) // the first to end
+	var ended context.Context
+	visitor.do(func(s *session) {
+		var cancel context.CancelFunc
+		ended, cancel = s.Watch(bg)
+		t.Cleanup(cancel)
+	})
+	var wg sync.WaitGroup
+	for _, b := range browsers {
+		wg.Go(func() {
+			for range 200 {
+				b.do((*session).RotateID)
+				if n := memory.Len(); n > most+sessionsAtOnce {
+					t.Errorf("got %d records", n)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i, b := range browsers {
+		if d, reason := b.peek(); d.UserID != i+1 {
+			t.Errorf("session %d is gone: %q", i, reason)
+		}
+	}
+	for range 3 {
+		s.browser().do(func(s *session) { s.Data.N = 2 })
+	}
+	if d, _ := visitor.peek(); d.N == 1 {
+		t.Error("the visitor was not evicted")
+		return
+	}
+	select {
+	case <-ended.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("who watches the evicted session was not told")
 	}
 }
