@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -370,9 +374,14 @@ func (c *createContext) Create(ctx context.Context, id sessions.ID, rec sessions
 	return c.Store.Create(ctx, id, rec)
 }
 
+// sharedLimits is how long a bubble has to sleep until commits share time limits: its
+// clock begins in 2000.
+const sharedLimits = 25 * 365 * 24 * time.Hour
+
 // The commits of a Manager share time limits, so that none of them sets a timer.
 func TestCommitsHaveAtMostFiveSecondsAndAlmostAsManyAtLeast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(sharedLimits)
 		var ends []time.Duration
 		s := newSite(t, modes[2], func(c *config) {
 			c.Store = &createContext{newPlainStore(), func(ctx context.Context) {
@@ -410,6 +419,7 @@ func TestContextOfACommitIsAsContextsAre(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(sharedLimits)
 				var got any
 				var err error
 				s := newSite(t, modes[2], func(c *config) {
@@ -431,5 +441,60 @@ func TestContextOfACommitIsAsContextsAre(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A waitingStore waits for each Create as for a network, or until its context ends.
+type waitingStore struct{ *plainStore }
+
+func (w waitingStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(time.Millisecond):
+	}
+	return w.plainStore.Create(ctx, id, rec)
+}
+
+// A context of one bubble is fatal in another, so that another process shows it.
+func TestAManagerMayBeUsedInSeveralBubbles(t *testing.T) {
+	if os.Getenv("SEVERAL_BUBBLES") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAManagerMayBeUsedInSeveralBubbles$")
+		cmd.Env = append(os.Environ(), "SEVERAL_BUBBLES=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %.200s", err, out)
+		}
+		return
+	}
+	s := newSite(t, mode{}, func(c *config) { c.Store = waitingStore{newPlainStore()} })
+	for range 2 {
+		synctest.Test(t, func(t *testing.T) { s.browser().do(func(s *session) { s.Data.N = 1 }) })
+	}
+}
+
+func TestAHundredThousandCommitsLeaveNothing(t *testing.T) {
+	s := newSite(t, modes[2], nil)
+	before := runtime.NumGoroutine()
+	var m0, m1 runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m0)
+	h := s.mgr.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := sessions.Get[AppSession](r.Context())
+		x.Data.N++
+	}))
+	b := s.browser()
+	b.do(func(s *session) { s.Data.N = 1 })
+	r := b.request(nil)
+	for range 100_000 {
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&m1)
+	t.Logf("%d goroutines before, %d after; heap %d before, %d after", before, runtime.NumGoroutine(), m0.HeapAlloc, m1.HeapAlloc)
+	if n := runtime.NumGoroutine(); n > before {
+		t.Errorf("got %d goroutines more", n-before)
+	}
+	if grown := int64(m1.HeapAlloc) - int64(m0.HeapAlloc); grown > 4<<20 {
+		t.Errorf("the heap has grown by %d bytes", grown)
 	}
 }
