@@ -112,7 +112,9 @@ type Config[T any] struct {
 	// MaxPerOwner is how many sessions of one owner live (OWASP ASVS 5.0, 7.1.2):
 	// a login beyond it ends the oldest by CreatedAt. After any number of logins at
 	// the same moment, the newest live. A login that is not among them gets
-	// ErrLimit. It needs Owner, and a Store that is an OwnerStore. Zero: no bound.
+	// ErrLimit; if it lost to logins of the same second, it is tried once more in the
+	// next one, so that a form that is sent twice is no error. It needs Owner, and
+	// a Store that is an OwnerStore. Zero: no bound.
 	MaxPerOwner int
 
 	// AnonymousLifetime takes the place of Lifetime for sessions whose owner is "",

@@ -498,3 +498,18 @@ func TestTheFailureOfAResetNamesTheSession(t *testing.T) {
 		t.Errorf("got the events %#v, want one of %s", got, id)
 	}
 }
+
+func TestTheFailureOfALoadNamesTheSession(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data.N = 1 })
+		id := idOf(b)
+		s.store.hook(func(op string, _ sessions.ID) error { return errors.New("down") }, nil)
+		b.do(func(*session) {})
+		failed := s.events.of(sessions.EventFailed)
+		if len(failed) != 1 || failed[0].ID != id {
+			t.Errorf("got %v, want a failure of %s", failed, id)
+		}
+	})
+}

@@ -61,3 +61,25 @@ func TestANewOwnerBeforeAHijackIsReportedOnce(t *testing.T) {
 		t.Errorf("got the events %v, want one", got)
 	}
 }
+
+// A new id comes too late at the handshake, which is one event. What the connection
+// changes afterwards is another.
+func TestWhatAHijackedConnectionLosesIsTold(t *testing.T) {
+	eachStore(t, func(t *testing.T, m mode) {
+		s := newSite(t, m, nil)
+		b := s.browser()
+		b.do(func(s *session) { s.Data.N = 1 })
+		told := 0
+		s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, b.request(func(w http.ResponseWriter, r *http.Request) {
+			x := sessions.Get[AppSession](r.Context())
+			x.RegenerateID()
+			_, _, _ = http.NewResponseController(w).Hijack()
+			told = len(s.events.of(sessions.EventLate))
+			x.Data.N = 7 // an hour later, say
+		}))
+		d, _ := b.peek()
+		if after := len(s.events.of(sessions.EventLate)); d.N != 7 && after == told {
+			t.Errorf("got N=%d and no event after the %d of the handshake", d.N, told)
+		}
+	})
+}

@@ -365,3 +365,138 @@ func TestACookieThatEndsBeforeItsSessionIsSentAnewAfterHalfOfItsTime(t *testing.
 		})
 	}
 }
+
+// A browser that keeps to Max-Age and comes back each tenth day loses no session before
+// its own end, and gets at most one cookie in 190 days.
+func TestBrowsersThatComeBackKeepTheirSessions(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, length := range []int{1, 100, 399, 400, 401, 500, 799, 801, 1300} {
+		for _, idle := range []time.Duration{0, 20 * day} {
+			for _, byVerb := range []bool{false, true} {
+				for _, browserSession := range []bool{false, true} {
+					if idle > time.Duration(length)*day || idle > 0 && byVerb {
+						continue
+					}
+					t.Run(fmt.Sprintf("%d days, idle %v, verb %t, browser %t", length, idle, byVerb, browserSession), func(t *testing.T) {
+						eachMode(t, func(t *testing.T, m mode) {
+							synctest.Test(t, func(t *testing.T) {
+								time.Sleep(300 * time.Millisecond)
+								s := newSite(t, m, func(c *config) {
+									c.Cookie.BrowserSession = browserSession
+									if !byVerb {
+										c.Lifetime, c.IdleTimeout = time.Duration(length)*day, idle
+									}
+								})
+								b := s.browser()
+								var drops time.Time
+								sent := 0
+								take := func(r *reply) {
+									for _, line := range r.setCookies() {
+										c, err := http.ParseSetCookie(line)
+										if err != nil {
+											t.Fatal(err)
+										}
+										sent++
+										drops = time.Now().Add(time.Duration(c.MaxAge) * time.Second)
+										if c.MaxAge == 0 {
+											drops = time.Now().Add(10000 * day)
+										}
+									}
+								}
+								began := time.Now()
+								take(b.do(func(s *session) {
+									s.Data.N = 1
+									if byVerb {
+										s.SetLifetime(time.Duration(length) * day)
+									}
+								}))
+								visits := []time.Duration{}
+								for at := 10 * day; at < time.Duration(length)*day; at += 10 * day {
+									visits = append(visits, at)
+								}
+								visits = append(visits, time.Duration(length)*day-2*time.Second)
+								for _, at := range visits {
+									time.Sleep(time.Until(began.Add(at)))
+									if time.Now().After(drops) {
+										t.Fatalf("the browser dropped the cookie before day %v", at/day)
+									}
+									for range 3 {
+										take(b.serve(func(w http.ResponseWriter, r *http.Request) {
+											x := sessions.Get[AppSession](r.Context())
+											if x.Data.N != 1 {
+												t.Fatalf("lost at day %v: %q", at/day, x.Reason())
+											}
+										}))
+									}
+								}
+								most := 1 + length/190
+								if idle > 0 && !m.hasStore() {
+									most = 1 + len(visits)
+								}
+								if sent > most {
+									t.Errorf("got %d cookies, want at most %d", sent, most)
+								}
+								time.Sleep(4 * time.Second)
+								if _, reason := b.peek(); reason == sessions.ReasonNone {
+									t.Error("it lives on after its end")
+								}
+							})
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+// A parallel request may give the session another end meanwhile.
+func TestACookieThatIsMadeAnewHasTheNewestEnd(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, length := range []time.Duration{day, 100 * day, 500 * day, 1000 * day} {
+		for _, op := range []string{"Load", "Update"} {
+			t.Run(fmt.Sprint(length, op), func(t *testing.T) {
+				eachStore(t, func(t *testing.T, m mode) {
+					synctest.Test(t, func(t *testing.T) {
+						s := newSite(t, m, nil)
+						b := s.browser()
+						b.do(func(s *session) { s.Data.N = 1; s.SetLifetime(600 * day) })
+						time.Sleep(201 * day)
+						other := b.clone()
+						var ends time.Time
+						loads := 0
+						s.store.hook(func(name string, _ sessions.ID) error {
+							if name == "Load" {
+								loads++
+							}
+							if name == op && (op != "Load" && loads == 1 || op == "Load" && loads == 2) {
+								s.store.hook(nil, nil)
+								other.do(func(s *session) { s.SetLifetime(length); ends = s.ExpiresAt() })
+							}
+							return nil
+						}, nil)
+						res := b.do(func(s *session) {
+							if op == "Update" {
+								s.Data.N++
+							}
+						})
+						s.store.hook(nil, nil)
+						lines := res.setCookies()
+						if len(lines) != 1 {
+							t.Fatalf("got %q, want a cookie", lines)
+						}
+						c, _ := http.ParseSetCookie(lines[0])
+						want := min(int(time.Until(ends)/time.Second), 400*24*60*60)
+						if c.MaxAge != want {
+							t.Errorf("got Max-Age=%d, want %d", c.MaxAge, want)
+						}
+						for range 3 {
+							if lines := b.do(func(s *session) { _ = s.Data }).setCookies(); len(lines) > 0 {
+								t.Errorf("a read sends %q again", lines)
+							}
+						}
+					})
+				})
+			})
+		}
+	}
+}

@@ -1,14 +1,15 @@
 package sessions_test
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -135,26 +136,25 @@ func TestManySignInsAtOnceLeaveNoMoreThanTheLimitAndAtLeastOne(t *testing.T) {
 	}
 }
 
-// At a limit of one, users find themselves signed in where they were last.
-func TestTheNewestSessionIsByCreationThenByID(t *testing.T) {
+// Users find themselves signed in where they were last, also if they were signed in
+// elsewhere in the same second.
+func TestSignInsOfOneSecondFollowEachOther(t *testing.T) {
 	eachOwnerStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) { // all within one second
+		synctest.Test(t, func(t *testing.T) {
 			s := newOwnedSite(t, m, limitedTo(3))
-			var ids []string
-			lost := 0
-			for range 12 {
+			for i := range 12 {
 				b := s.browser()
-				var id string
-				res := b.do(func(s *session) { login(42)(s); id = s.ID() })
-				ids = append(ids, id)
-				if res.StatusCode == http.StatusConflict {
-					lost++
+				began := time.Now()
+				if res := b.do(login(42)); res.StatusCode != http.StatusOK || time.Since(began) > time.Second {
+					t.Errorf("sign-in %d got %d after %v, want 200 within a second", i, res.StatusCode, time.Since(began))
 				}
+				wantUser(t, "who has signed in last", b, 42)
 			}
-			slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(b, a) })
-			wantListed(t, s, "42", ids[:3]...)
-			if ended := len(s.events.of(sessions.EventEnded)); lost+ended != 9 {
-				t.Errorf("got %d sign-ins that lost and %d that ended, want 9 in all", lost, ended)
+			if n := len(listed(s, "42")); n != 3 {
+				t.Errorf("got %d sessions, want 3", n)
+			}
+			if n := len(s.events.of(sessions.EventEnded)); n != 9 {
+				t.Errorf("got %d ends, want 9", n)
 			}
 		})
 	})
@@ -683,4 +683,256 @@ func TestTheLimitCountsNoSessionOfAnotherOwnerThatAnIndexStillLists(t *testing.T
 			wantUser(t, "who has signed in", ada, 42)
 		})
 	}
+}
+
+// Manager.Sessions lists the new record already, so that an Edit may come.
+func TestASessionThatIsEditedOnItsWayToANewIDCountsOnce(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newOwnedSite(t, m, limitedTo(3))
+			var browsers []*browser
+			for range 2 {
+				b, _ := signIn(s, 42)
+				browsers = append(browsers, b)
+				time.Sleep(time.Second)
+			}
+			s.store.onceBefore("Replace", func() {
+				for id := range listed(s, "42") {
+					if err := s.mgr.Edit(bg, id, func(d *AppSession) { d.Role = "admin" }); err != nil {
+						t.Error(err)
+					}
+				}
+				time.Sleep(time.Second)
+				b, _ := signIn(s, 42)
+				browsers = append(browsers, b)
+			})
+			browsers[1].do((*session).RotateID)
+			s.store.hook(nil, nil)
+			wantLive(t, 42, browsers, 0, 1, 2)
+			if n := len(s.events.of(sessions.EventEnded)); n > 0 {
+				t.Errorf("got %d ends, want none: three sessions, and a limit of three", n)
+			}
+		})
+	})
+}
+
+// A sign-in counts again if a session of the surplus has moved. By then its old record
+// is replaced.
+func TestASignInThatLosesWhenItCountsAgainKeepsWhatItHad(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newOwnedSite(t, m, limitedTo(2))
+			var browsers []*browser
+			for range 2 {
+				b, _ := signIn(s, 42)
+				browsers = append(browsers, b)
+				time.Sleep(time.Second)
+			}
+			b := s.browser()
+			b.do(func(s *session) { s.Data.Name = "visitor" })
+			oldest := s.store.created[0]
+			first := true
+			s.store.hook(func(op string, id sessions.ID) error {
+				if op == "Delete" && id == oldest && first {
+					first = false
+					browsers[0].do((*session).RotateID)
+					for range 2 {
+						time.Sleep(time.Second)
+						signIn(s, 42)
+					}
+				}
+				return nil
+			}, nil)
+			res := b.do(login(42))
+			s.store.hook(nil, nil)
+			d, reason := b.peek()
+			t.Logf("status %d, %+v %q, ended %v", res.StatusCode, d, reason, s.events.of(sessions.EventEnded))
+			if res.StatusCode == http.StatusConflict && d.Name != "visitor" {
+				t.Errorf("it lost, and has %+v, %q, want the visitor's session", d, reason)
+			}
+			if n := len(listed(s, "42")); n != 2 {
+				t.Errorf("got %d sessions, want 2", n)
+			}
+		})
+	})
+}
+
+func TestAnOwnerThatAMergeGivesIsCounted(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newOwnedSite(t, m, func(c *config) {
+				c.MaxPerOwner = 1
+				c.Owner = func(d *AppSession) string { // both steps of a sign-in
+					if d.UserID == 0 || d.Role == "" {
+						return ""
+					}
+					return strconv.Itoa(d.UserID)
+				}
+			})
+			first := s.browser()
+			first.do(func(s *session) { s.Data.UserID, s.Data.Role = 42, "user" })
+			time.Sleep(time.Second)
+			b := s.browser()
+			b.do(func(s *session) { s.Data.N = 1 })
+			other := b.clone()
+			s.store.onceBefore("Replace", func() { other.do(func(s *session) { s.Data.Role = "user" }) })
+			b.do(func(s *session) { s.RegenerateID(); s.Data.UserID = 42 })
+			s.store.hook(nil, nil)
+			if n := len(listed(s, "42")); n > 1 {
+				t.Errorf("got %d sessions of one owner, want 1", n)
+			}
+		})
+	})
+}
+
+// Of two sign-ins in one second, the browser shows the answer to the second.
+func TestAFormSentTwiceIsASignInAtALimitOfOne(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newOwnedSite(t, m, limitedTo(1))
+			lost := 0
+			for user := range 16 {
+				b := s.browser()
+				b.do(func(s *session) { s.Data.Name = "visitor" })
+				second := b.clone() // the first answer does not reach the browser
+				b.do(login(user + 1))
+				if res := second.do(login(user + 1)); res.StatusCode == http.StatusConflict {
+					lost++
+				}
+			}
+			if lost > 0 {
+				t.Errorf("%d of 16 forms that were sent twice were answered 409", lost)
+			}
+		})
+	})
+}
+
+// A slowStore takes a random time before and after each operation.
+type slowStore struct {
+	sessions.OwnerStore
+	mu     sync.Mutex
+	random *rand.Rand
+}
+
+func (s *slowStore) wait() {
+	s.mu.Lock()
+	d := time.Duration(s.random.IntN(4)) * time.Millisecond
+	s.mu.Unlock()
+	time.Sleep(d)
+}
+
+func (s *slowStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	s.wait()
+	defer s.wait()
+	return s.OwnerStore.Load(ctx, id)
+}
+
+func (s *slowStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	s.wait()
+	defer s.wait()
+	return s.OwnerStore.Create(ctx, id, rec)
+}
+
+func (s *slowStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	s.wait()
+	defer s.wait()
+	return s.OwnerStore.Update(ctx, id, rec)
+}
+
+func (s *slowStore) Delete(ctx context.Context, id sessions.ID, v uint64) error {
+	s.wait()
+	defer s.wait()
+	return s.OwnerStore.Delete(ctx, id, v)
+}
+
+// Whatever the sessions of an owner do at once: one lives, no more than the limit do, and
+// each that is gone has one end. SEEDS sets how many histories are tried.
+func TestWhatTheLimitEndsIsToldOnceWhateverMovesMeanwhile(t *testing.T) {
+	for seed := range uint64(soakSeeds()) {
+		t.Run("", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(seed, 9))
+				limit := 1 + random.IntN(3)
+				store := &slowStore{OwnerStore: new(sessions.MemoryStore), random: rand.New(rand.NewPCG(seed, 10))}
+				s := newSite(t, mode{}, func(c *config) { c.Store, c.Owner, c.MaxPerOwner = store, ownerOfUser, limit })
+				var browsers []*browser
+				for range limit {
+					b, _ := signIn(s, 42)
+					browsers = append(browsers, b)
+					time.Sleep(time.Second)
+				}
+				verbs := []func(*session){login(42), login(42), become(42), (*session).RotateID, (*session).RegenerateID, func(s *session) { s.Data.N++ }}
+				var wg sync.WaitGroup
+				var did []string
+				for i := range 3 + random.IntN(6) {
+					n, start := random.IntN(len(verbs)), time.Duration(random.IntN(30))*time.Millisecond
+					verb := verbs[n]
+					did = append(did, fmt.Sprintf("%d at %v", n, start))
+					b := s.browser()
+					if i < limit {
+						b = browsers[i]
+					} else {
+						browsers = append(browsers, b)
+					}
+					wg.Go(func() { time.Sleep(start); b.do(verb) })
+				}
+				wg.Wait()
+				time.Sleep(2 * time.Minute) // no tombstone is left
+				live := listed(s, "42")
+				if len(live) < 1 || len(live) > limit {
+					t.Errorf("seed %d: got %d sessions, want 1 to %d", seed, len(live), limit)
+				}
+				signedIn := 0
+				for _, b := range browsers {
+					if d, _ := b.peek(); d.UserID == 42 {
+						signedIn++
+					}
+				}
+				if signedIn != len(live) {
+					t.Errorf("seed %d: %d sessions live, and %d browsers are signed in", seed, len(live), signedIn)
+				}
+				ended, begun := map[string]int{}, map[string]bool{}
+				for _, e := range s.events.of(sessions.EventEnded) {
+					ended[e.ID]++
+				}
+				for _, e := range s.events.of(sessions.EventStarted) {
+					begun[e.ID] = e.Owner == "42"
+				}
+				renewed := s.events.of(sessions.EventRenewed)
+				for _, e := range renewed {
+					begun[e.ID] = e.Owner == "42"
+				}
+				for _, e := range renewed {
+					if ended[e.Previous] > 0 {
+						t.Errorf("seed %d: %s was renewed, and has an end", seed, e.Previous)
+					}
+					delete(begun, e.Previous)
+				}
+				for id, is := range begun {
+					if _, lives := live[id]; is && !lives && ended[id] != 1 {
+						t.Errorf("seed %d: session %s is gone, and got %d ends", seed, id, ended[id])
+						t.Logf("limit %d, what the requests did: %v", limit, did)
+						for _, e := range s.events.all {
+							t.Logf("%s %s %.6s from %.6s %v", e.Kind, e.Reason, e.ID, e.Previous, e.Err)
+						}
+					} else if lives && ended[id] > 0 {
+						t.Errorf("seed %d: session %s lives, and got an end", seed, id)
+					}
+				}
+				for id, n := range ended {
+					if n > 1 {
+						t.Errorf("seed %d: %d ends of %s", seed, n, id)
+					}
+				}
+			})
+		})
+	}
+}
+
+// soakSeeds returns how many histories are tried.
+func soakSeeds() int {
+	if n, err := strconv.Atoi(os.Getenv("SEEDS")); err == nil {
+		return n
+	}
+	return 300
 }

@@ -143,7 +143,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.writer.Init(w, x, &x.shared.Phase, &h.m.writers)
 	if h.m.engine.Store != nil {
 		if err := x.load(); err != nil {
-			h.m.emit(r.Context(), Event{Kind: EventFailed, Err: err}, attrs(r)...)
+			h.m.emit(r.Context(), Event{Kind: EventFailed, ID: h.m.engine.IDIn(err), Err: err}, attrs(r)...)
 			x.inside = *r
 			defer x.handBack()
 			x.writer.Fail(err)

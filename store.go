@@ -37,7 +37,8 @@ type Store interface {
 	// A Store that can load many records by one command has a method LoadMany,
 	// with a context and a slice of ids, that returns a map[ID]Record of those that
 	// live, as the engine has them, or an error. Session.Watch then asks for up to
-	// 500 sessions at once.
+	// 500 sessions at once. A type that embeds a Store has these two methods of it
+	// too: where it changes ids or records, it must change them there as well.
 	Load(ctx context.Context, id ID) (Record, error)
 
 	// Create stores a record that must not exist yet and returns the version

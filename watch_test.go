@@ -284,3 +284,59 @@ func TestWatchAsksForManySessionsAtOnceWhereTheStoreCan(t *testing.T) {
 		}
 	})
 }
+
+// A poisonedStore cannot load one record, and so none of a LoadMany with it.
+type poisonedStore struct {
+	*manyStore
+	poison string
+}
+
+func (p *poisonedStore) LoadMany(ctx context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Record, error) {
+	p.mu.Lock()
+	poison := p.poison
+	p.mu.Unlock()
+	for _, id := range ids {
+		if id.String() == poison {
+			return nil, errors.New("column data is damaged")
+		}
+	}
+	return p.manyStore.LoadMany(ctx, ids)
+}
+
+func TestOneRecordThatCannotBeLoadedDoesNotHideTheEndsOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &poisonedStore{manyStore: &manyStore{plainStore: newPlainStore()}}
+		s := newSite(t, mode{}, func(c *config) { c.Store = store })
+		ctxs, ids := map[string]context.Context{}, []string{}
+		for range 1000 {
+			b := s.browser()
+			b.do(func(x *session) { x.Data.N = 1 })
+			b.do(func(x *session) {
+				ctx, cancel := x.Watch(bg)
+				t.Cleanup(cancel)
+				ctxs[x.ID()] = ctx
+				ids = append(ids, x.ID())
+			})
+		}
+		store.mu.Lock()
+		store.poison = ids[0]
+		store.mu.Unlock()
+		time.Sleep(time.Minute)
+		for _, id := range ids[1:] {
+			raw, _ := hex.DecodeString(id)
+			if err := store.Delete(bg, sessions.ID(raw), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		open := 0
+		for _, id := range ids[1:] {
+			if ctxs[id].Err() == nil {
+				open++
+			}
+		}
+		if open > 0 {
+			t.Errorf("%d of 999 sessions that are gone for ten minutes have not ended", open)
+		}
+	})
+}

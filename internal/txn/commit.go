@@ -210,11 +210,11 @@ func (t *Txn) visible(err error) error {
 		defer t.mu.Unlock()
 		var late *lateError
 		if errors.As(err, &late) {
-			if r := t.rareLocked(); r.told&(1<<late.what) != 0 {
+			r := t.rareLocked()
+			if r.told != nil && *r.told == *late {
 				return nil
-			} else if late.what != LateChange { // Data may change again
-				r.told |= 1 << late.what
 			}
+			r.told = late
 		}
 		t.eventLocked(Event{Kind: Late, Err: err})
 		return nil
@@ -256,15 +256,16 @@ func (t *Txn) carryOut(ctx context.Context, c *change) (err error) {
 		return err
 	}
 	if c.action.Late != InTime {
-		return tooLate(c.action.Late)
+		return &lateError{c.action.Late, c.hash}
 	}
 	return t.end(ctx, c.facts.Reach) // by another goroutine, since the commit began
 }
 
-func tooLate(l Lateness) error { return &lateError{l} }
-
 // A lateError says what came too late. It wraps ErrTooLate.
-type lateError struct{ what Lateness }
+type lateError struct {
+	what Lateness
+	hash uint64 // of Data then
+}
 
 func (e *lateError) Error() string { return fmt.Sprintf("%v: %s", ErrTooLate, lateness[e.what]) }
 func (e *lateError) Unwrap() error { return ErrTooLate }

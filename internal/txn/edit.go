@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/typedsessions/sessions/internal/codec"
+	"github.com/typedsessions/sessions/internal/wire"
 )
 
 // Edit changes the record of an id by a function. It runs f again if somebody
@@ -39,6 +40,9 @@ func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 		}
 		if v.owner != base.Owner {
 			return fmt.Errorf("%w: the result belongs to another owner; a session passes to another owner by a request that signs in, which gets a new id", codec.ErrInvalid)
+		}
+		if body, err := wire.OpenRecord(e.sealer(), id[:], rec.Data); err == nil {
+			v.mark = replacedBy(body) // it may be on its way to this id
 		}
 		if v.foreign.Labels, err = e.labels(v.foreign.Labels, was, data); err != nil {
 			return err

@@ -22,7 +22,7 @@ func (t *Txn) end(ctx context.Context, r Reach) error {
 	case !ending:
 		return nil
 	case t.eng.Store == nil && r == Gone:
-		return tooLate(LateEnd)
+		return &lateError{what: LateEnd}
 	}
 	for _, d := range all {
 		gone, err := t.eng.finish(ctx, d)

@@ -250,6 +250,16 @@ func (e *Engine) PublicID(id ID) string {
 	return hex.EncodeToString(id[:])
 }
 
+// IDIn returns the public id of the session that an error of the Store is about, ""
+// if there is none.
+func (e *Engine) IDIn(err error) string {
+	var failed *StoreError
+	if errors.As(err, &failed) && failed.ID != (ID{}) {
+		return e.PublicID(failed.ID)
+	}
+	return ""
+}
+
 // A Base is a session as the cookie or the store has it. It is immutable, and
 // shared.
 type Base struct {

@@ -22,20 +22,54 @@ func (t *Txn) admit(ctx context.Context, c *change, v *version) (*Base, [][]riva
 		half := c.base.ID.half()
 		v.mark = half[:]
 	}
-	base, err := t.create(ctx, c, v)
-	if err != nil || !limited || c.base.kept() && !c.view.Anew && v.owner == c.base.Owner {
+	for try := 0; ; try++ {
+		base, err := t.create(ctx, c, v)
+		if err != nil || !limited || c.base.kept() && !c.view.Anew && v.owner == c.base.Owner {
+			return base, nil, err
+		}
+		surplus, err := t.eng.surplus(ctx, v.owner, base, c.base.ID)
+		if err == nil {
+			return base, surplus, nil
+		}
+		t.undo(ctx, base.ID)
+		var lost *limitError
+		if try == 0 && errors.As(err, &lost) && lost.tied && v.nextSecond(ctx) {
+			c.identity = t.eng.newIdentity()
+			continue
+		}
+		if lost != nil && c.view.Imported {
+			return base, nil, t.discard(c, OverLimit, err)
+		}
 		return base, nil, err
 	}
-	surplus, err := t.eng.surplus(ctx, v.owner, base, c.base.ID)
-	if err == nil {
-		return base, surplus, nil
-	}
-	t.undo(ctx, base.ID)
-	if errors.Is(err, ErrLimit) && c.view.Imported {
-		return base, nil, t.discard(c, OverLimit, err)
-	}
-	return base, nil, err
 }
+
+// nextSecond lets a session that is not stored begin in the next second, and waits
+// for that. It reports false if there is no time.
+func (v *version) nextSecond(ctx context.Context) bool {
+	select {
+	case <-time.After(min(time.Until(time.Unix(v.life.Created+1, 0)), time.Second)):
+	case <-ctx.Done():
+		return false
+	}
+	later := max(time.Now().Unix(), v.life.Created+1) - v.life.Created
+	v.life.Created += later
+	v.life.Expires += later
+	return true
+}
+
+// A limitError is ErrLimit for a login. tied: it has lost by its id alone to one that
+// began in the same second, as when a form is sent twice.
+type limitError struct {
+	live, admitted int
+	tied           bool
+}
+
+func (e *limitError) Error() string {
+	return fmt.Sprintf("%v: %d live, Config.MaxPerOwner admits %d", ErrLimit, e.live, e.admitted)
+}
+
+func (e *limitError) Unwrap() error { return ErrLimit }
 
 // A rival is a record of an owner who has a limit.
 type rival struct {
@@ -60,7 +94,8 @@ func (e *Engine) surplus(ctx context.Context, owner string, mine *Base, old ID) 
 	surplus := sessions[min(e.MaxPerOwner, len(sessions)):]
 	for i, records := range surplus {
 		if records[0].id == mine.ID {
-			return nil, fmt.Errorf("%w: %d live, Config.MaxPerOwner admits %d", ErrLimit, e.MaxPerOwner+i, e.MaxPerOwner)
+			last := sessions[e.MaxPerOwner-1] // of those that stay
+			return nil, &limitError{e.MaxPerOwner + i, e.MaxPerOwner, last[0].created == mine.Created}
 		}
 	}
 	return surplus, nil
@@ -94,15 +129,24 @@ func (e *Engine) rivals(ctx context.Context, owner string, mine *Base, old ID) (
 				return nil, &StoreError{"load", id, err}
 			}
 			r := rival{doomed: doomed{id, rec.Version, owner, OverLimit}, created: life.Created}
-			if body != nil {
-				if b, err := wire.ReadBody(body); err == nil {
-					r.replaces = bytes.Clone(wire.Extension(b.Extensions, wire.ReplacesTag))
-				}
-			}
+			r.replaces = replacedBy(body)
 			rivals = append(rivals, r)
 		}
 	}
 	return rivals, nil
+}
+
+// replacedBy returns the first half of the id whose place a session takes, nil if it
+// takes none. body may be nil.
+func replacedBy(body []byte) []byte {
+	if body == nil {
+		return nil
+	}
+	b, err := wire.ReadBody(body)
+	if err != nil {
+		return nil
+	}
+	return bytes.Clone(wire.Extension(b.Extensions, wire.ReplacesTag))
 }
 
 // sessionsOf groups records by session, but for that of the id old. A session has
@@ -155,6 +199,9 @@ func (t *Txn) endSurplus(ctx context.Context, base *Base, surplus [][]rival) err
 			// What had moved to a new id lives on under it.
 			if err = retry(ctx, try, began, "count the other sessions of the owner of", base.ID); err == nil {
 				surplus, err = t.eng.surplus(ctx, base.Owner, base, base.ID)
+			}
+			if errors.Is(err, ErrLimit) {
+				return nil // newer ones have counted this one, and end it
 			}
 		}
 		if err != nil {

@@ -68,12 +68,12 @@ type rare struct {
 	attempts  []attempt
 	run       *Run // of the Update that runs now
 	reach     Reach
-	moving    bool    // the commit that repeats it moves the session
-	passed    bool    // what a commit has merged has another owner: the session is to move
-	saved     int32   // after the last Save, the number of the next op plus one
-	savedHash uint64  // and the hash of Data
-	told      uint8   // the kinds of lateness that events have told, a bit each
-	events    []Event // that wait until no lock is held
+	moving    bool       // the commit that repeats it moves the session
+	passed    bool       // what a commit has merged has another owner: the session is to move
+	saved     int32      // after the last Save, the number of the next op plus one
+	savedHash uint64     // and the hash of Data
+	told      *lateError // what the last event of lateness was about
+	events    []Event    // that wait until no lock is held
 	watchers  []*watch.Watcher
 }
 
@@ -197,12 +197,10 @@ func (t *Txn) eventLocked(e Event) {
 	if !t.eng.Hears(e) {
 		return
 	}
-	var failed *StoreError
-	switch {
-	case e.ID != "":
-	case errors.As(e.Err, &failed) && failed.ID != (ID{}):
-		e.ID = t.eng.PublicID(failed.ID)
-	case t.id != nil || t.base.kept():
+	if e.ID == "" {
+		e.ID = t.eng.IDIn(e.Err)
+	}
+	if e.ID == "" && (t.id != nil || t.base.kept()) {
 		e.ID = t.publicLocked()
 	}
 	r := t.rareLocked()

@@ -66,9 +66,14 @@ func (e *Engine) statesOf(ctx context.Context, ids []watch.ID) (map[watch.ID]wat
 	if err != nil {
 		return nil, err
 	}
-	states := make(map[watch.ID]watch.State, len(records))
-	for id, rec := range records {
-		if states[watch.ID(id)], err = e.stateIn(id, rec, nil); err != nil {
+	states := make(map[watch.ID]watch.State, len(ids))
+	for _, id := range asked {
+		rec, ok := records[id]
+		if !ok {
+			// A Store around one that has LoadMany has it too, without knowing.
+			rec, err = e.Store.Newest(ctx, id)
+		}
+		if states[watch.ID(id)], err = e.stateIn(id, rec, err); err != nil {
 			return nil, err
 		}
 	}

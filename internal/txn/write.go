@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/typedsessions/sessions/internal/wire"
@@ -49,6 +50,9 @@ const maxDraws = 3
 
 // create stores a record under the id of c, or under another if that is taken.
 func (t *Txn) create(ctx context.Context, c *change, v *version) (*Base, error) {
+	if t.orphaned(c.id()) {
+		c.identity = t.eng.newIdentity()
+	}
 	for draws := 1; ; draws++ {
 		rec, base, err := t.eng.record(c.id(), v, time.Now())
 		if err != nil {
@@ -78,6 +82,14 @@ func (t *Txn) undo(ctx context.Context, id ID) {
 		r.orphans = append(r.orphans, id)
 		t.mu.Unlock()
 	}
+}
+
+// orphaned reports whether a record of an id is still to be deleted: a Delete of it
+// may even be on its way.
+func (t *Txn) orphaned(id ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.rare != nil && slices.Contains(t.rare.orphans, id)
 }
 
 // An attempt is an Update of the Store whose answer was lost.
@@ -145,6 +157,7 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *v
 		}
 	}()
 	var edits []edit
+	owner := v.owner
 	for try := 0; ; try++ {
 		_, err := t.eng.Store.Update(ctx, old, tombstone(expected))
 		switch {
@@ -165,6 +178,10 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *v
 			}
 			if err == nil {
 				base, v, err = t.overwrite(ctx, c, v, base, &edits)
+			}
+			if err == nil && v.owner != owner && v.owner != "" && t.eng.MaxPerOwner > 0 {
+				surplus, err = t.eng.surplus(ctx, v.owner, base, old)
+				owner = v.owner
 			}
 			if err == nil {
 				continue
