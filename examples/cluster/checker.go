@@ -1,0 +1,371 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+const (
+	// settleTime is how long an operation may go on after its answer was an error.
+	// A commit takes 5 seconds at most.
+	settleTime = 6 * time.Second
+
+	// streamTime is how long a stream may outlive its session.
+	streamTime = 15 * time.Second
+
+	// A fail-over may lose what was acknowledged this long before a master was killed.
+	replicationLag = 2 * time.Second
+)
+
+// A fault is something that the schedule does to the site.
+type fault struct {
+	name   string
+	engine bool // sessions cannot be read or written meanwhile
+	loses  bool // the engine may lose acknowledged writes
+	note   string
+
+	at, back   time.Time // back: zero while it lasts
+	failed     int
+	lastFailed time.Time
+}
+
+// A checker collects what users and processes tell, and what is wrong.
+type checker struct {
+	wrong func() // is called at each violation; may be nil
+
+	mu         sync.Mutex
+	begun      time.Time
+	faults     []*fault
+	unprovoked fault // failures long after a fault
+	requests   map[string]*tally
+	violations []violation
+	lost       map[string]int       // what the engine lost, where it may: a word for it, and how often
+	users      map[string]*user     // by the ids of their sessions
+	ends       map[string][]message // of sessions, by id, as the processes told them
+	expected   []expectedEnd
+}
+
+type tally struct {
+	sent, failed int
+	slowest      time.Duration
+}
+
+type violation struct {
+	user    string
+	what    string
+	history []string
+}
+
+// An expectedEnd is an end that a process must have told.
+type expectedEnd struct {
+	user       *user
+	id         string
+	kind       string // its reason, or "renewed"
+	stored, at time.Time
+}
+
+func newChecker() *checker {
+	return &checker{
+		begun: time.Now(), requests: make(map[string]*tally), lost: make(map[string]int),
+		users: make(map[string]*user), ends: make(map[string][]message),
+	}
+}
+
+// begin notes that a fault begins, end that it is over.
+func (c *checker) begin(f fault) *fault {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.at = time.Now()
+	c.faults = append(c.faults, &f)
+	return &f
+}
+
+func (c *checker) end(f *fault, note string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.back, f.note = time.Now(), note
+}
+
+// heard notes an event of a session that a process told.
+func (c *checker) heard(m message) {
+	id := m.ID
+	switch m.Kind {
+	case "renewed":
+		id = m.Prev
+	case "ended":
+	default:
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ends[id] = append(c.ends[id], m)
+}
+
+// request notes a request, whose fault is the last one that began before its answer.
+func (c *checker) request(op string, begun time.Time, failed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.requests[op]
+	if t == nil {
+		t = &tally{}
+		c.requests[op] = t
+	}
+	t.sent++
+	t.slowest = max(t.slowest, time.Since(begun))
+	if !failed {
+		return
+	}
+	t.failed++
+	f := &c.unprovoked
+	if n := len(c.faults); n > 0 && (c.faults[n-1].back.IsZero() || time.Since(c.faults[n-1].back) < streamTime) {
+		f = c.faults[n-1]
+	}
+	f.failed++
+	f.lastFailed = time.Now()
+}
+
+// mayBeLost reports whether the engine may lose a write that was acknowledged at
+// that time.
+func (c *checker) mayBeLost(at time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mayBeLostLocked(at)
+}
+
+func (c *checker) mayBeLostLocked(at time.Time) bool {
+	return slices.ContainsFunc(c.faults, func(f *fault) bool {
+		// An answer may come long after its write.
+		return f.loses && at.After(f.at.Add(-replicationLag)) && (f.back.IsZero() || at.Before(f.back.Add(settleTime)))
+	})
+}
+
+// losing reports whether the engine may be losing acknowledged writes now.
+func (c *checker) losing() bool { return c.mayBeLost(time.Now()) }
+
+// streamsEndBy returns when a stream must have ended whose session ended at that
+// time; ok is false while the engine is away.
+func (c *checker) streamsEndBy(ended time.Time) (by time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.faults {
+		if f.engine && f.back.IsZero() {
+			return time.Time{}, false
+		}
+		if f.engine && f.back.After(ended) {
+			ended = f.back
+		}
+	}
+	return ended.Add(streamTime), true
+}
+
+// countLost counts what the engine lost, where it may.
+func (c *checker) countLost(what string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost[what] += n
+}
+
+func (c *checker) violate(u *user, format string, args ...any) {
+	v := violation{user: "unknown", what: fmt.Sprintf(format, args...)}
+	if u != nil {
+		v.user, v.history = u.name, slices.Clone(u.history)
+	}
+	c.mu.Lock()
+	c.violations = append(c.violations, v)
+	c.mu.Unlock()
+	if c.wrong != nil {
+		c.wrong()
+	}
+}
+
+// belongs notes whose session it is, for violations that concern its id.
+func (c *checker) belongs(id string, u *user) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users[id] = u
+}
+
+func (c *checker) expectEnd(e expectedEnd) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expected = append(c.expected, e)
+}
+
+// checkEnds checks the events of all processes, when users and processes have ended.
+func (c *checker) checkEnds() {
+	c.mu.Lock()
+	expected, ends := c.expected, c.ends
+	c.mu.Unlock()
+	kinds := make(map[string]string)
+	for _, e := range expected {
+		kinds[e.id] = e.kind
+		if len(ends[e.id]) == 0 && !c.mayBeLost(e.at) && !c.mayBeLost(e.stored) {
+			c.violate(e.user, "no process told the end of session %s (%s)", e.id, e.kind)
+		}
+	}
+	for id, told := range ends {
+		if want, ok := kinds[id]; ok && !c.mayBeLost(told[0].At) && kindOf(told[0]) != want {
+			c.violate(c.users[id], "the end of session %s was told as %q, want %q", id, kindOf(told[0]), want)
+		}
+		// A logout that the engine undid may be followed by another one.
+		if len(told) > 1 && !slices.ContainsFunc(told, func(m message) bool { return c.mayBeLost(m.At) }) {
+			c.violate(c.users[id], "the end of session %s was told %d times: %+v", id, len(told), told)
+		}
+	}
+}
+
+func kindOf(m message) string {
+	if m.Kind == "renewed" {
+		return m.Kind
+	}
+	return m.Why
+}
+
+// progress returns a line about the run so far.
+func (c *checker) progress() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sent, failed := 0, 0
+	for _, t := range c.requests {
+		sent, failed = sent+t.sent, failed+t.failed
+	}
+	return fmt.Sprintf("%3.0f s: %d requests, %d failed, %d violations", time.Since(c.begun).Seconds(), sent, failed, len(c.violations))
+}
+
+// report prints what happened, and returns the number of violations.
+func (c *checker) report(w io.Writer) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since := func(t time.Time) string { return fmt.Sprintf("%.1f s", t.Sub(c.begun).Seconds()) }
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "\nrequest\tsent\tfailed\tslowest\t")
+	ops := make([]string, 0, len(c.requests))
+	for op := range c.requests {
+		ops = append(ops, op)
+	}
+	slices.Sort(ops)
+	for _, op := range ops {
+		r := c.requests[op]
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d ms\t\n", op, r.sent, r.failed, r.slowest.Milliseconds())
+	}
+	_ = t.Flush()
+	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nfault\tat\tlasted\tfailed requests\tlast failure after\tnote")
+	for _, f := range c.faults {
+		lasted, last := "until the end", "-"
+		if !f.back.IsZero() {
+			lasted = fmt.Sprintf("%.1f s", f.back.Sub(f.at).Seconds())
+		}
+		if f.failed > 0 {
+			last = fmt.Sprintf("%.1f s", f.lastFailed.Sub(f.at).Seconds())
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", f.name, since(f.at), lasted, f.failed, last, f.note)
+	}
+	if c.unprovoked.failed > 0 {
+		fmt.Fprintf(t, "none\t\t\t%d\t\tthe last at %s\n", c.unprovoked.failed, since(c.unprovoked.lastFailed))
+	}
+	_ = t.Flush()
+	told := 0
+	for _, e := range c.ends {
+		told += len(e)
+	}
+	fmt.Fprintf(w, "\nends of sessions told by the processes: %d, of which the users expected %d\n", told, len(c.expected))
+	for what, n := range c.lost {
+		fmt.Fprintf(w, "lost by the engine in a fail-over, as it may: %d %s\n", n, what)
+	}
+	fmt.Fprintf(w, "violations: %d\n", len(c.violations))
+	for i, v := range c.violations {
+		if i == 5 {
+			fmt.Fprintf(w, "and %d more\n", len(c.violations)-i)
+			break
+		}
+		fmt.Fprintf(w, "\n%s: %s\n", v.user, v.what)
+		for _, line := range v.history {
+			fmt.Fprintf(w, "    %s\n", line)
+		}
+	}
+	return len(c.violations)
+}
+
+// A field of the cart is known by what was written to it.
+type field struct {
+	values  []written // acknowledged; the last one is what it holds
+	pending []written // without an answer: each may be stored, once
+}
+
+type written struct {
+	value string
+	at    time.Time
+}
+
+const remembered = 50
+
+func (f *field) wrote(value string, at time.Time, acknowledged bool) {
+	if acknowledged {
+		f.values = append(f.values, written{value, at})
+		f.values = f.values[max(0, len(f.values)-remembered):]
+	} else {
+		f.pending = append(f.pending, written{value, at})
+	}
+}
+
+// see checks the value that a request found which began at that time. It returns
+// how many acknowledged changes are lost.
+func (f *field) see(value string, begun time.Time) (lost []time.Time, ok bool) {
+	ok = true
+	last := len(f.values) - 1
+	at := slices.IndexFunc(f.values, func(w written) bool { return w.value == value })
+	pending := slices.IndexFunc(f.pending, func(w written) bool { return w.value == value })
+	switch {
+	case value == "" && last < 0, at >= 0 && at == last:
+	case pending >= 0:
+		f.values = append(f.values, f.pending[pending])
+		f.pending = slices.Delete(f.pending, pending, pending+1)
+	case at >= 0 || value == "":
+		for _, w := range f.values[at+1:] {
+			lost = append(lost, w.at)
+		}
+		f.values = f.values[:at+1]
+	default:
+		ok = false
+	}
+	f.pending = slices.DeleteFunc(f.pending, func(w written) bool { return begun.After(w.at.Add(settleTime)) })
+	return lost, ok
+}
+
+// A counter is known by what was added to it.
+type counter struct {
+	sum     int
+	added   []time.Time // acknowledged, of the last ones
+	pending []time.Time // without an answer: each may count, once
+}
+
+func (n *counter) add(at time.Time, acknowledged bool) {
+	if acknowledged {
+		n.sum++
+		n.added = append(n.added, at)
+		n.added = n.added[max(0, len(n.added)-remembered):]
+	} else {
+		n.pending = append(n.pending, at)
+	}
+}
+
+// see is as that of a field.
+func (n *counter) see(count int, begun time.Time) (lost []time.Time, ok bool) {
+	ok = count <= n.sum+len(n.pending) && n.sum-count <= len(n.added)
+	switch {
+	case !ok:
+	case count > n.sum:
+		n.pending = n.pending[count-n.sum:]
+	case count < n.sum:
+		lost = slices.Clone(n.added[len(n.added)-(n.sum-count):])
+		n.added = n.added[:len(n.added)-len(lost)]
+	}
+	n.sum = count
+	n.pending = slices.DeleteFunc(n.pending, func(at time.Time) bool { return begun.After(at.Add(settleTime)) })
+	return lost, ok
+}

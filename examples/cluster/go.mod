@@ -1,0 +1,28 @@
+module github.com/typedsessions/sessions/examples/cluster
+
+go 1.26.0
+
+require (
+	github.com/redis/rueidis v1.0.79
+	github.com/typedsessions/sessions v0.0.0
+	github.com/typedsessions/sessions/stores/redisstore v0.0.0
+)
+
+require (
+	github.com/gabriel-vasile/mimetype v1.4.16 // indirect
+	github.com/go-playground/locales v0.14.2 // indirect
+	github.com/go-playground/universal-translator v0.18.2 // indirect
+	github.com/go-playground/validator/v10 v10.30.6 // indirect
+	github.com/leodido/go-urn v1.5.0 // indirect
+	github.com/vmihailenco/msgpack/v5 v5.4.1 // indirect
+	github.com/vmihailenco/tagparser/v2 v2.0.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+)
+
+replace (
+	github.com/typedsessions/sessions => ../..
+	github.com/typedsessions/sessions/stores/redisstore => ../../stores/redisstore
+	github.com/typedsessions/sessions/stores/storetest => ../../stores/storetest
+)

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package main
+
+import "os/exec"
+
+// startProcess starts cmd. If this process is killed, a server may go on.
+func startProcess(cmd *exec.Cmd) error { return cmd.Start() }

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// A site is the application processes and the proxy before them.
+type site struct {
+	url      string
+	settings settings
+	heard    func(message) // of the processes, in their order
+
+	secrets  [][]byte // of the key ring
+	server   *http.Server
+	mu       sync.Mutex
+	apps     []*process
+	draining sync.WaitGroup
+}
+
+// A process is an application process.
+type process struct {
+	addr  string
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	keys  chan struct{} // it has replaced its key ring
+}
+
+func startSite(ctx context.Context, redis []string, fault string, processes int, heard func(message)) (*site, error) {
+	s := &site{settings: settings{Redis: redis, Break: fault}, heard: heard, secrets: [][]byte{sessions.NewSecret()}}
+	for range processes {
+		if err := s.addProcess(ctx); err != nil {
+			s.stop()
+			return nil, err
+		}
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.stop()
+		return nil, err
+	}
+	s.url = "http://" + listener.Addr().String()
+	proxy := &httputil.ReverseProxy{
+		Rewrite:      func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "application" },
+		Transport:    &http.Transport{DialContext: s.dial, DisableCompression: true, MaxIdleConnsPerHost: -1, DisableKeepAlives: true},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+		ErrorLog:     log.New(io.Discard, "", 0),
+	}
+	s.server = &http.Server{Handler: proxy, ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { _ = s.server.Serve(listener) }()
+	return s, nil
+}
+
+// dial connects to one of the processes. Each request has a connection of its own,
+// so that it may reach any process.
+func (s *site) dial(ctx context.Context, network, _ string) (net.Conn, error) {
+	s.mu.Lock()
+	var addrs []string
+	for _, i := range rand.Perm(len(s.apps)) {
+		addrs = append(addrs, s.apps[i].addr)
+	}
+	s.mu.Unlock()
+	err := errors.New("no application process")
+	for _, addr := range addrs {
+		var c net.Conn
+		if c, err = new(net.Dialer).DialContext(ctx, network, addr); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
+}
+
+// addProcess starts this program again as an application process.
+func (s *site) addProcess(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self, appFlag)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, out, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stdout = out
+	err = startProcess(cmd)
+	out.Close()
+	if err != nil {
+		stdout.Close()
+		return err
+	}
+	p := &process{cmd: cmd, stdin: stdin, keys: make(chan struct{}, 1)}
+	serves := make(chan string, 1)
+	s.draining.Go(func() {
+		defer stdout.Close()
+		defer close(serves)
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			var m message
+			if json.Unmarshal(lines.Bytes(), &m) != nil {
+				continue // a line that the end of the process has cut
+			}
+			switch {
+			case m.Addr != "":
+				serves <- m.Addr
+			case m.Keys:
+				p.keys <- struct{}{}
+			default:
+				m.Pid, m.At = cmd.Process.Pid, time.Now()
+				s.heard(m)
+			}
+		}
+	})
+	s.mu.Lock()
+	set := s.settings
+	set.Keys = ring(s.secrets)
+	s.mu.Unlock()
+	if err := json.NewEncoder(stdin).Encode(set); err != nil {
+		return err
+	}
+	select {
+	case addr, ok := <-serves:
+		if !ok {
+			return fmt.Errorf("the application process ended: %w", cmd.Wait())
+		}
+		p.addr = addr
+	case <-ctx.Done():
+		p.kill()
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apps = append(s.apps, p)
+	return nil
+}
+
+// killProcess ends the oldest process as a crash does.
+func (s *site) killProcess() {
+	s.mu.Lock()
+	p := s.apps[0]
+	s.mu.Unlock()
+	p.kill()
+	s.mu.Lock()
+	s.apps = s.apps[1:]
+	s.mu.Unlock()
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+	_ = p.stdin.Close()
+}
+
+// setSecrets gives a new key ring to all processes, and waits until they have it.
+func (s *site) setSecrets(ctx context.Context, secrets ...[]byte) error {
+	s.mu.Lock()
+	s.secrets = secrets
+	apps := append([]*process(nil), s.apps...)
+	s.mu.Unlock()
+	for _, p := range apps {
+		if err := json.NewEncoder(p.stdin).Encode(secrets); err != nil {
+			return err
+		}
+		select {
+		case <-p.keys:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// stop ends all processes, and returns when everything that they told is heard.
+func (s *site) stop() {
+	if s.server != nil {
+		_ = s.server.Close()
+	}
+	s.mu.Lock()
+	apps := s.apps
+	s.apps = nil
+	s.mu.Unlock()
+	for _, p := range apps {
+		p.kill()
+	}
+	s.draining.Wait()
+}

@@ -1,0 +1,597 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A user has three devices, one more than may be signed in. A user waits for the
+// answers of a step before the next one, and so knows what must be seen.
+type user struct {
+	name  string
+	site  *site
+	check *checker
+	think time.Duration
+	rand  *rand.Rand
+
+	devices   []*device
+	old       []oldCookie
+	lastLogin time.Time
+	changed   []time.Time // when sessions were begun, ended or moved, since all were known for sure
+	doubt     bool        // such an operation had no answer
+	writes    int
+	history   []string
+	cookieAge atomic.Int64 // when the oldest cookie that is in use was made
+}
+
+// A device is a browser with a cookie jar.
+type device struct {
+	name     string
+	jar      *cookiejar.Jar
+	signedIn bool
+	id       string
+	login    time.Time // the order of MaxPerOwner
+	stored   time.Time // when the record of this id and its index were written
+	used     time.Time
+	cookie   string
+	cookieAt time.Time
+	cart     map[string]*field
+	count    counter
+	streams  []*openStream
+}
+
+// An oldCookie is that of a session that has ended.
+type oldCookie struct {
+	*http.Cookie
+	stored, ended time.Time
+	byIndex       bool // it was found by the index of the owner
+}
+
+type openStream struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	told   atomic.Bool // the stream said that the session has ended
+
+	mustEnd time.Time // zero: the session lives
+	stored  time.Time
+}
+
+// A reply is an answer to a request, or the lack of one.
+type reply struct {
+	status      int // 0: none
+	view        view
+	begun, done time.Time
+}
+
+// ok reports whether the server acknowledged the request, unknown whether it may
+// or may not have done what was asked for.
+func (r reply) ok() bool { return r.status == http.StatusOK }
+func (r reply) unknown() bool {
+	return r.status != http.StatusOK && r.status != http.StatusUnauthorized
+}
+
+var transport = &http.Transport{MaxIdleConnsPerHost: 1000, DisableCompression: true}
+
+func newUser(name string, s *site, c *checker, think time.Duration) *user {
+	seed := uint64(0)
+	for _, b := range []byte(name) {
+		seed = seed*31 + uint64(b)
+	}
+	u := &user{name: name, site: s, check: c, think: think, rand: rand.New(rand.NewPCG(seed, 1))}
+	for _, device := range []string{"laptop", "phone", "tablet"} {
+		u.devices = append(u.devices, newDevice(device))
+	}
+	return u
+}
+
+func newDevice(name string) *device {
+	jar, _ := cookiejar.New(nil)
+	return &device{name: name, jar: jar}
+}
+
+func (u *user) note(format string, args ...any) {
+	u.history = append(u.history, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+	u.history = u.history[max(0, len(u.history)-60):]
+}
+
+// send sends a request. It notes nothing in the user, so that two tabs can send at once.
+func (u *user) send(jar http.CookieJar, op string, form url.Values) reply {
+	r := reply{begun: time.Now()}
+	method, path, _ := strings.Cut(op, " ")
+	client := http.Client{Transport: transport, Jar: jar, Timeout: 20 * time.Second}
+	req, err := http.NewRequest(method, u.site.url+path+"?"+form.Encode(), nil)
+	if err != nil {
+		panic(err)
+	}
+	res, err := client.Do(req)
+	if err == nil {
+		defer res.Body.Close()
+		r.status = res.StatusCode
+		if r.status == http.StatusOK && json.NewDecoder(res.Body).Decode(&r.view) != nil {
+			r.status = 0
+		}
+	}
+	r.done = time.Now()
+	u.check.request(op, r.begun, r.unknown())
+	return r
+}
+
+// do is send, and notes the answer.
+func (u *user) do(d *device, op string, form url.Values) reply {
+	r := u.send(d.jar, op, form)
+	u.noteReply(d, op, form, r)
+	return r
+}
+
+func (u *user) noteReply(d *device, op string, form url.Values, r reply) {
+	u.note("%s: %s %s: %d in %d ms, id %.8s, user %s, cart %v, count %d", d.name, op, form.Encode(), r.status,
+		r.done.Sub(r.begun).Milliseconds(), r.view.ID, r.view.User, r.view.Cart, r.view.Count)
+	if r.ok() {
+		d.used = r.done
+	}
+	if c := u.cookieOf(d); c != nil && c.Value != d.cookie {
+		d.cookie, d.cookieAt = c.Value, r.begun
+	}
+}
+
+func (u *user) cookieOf(d *device) *http.Cookie {
+	at, _ := url.Parse(u.site.url)
+	for _, c := range d.jar.Cookies(at) {
+		return c
+	}
+	return nil
+}
+
+// live does a step after another until ctx is done.
+func (u *user) live(ctx context.Context) {
+	for u.wait(ctx, time.Duration(float64(u.think)*(0.5+u.rand.Float64()))) {
+		u.step(ctx)
+		u.checkStreams()
+		oldest := time.Now()
+		for _, d := range u.devices {
+			if d.signedIn && d.cookieAt.Before(oldest) {
+				oldest = d.cookieAt
+			}
+		}
+		u.cookieAge.Store(oldest.UnixNano())
+	}
+	u.finish()
+}
+
+func (u *user) wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// disturbed reports whether the user does not know for sure which sessions live.
+func (u *user) disturbed() bool {
+	return u.doubt || slices.ContainsFunc(u.changed, u.check.mayBeLost)
+}
+
+func (u *user) step(ctx context.Context) {
+	u.changed = slices.DeleteFunc(u.changed, func(at time.Time) bool { return time.Since(at) > 2*replicationLag && !u.check.mayBeLost(at) })
+	if u.doubt || u.disturbed() && !u.check.losing() {
+		u.recover(ctx)
+		return
+	}
+	in := u.in()
+	if len(in) == 0 {
+		u.login(ctx, u.devices[u.rand.IntN(len(u.devices))])
+		return
+	}
+	d := in[u.rand.IntN(len(in))]
+	switch n := u.rand.IntN(100); {
+	case n < 25:
+		u.browse(d)
+	case n < 40:
+		u.browse(slices.MinFunc(in, func(a, b *device) int { return a.cookieAt.Compare(b.cookieAt) }))
+	case n < 68:
+		u.twoTabs(d)
+		u.browse(d)
+	case n < 74:
+		u.open(d)
+	case n < 79:
+		u.rotate(d)
+	case n < 84:
+		u.logout(d)
+	case n < 88:
+		u.revokeOthers(d)
+	case n < 94:
+		out := slices.DeleteFunc(slices.Clone(u.devices), func(d *device) bool { return d.signedIn })
+		u.login(ctx, out[u.rand.IntN(len(out))])
+	default:
+		if len(u.old) > 0 {
+			u.tryOld(u.old[u.rand.IntN(len(u.old))])
+		}
+	}
+}
+
+func (u *user) in() []*device {
+	return slices.DeleteFunc(slices.Clone(u.devices), func(d *device) bool { return !d.signedIn })
+}
+
+// login signs in. The oldest session must end if there are too many.
+func (u *user) login(ctx context.Context, d *device) bool {
+	// The limit orders sessions by seconds.
+	if !u.wait(ctx, time.Until(u.lastLogin.Add(1100*time.Millisecond))) {
+		return false
+	}
+	r := u.do(d, "POST /login", url.Values{"user": {u.name}})
+	u.lastLogin = r.done
+	u.changed = append(u.changed, r.done)
+	if !r.ok() {
+		u.doubt = true
+		return false
+	}
+	if in := u.in(); len(in) >= maxPerOwner && !u.doubt {
+		oldest := slices.MinFunc(in, func(a, b *device) int { return a.login.Compare(b.login) })
+		u.ended(oldest, "limit", r.done, u.cookieOf(oldest))
+	}
+	u.check.belongs(r.view.ID, u)
+	d.signedIn, d.id, d.login, d.stored, d.cart, d.count = true, r.view.ID, r.done, r.done, make(map[string]*field), counter{}
+	return true
+}
+
+// ended notes that the session of a device has ended; kind is the event of it, "" if
+// there may be none.
+func (u *user) ended(d *device, kind string, at time.Time, cookie *http.Cookie) {
+	if kind != "" && time.Since(d.used) < idleTimeout*3/4 {
+		u.check.expectEnd(expectedEnd{u, d.id, kind, d.stored, at})
+	}
+	if cookie != nil {
+		u.old = append(u.old, oldCookie{cookie, d.stored, at, kind == "" || kind == "limit" || kind == "revoked"})
+		u.old = u.old[max(0, len(u.old)-10):]
+	}
+	for _, s := range d.streams {
+		if s.mustEnd.IsZero() {
+			s.mustEnd, s.stored = at, d.stored
+		}
+	}
+	if kind != "renewed" {
+		d.signedIn = false
+	}
+}
+
+// browse reads the session, which must be the user's own and hold all changes.
+func (u *user) browse(d *device) {
+	r := u.do(d, "GET /me", nil)
+	switch {
+	case r.ok():
+		u.see(d, r)
+	case !r.unknown():
+		u.missing(d)
+	}
+}
+
+func (u *user) see(d *device, r reply) {
+	if r.view.User != u.name {
+		u.check.violate(u, "a session of another user: %s", r.view.User)
+		return
+	}
+	if r.view.ID != d.id {
+		u.check.violate(u, "another session of the same user: %s, want %s", r.view.ID, d.id)
+		return
+	}
+	for name, value := range r.view.Cart {
+		if d.cart[name] == nil {
+			d.cart[name] = &field{}
+			if !strings.HasPrefix(value, u.name+"-") {
+				u.check.violate(u, "a value that this user did not write: %s", value)
+			}
+		}
+	}
+	for name, f := range d.cart {
+		lost, ok := f.see(r.view.Cart[name], r.begun)
+		if !ok {
+			u.check.violate(u, "%s of the cart is %q, which was never written to this session, or is long gone", name, r.view.Cart[name])
+		}
+		u.lostChanges("of the cart's "+name, lost)
+	}
+	known := d.count
+	lost, ok := d.count.see(r.view.Count, r.begun)
+	if !ok {
+		u.check.violate(u, "the count is %d, with %d acknowledged and %d without an answer", r.view.Count, known.sum, len(known.pending))
+	}
+	u.lostChanges("of the count", lost)
+}
+
+func (u *user) lostChanges(of string, acknowledged []time.Time) {
+	if len(acknowledged) == 0 {
+		return
+	}
+	for _, at := range acknowledged {
+		if !u.check.mayBeLost(at) {
+			u.check.violate(u, "%d acknowledged changes %s are lost, one of %s", len(acknowledged), of, at.Format("15:04:05.000"))
+			return
+		}
+	}
+	u.check.countLost("acknowledged changes", len(acknowledged))
+}
+
+// missing notes that a device is not signed in, which must have a reason.
+func (u *user) missing(d *device) {
+	switch {
+	case time.Since(d.used) > idleTimeout*3/4: // idle
+	case u.disturbed():
+		u.check.countLost("sessions", 1)
+	default:
+		u.check.violate(u, "%s is signed out, and nobody did that", d.name)
+	}
+	u.ended(d, "", time.Now(), nil)
+}
+
+// twoTabs changes the session by two requests at once.
+func (u *user) twoTabs(d *device) {
+	var ops [2]string
+	var forms [2]url.Values
+	var replies [2]reply
+	var tabs sync.WaitGroup
+	for i, name := range []string{"left", "right"} {
+		forms[i] = url.Values{"wait": {fmt.Sprintf("%dms", u.rand.IntN(20))}}
+		if ops[i] = "POST /add"; u.rand.IntN(2) == 0 {
+			ops[i] = "POST /set"
+			u.writes++
+			forms[i].Set("field", name)
+			forms[i].Set("value", fmt.Sprintf("%s-%d", u.name, u.writes))
+		}
+		tabs.Go(func() { replies[i] = u.send(d.jar, ops[i], forms[i]) })
+	}
+	tabs.Wait()
+	for i, r := range replies {
+		u.noteReply(d, ops[i], forms[i], r)
+		if !r.ok() && !r.unknown() {
+			continue // the session is missing: browse tells
+		}
+		if ops[i] == "POST /add" {
+			d.count.add(r.done, r.ok())
+			continue
+		}
+		name := forms[i].Get("field")
+		if d.cart[name] == nil {
+			d.cart[name] = &field{}
+		}
+		d.cart[name].wrote(forms[i].Get("value"), r.done, r.ok())
+	}
+}
+
+func (u *user) rotate(d *device) {
+	cookie := u.cookieOf(d)
+	r := u.do(d, "POST /rotate", nil)
+	switch {
+	case r.ok():
+		u.changed = append(u.changed, r.done)
+		u.ended(d, "renewed", r.done, cookie)
+		u.check.belongs(r.view.ID, u)
+		d.id, d.stored = r.view.ID, r.done
+	case r.unknown():
+		u.doubt = true
+	default:
+		u.missing(d)
+	}
+}
+
+// logout signs out, in half of the cases while another tab is saving.
+func (u *user) logout(d *device) {
+	cookie := u.cookieOf(d)
+	var tab sync.WaitGroup
+	if cookie != nil && u.rand.IntN(2) == 0 {
+		form := url.Values{"wait": {fmt.Sprintf("%dms", 10+u.rand.IntN(20))}, "field": {"late"}, "value": {u.name + "-late"}}
+		// A jar of its own: the browser has sent the cookie before.
+		jar, _ := cookiejar.New(nil)
+		at, _ := url.Parse(u.site.url)
+		jar.SetCookies(at, []*http.Cookie{{Name: cookie.Name, Value: cookie.Value}})
+		u.note("%s: another tab is saving", d.name)
+		tab.Go(func() { u.send(jar, "POST /set", form) })
+		time.Sleep(time.Duration(u.rand.IntN(15)) * time.Millisecond)
+	}
+	r := u.do(d, "POST /logout", nil)
+	tab.Wait()
+	u.changed = append(u.changed, r.done)
+	if !r.ok() {
+		u.doubt = true
+		return
+	}
+	u.ended(d, "destroyed", r.done, cookie)
+	if cookie != nil {
+		u.tryOld(u.old[len(u.old)-1])
+	}
+}
+
+func (u *user) revokeOthers(d *device) bool {
+	r := u.do(d, "POST /revoke-others", nil)
+	u.changed = append(u.changed, r.done)
+	switch {
+	case r.ok():
+		for _, other := range u.in() {
+			if other != d {
+				u.ended(other, "revoked", r.done, u.cookieOf(other))
+			}
+		}
+		return true
+	case r.unknown():
+		u.doubt = true
+	default:
+		u.missing(d)
+	}
+	return false
+}
+
+// tryOld uses the cookie of a session that has ended.
+func (u *user) tryOld(old oldCookie) {
+	jar, _ := cookiejar.New(nil)
+	at, _ := url.Parse(u.site.url)
+	jar.SetCookies(at, []*http.Cookie{{Name: old.Name, Value: old.Value}})
+	r := u.send(jar, "GET /me", nil)
+	u.note("the cookie of a session that ended at %s: %d, id %.8s", old.ended.Format("15:04:05.000"), r.status, r.view.ID)
+	if !r.ok() {
+		return
+	}
+	if u.check.mayBeLost(old.ended) || old.byIndex && u.check.mayBeLost(old.stored) {
+		u.check.countLost("ends of sessions", 1)
+	} else {
+		u.check.violate(u, "a session lives that ended at %s", old.ended.Format("15:04:05.000"))
+	}
+	u.old = slices.DeleteFunc(u.old, func(o oldCookie) bool { return o.Value == old.Value })
+}
+
+// recover ends all doubt about which sessions live, as a user does who was shown an
+// error: it signs in afresh, and signs out everywhere else.
+func (u *user) recover(ctx context.Context) {
+	u.note("something went wrong: sign in again, and out everywhere else")
+	u.doubt = true
+	d := u.devices[0]
+	for {
+		if !u.wait(ctx, settleTime) {
+			return
+		}
+		for _, d := range u.devices {
+			u.ended(d, "", time.Now(), nil)
+		}
+		var old []oldCookie
+		for _, d := range u.devices {
+			if c := u.cookieOf(d); c != nil {
+				old = append(old, oldCookie{c, d.stored, time.Time{}, true})
+			}
+		}
+		if !u.login(ctx, d) {
+			continue
+		}
+		if r := u.do(d, "POST /revoke-others", nil); !r.ok() {
+			continue
+		}
+		now := time.Now()
+		u.doubt, u.changed = false, []time.Time{d.stored, now}
+		for _, o := range old {
+			o.ended = now
+			u.old = append(u.old, o)
+		}
+		for _, d := range u.devices {
+			for _, s := range d.streams {
+				s.mustEnd = now
+			}
+		}
+		return
+	}
+}
+
+// open opens a stream, which must end soon after the session.
+func (u *user) open(d *device) {
+	if len(d.streams) >= 3 {
+		return
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &openStream{cancel: cancel, done: make(chan struct{})}
+	req, err := http.NewRequestWithContext(ctx, "GET", u.site.url+"/stream", nil)
+	if err != nil {
+		panic(err)
+	}
+	res, err := (&http.Client{Transport: transport, Jar: d.jar}).Do(req)
+	status := 0
+	if err == nil {
+		status = res.StatusCode
+	}
+	u.check.request("GET /stream", begun, status != http.StatusOK && status != http.StatusUnauthorized)
+	u.note("%s: GET /stream: %d", d.name, status)
+	if status != http.StatusOK {
+		cancel()
+		if err == nil {
+			res.Body.Close()
+		}
+		if status == http.StatusUnauthorized {
+			u.missing(d)
+		}
+		return
+	}
+	d.used = time.Now()
+	d.streams = append(d.streams, s)
+	go func() {
+		defer close(s.done)
+		defer res.Body.Close()
+		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+			if lines.Text() == streamEnded {
+				s.told.Store(true)
+			}
+		}
+	}()
+}
+
+func (u *user) checkStreams() {
+	for _, d := range u.devices {
+		d.streams = slices.DeleteFunc(d.streams, func(s *openStream) bool {
+			select {
+			case <-s.done:
+				if s.told.Load() && s.mustEnd.IsZero() && !u.disturbed() && time.Since(d.used) < idleTimeout*3/4 {
+					u.check.violate(u, "a stream of %s tells the end of a session that lives", d.name)
+				}
+				return true
+			default:
+			}
+			if s.mustEnd.IsZero() {
+				return false
+			}
+			if u.check.mayBeLost(s.mustEnd) || u.check.mayBeLost(s.stored) {
+				s.cancel() // the end may be undone
+				return true
+			}
+			if by, ok := u.check.streamsEndBy(s.mustEnd); ok && time.Now().After(by) {
+				u.check.violate(u, "a stream of %s goes on %.1f s after its session has ended", d.name, time.Since(s.mustEnd).Seconds())
+				s.cancel()
+				return true
+			}
+			return false
+		})
+	}
+}
+
+// finish checks everything once more, signs out, and waits for the streams.
+func (u *user) finish() {
+	if !u.disturbed() {
+		for _, d := range u.in() {
+			u.browse(d)
+		}
+		for _, old := range slices.Clone(u.old) {
+			u.tryOld(old)
+		}
+		if in := u.in(); len(in) > 0 && !u.doubt {
+			u.revokeOthers(in[0])
+		}
+		if in := u.in(); len(in) > 0 && !u.doubt {
+			u.logout(in[0])
+		}
+	}
+	if u.disturbed() {
+		for _, d := range u.devices {
+			for _, s := range d.streams {
+				s.cancel()
+			}
+		}
+	}
+	for open := true; open; {
+		u.checkStreams()
+		open = false
+		for _, d := range u.devices {
+			open = open || len(d.streams) > 0
+		}
+		if open {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
