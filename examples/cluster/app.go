@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,7 +39,7 @@ type AppSession struct {
 type settings struct {
 	Redis []string // addresses
 	Keys  string   // of the key ring
-	Break string   // see brokenStore
+	Break string   // mine, or the fault of a brokenStore
 }
 
 // A message is a line that an application process writes to its standard output.
@@ -91,8 +92,7 @@ func runApp() error {
 		defer mu.Unlock()
 		_ = json.NewEncoder(os.Stdout).Encode(m)
 	}
-	app := &app{}
-	app.mgr, err = sessions.New(sessions.Config[AppSession]{
+	config := sessions.Config[AppSession]{
 		Keys:        keys,
 		Store:       store,
 		Cookie:      sessions.Cookie{Insecure: true},
@@ -106,10 +106,15 @@ func runApp() error {
 				tell(message{Kind: string(e.Kind), ID: e.ID, Prev: e.Previous, Why: string(e.Reason)})
 			}
 		},
-	})
+	}
+	if set.Break == "mine" {
+		config.Merge = func(_, mine, _ AppSession) (AppSession, error) { return mine, nil }
+	}
+	mgr, err := sessions.New(config)
 	if err != nil {
 		return err
 	}
+	app := &app{mgr}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -234,7 +239,11 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A brokenStore has one of the faults that the checker must find.
+// A brokenStore has one of the faults that the checker must find:
+//
+//   - versions: an update does not look at the version of the record.
+//   - revive: an update of a record that was deleted stores it again.
+//   - deaf: nobody is told of changes.
 type brokenStore struct {
 	*redisstore.Store
 	fault string
@@ -242,12 +251,12 @@ type brokenStore struct {
 
 func breakStore(s *redisstore.Store, fault string) (sessions.Store, error) {
 	switch fault {
-	case "":
+	case "", "mine":
 		return s, nil
-	case "versions", "revive":
+	case "versions", "revive", "deaf":
 		return brokenStore{s, fault}, nil
 	}
-	return nil, fmt.Errorf("-break %s: want versions or revive", fault)
+	return nil, fmt.Errorf("-break %s: want versions, revive, mine or deaf", fault)
 }
 
 func (s brokenStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
@@ -265,4 +274,11 @@ func (s brokenStore) Update(ctx context.Context, id sessions.ID, rec sessions.Re
 		return s.Store.Create(ctx, id, rec)
 	}
 	return version, err
+}
+
+func (s brokenStore) Changes(ctx context.Context) iter.Seq2[sessions.ID, error] {
+	if s.fault != "deaf" {
+		return s.Store.Changes(ctx)
+	}
+	return func(func(sessions.ID, error) bool) { <-ctx.Done() }
 }

@@ -35,7 +35,7 @@ type fault struct {
 
 // A checker collects what users and processes tell, and what is wrong.
 type checker struct {
-	wrong func() // is called at each violation; may be nil
+	wrong func() // is called at each violation, after which nobody waits; may be nil
 
 	mu         sync.Mutex
 	begun      time.Time
@@ -180,6 +180,13 @@ func (c *checker) violate(u *user, format string, args ...any) {
 	if c.wrong != nil {
 		c.wrong()
 	}
+}
+
+// stopped reports whether a violation has ended the run.
+func (c *checker) stopped() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wrong != nil && len(c.violations) > 0
 }
 
 // belongs notes whose session it is, for violations that concern its id.

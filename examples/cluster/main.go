@@ -38,9 +38,10 @@
 //   - keys: a new secret comes into the key ring in the three steps of
 //     docs/OPERATIONS.md. Nothing.
 //
-// With -break, the store of the applications has a fault of its own, which the
-// checker must find: versions (an update does not look at the version of the
-// record) or revive (an update of a deleted record stores it again).
+// With -break, the applications have a fault of their own, which the checker must
+// find: versions (an update does not look at the version of the record), revive (an
+// update of a deleted record stores it again), mine (a merge takes the changes of
+// its own request only) or deaf (Watch is not told of changes).
 //
 // The program needs the command redis-server (Debian's package redis-server). It is a
 // module of its own, because it requires a client of Redis.
@@ -91,7 +92,7 @@ func main() {
 	flag.IntVar(&o.users, "users", 200, "how many users there are")
 	flag.IntVar(&o.processes, "processes", 4, "how many application processes there are")
 	flag.DurationVar(&o.think, "think", time.Second, "how long a user thinks between two steps, on average")
-	flag.StringVar(&o.fault, "break", "", "a fault of the store that the checker must find: versions or revive")
+	flag.StringVar(&o.fault, "break", "", "a fault of the applications that the checker must find: versions, revive, mine or deaf")
 	faults := flag.String("faults", "", "the faults of the schedule, separated by commas (default all that the engine has)")
 	flag.Parse()
 	o.duration = time.Duration(*minutes * float64(time.Minute))
@@ -111,6 +112,7 @@ func main() {
 
 // run starts everything, lets the users live, and reports.
 func run(ctx context.Context, o options) (violations int, err error) {
+	o.out = &lockedWriter{w: o.out}
 	fmt.Fprintf(o.out, "starting %s and %d application processes\n", o.engine, o.processes)
 	e, err := startEngine(ctx, o.engine)
 	if err != nil {
@@ -163,6 +165,18 @@ func run(ctx context.Context, o options) (violations int, err error) {
 	s.stop()
 	check.checkEnds()
 	return check.report(o.out), err
+}
+
+// A lockedWriter is for several goroutines.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // A schedule does the faults, one after another.

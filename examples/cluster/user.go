@@ -563,7 +563,7 @@ func (u *user) checkStreams() {
 
 // finish checks everything once more, signs out, and waits for the streams.
 func (u *user) finish() {
-	if !u.disturbed() {
+	if !u.disturbed() && !u.check.stopped() {
 		for _, d := range u.in() {
 			u.browse(d)
 		}
@@ -577,15 +577,15 @@ func (u *user) finish() {
 			u.logout(in[0])
 		}
 	}
-	if u.disturbed() {
-		for _, d := range u.devices {
-			for _, s := range d.streams {
-				s.cancel()
-			}
-		}
-	}
 	for open := true; open; {
 		u.checkStreams()
+		if u.disturbed() || u.check.stopped() {
+			for _, d := range u.devices {
+				for _, s := range d.streams {
+					s.cancel()
+				}
+			}
+		}
 		open = false
 		for _, d := range u.devices {
 			open = open || len(d.streams) > 0

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain is the application process too: the test's own program is started again
+// for it.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == appFlag {
+		if err := runApp(); err != nil {
+			fmt.Fprintln(os.Stderr, "application process:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func needsRedis(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%v: install Debian's package redis-server", err)
+		}
+		t.Skipf("%v: install Debian's package redis-server", err)
+	}
+}
+
+func TestNoUserIsWrongedWhileProcessesMastersAndKeysGo(t *testing.T) {
+	needsRedis(t)
+	var out bytes.Buffer
+	faults := []string{"process", "slots", "master", "keys"}
+	violations, err := run(t.Context(), options{
+		engine: "cluster", users: 20, processes: 3, think: 200 * time.Millisecond, duration: 24 * time.Second, faults: faults, out: &out,
+	})
+	if err != nil || violations > 0 {
+		t.Errorf("got %d violations, %v", violations, err)
+	}
+	for _, fault := range faults {
+		if !strings.Contains(out.String(), "fault: "+fault+"\n") {
+			t.Errorf("the fault %s was not made", fault)
+		}
+	}
+	t.Log(out.String())
+}
+
+// A checker that finds nothing in a broken application is worth nothing.
+func TestTheCheckerFindsBrokenApplications(t *testing.T) {
+	needsRedis(t)
+	for fault, want := range map[string]string{
+		"versions": "are lost",
+		"mine":     "are lost",
+		"revive":   "a session lives that ended",
+		"deaf":     "after its session has ended",
+	} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			violations, err := run(t.Context(), options{
+				engine: "redis", users: 10, processes: 2, think: 200 * time.Millisecond, duration: 40 * time.Second,
+				faults: []string{"process"}, fault: fault, stopEarly: true, out: &out,
+			})
+			if err != nil || violations == 0 || !strings.Contains(out.String(), want) {
+				t.Errorf("got %d violations, %v, want at least one that says %q:\n%s", violations, err, want, out.String())
+			}
+		})
+	}
+}
+
+// What a user may see of a field, after which answers.
+func TestWhatAFieldMayHold(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name   string
+		writes string // a value each; with ? the answer was an error
+		sees   string // values, each in a request of its own
+		late   bool   // the requests begin when nothing can be under way any more
+		lost   int
+		wrong  bool
+	}{
+		{name: "what was acknowledged", writes: "a b", sees: "b"},
+		{name: "nothing, before a write", sees: "-"},
+		{name: "either, after a write without an answer", writes: "a b?", sees: "a b b"},
+		{name: "a late write after a newer one", writes: "a b? c", sees: "c b"},
+		{name: "not a write that was not done in time", writes: "a b?", sees: "a b", late: true, wrong: true},
+		{name: "not an older value", writes: "a b c", sees: "a", lost: 2},
+		{name: "not nothing", writes: "a", sees: "-", lost: 1},
+		{name: "not the value of somebody else", writes: "a", sees: "x", wrong: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var f field
+			for _, w := range strings.Fields(tt.writes) {
+				f.wrote(strings.TrimSuffix(w, "?"), now, !strings.HasSuffix(w, "?"))
+			}
+			at := now
+			if tt.late {
+				at = now.Add(2 * settleTime)
+			}
+			lost, wrong := 0, false
+			for _, seen := range strings.Fields(tt.sees) {
+				times, ok := f.see(strings.Trim(seen, "-"), at)
+				lost, wrong = lost+len(times), wrong || !ok
+			}
+			if lost != tt.lost || wrong != tt.wrong {
+				t.Errorf("got %d lost, wrong %v, want %d, %v", lost, wrong, tt.lost, tt.wrong)
+			}
+		})
+	}
+}
+
+func TestWhatACounterMayHold(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name                  string
+		acknowledged, unknown int
+		sees                  []int
+		late                  bool
+		lost                  int
+		wrong                 bool
+	}{
+		{name: "what was acknowledged", acknowledged: 3, sees: []int{3}},
+		{name: "also what had no answer", acknowledged: 3, unknown: 2, sees: []int{3, 4, 5}},
+		{name: "each at most once", acknowledged: 3, unknown: 2, sees: []int{6}, wrong: true},
+		{name: "not too late", acknowledged: 3, unknown: 2, sees: []int{3, 4}, late: true, wrong: true},
+		{name: "not less", acknowledged: 3, sees: []int{1}, lost: 2},
+		{name: "not less than it had", acknowledged: 3, unknown: 1, sees: []int{4, 3}, lost: 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var n counter
+			for range tt.acknowledged {
+				n.add(now, true)
+			}
+			for range tt.unknown {
+				n.add(now, false)
+			}
+			at := now
+			if tt.late {
+				at = now.Add(2 * settleTime)
+			}
+			lost, wrong := 0, false
+			for _, seen := range tt.sees {
+				times, ok := n.see(seen, at)
+				lost, wrong = lost+len(times), wrong || !ok
+			}
+			if lost != tt.lost || wrong != tt.wrong {
+				t.Errorf("got %d lost, wrong %v, want %d, %v", lost, wrong, tt.lost, tt.wrong)
+			}
+		})
+	}
+}
+
+func TestEveryEndIsToldOnce(t *testing.T) {
+	now := time.Now()
+	ended := func(id, why string) message { return message{Kind: "ended", ID: id, Why: why, At: now} }
+	for _, tt := range []struct {
+		name     string
+		told     []message
+		failover bool
+		want     int // violations
+	}{
+		{name: "as expected", told: []message{ended("1", "destroyed")}},
+		{name: "by nobody", want: 1},
+		{name: "twice", told: []message{ended("1", "destroyed"), ended("1", "destroyed")}, want: 1},
+		{name: "for another reason", told: []message{ended("1", "limit")}, want: 1},
+		{name: "also one that nobody expects, twice", told: []message{ended("1", "destroyed"), ended("2", "limit"), ended("2", "revoked")}, want: 1},
+		{name: "as a new id", told: []message{ended("1", "destroyed"), {Kind: "renewed", ID: "3", Prev: "2", At: now}}},
+		{name: "by nobody in a fail-over", failover: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newChecker()
+			if tt.failover {
+				c.begin(fault{name: "master", loses: true})
+			}
+			c.expectEnd(expectedEnd{user: &user{name: "ada"}, id: "1", kind: "destroyed", stored: now.Add(-time.Hour), at: now})
+			for _, m := range tt.told {
+				c.heard(m)
+			}
+			c.checkEnds()
+			if len(c.violations) != tt.want {
+				t.Errorf("got %v, want %d violations", c.violations, tt.want)
+			}
+		})
+	}
+}
+
+func TestAFailOverExcusesOnlyItsOwnTime(t *testing.T) {
+	c := newChecker()
+	before := time.Now().Add(-replicationLag - time.Second)
+	f := c.begin(fault{name: "master", loses: true, engine: true})
+	c.end(f, "")
+	after := f.back.Add(settleTime + time.Second)
+	if got := []bool{c.mayBeLost(before), c.mayBeLost(f.at), c.mayBeLost(after)}; !slices.Equal(got, []bool{false, true, false}) {
+		t.Errorf("before, during and after: got %v", got)
+	}
+}
