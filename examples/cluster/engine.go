@@ -19,7 +19,7 @@ const slots = 16384
 // An engine is the servers that hold the sessions.
 type engine struct {
 	dir   string
-	nodes []*node // of a cluster: three masters, then the replica of each
+	nodes []*node // of a cluster: three masters and three replicas
 }
 
 // A node is a Redis server, with a client for this server only.
@@ -186,37 +186,45 @@ func (e *engine) restart(ctx context.Context) error {
 	return eventually(ctx, "Redis does not come back", func() bool { return n.text(ctx, "PING") == "PONG" })
 }
 
-// failOver kills the master i, waits until its replica has taken over, and starts it
+// masters returns the nodes that are masters now.
+func (e *engine) masters(ctx context.Context) (masters []*node) {
+	for _, n := range e.nodes {
+		if strings.Contains(n.text(ctx, "INFO", "replication"), "role:master") {
+			masters = append(masters, n)
+		}
+	}
+	return masters
+}
+
+// failOver kills a master, waits until its replica has taken over, and starts it
 // again as a replica of the former replica.
 func (e *engine) failOver(ctx context.Context, i int) error {
-	master, replica := e.nodes[i], e.nodes[i+3]
 	timeout := func(ms string) {
 		for _, n := range e.nodes {
 			_, _ = n.do(ctx, "CONFIG", "SET", "cluster-node-timeout", ms)
 		}
 	}
+	masters := e.masters(ctx)
+	killed := masters[i%len(masters)]
 	timeout("1000")
-	master.kill()
-	err := eventually(ctx, "the replica does not take over", func() bool {
-		return strings.Contains(replica.text(ctx, "INFO", "replication"), "role:master")
-	})
+	defer timeout("20000")
+	killed.kill()
+	err := eventually(ctx, "the replica does not take over", func() bool { return len(e.masters(ctx)) == len(masters) })
 	if err != nil {
 		return err
 	}
-	if err := master.start(ctx); err != nil {
+	if err := killed.start(ctx); err != nil {
 		return err
 	}
-	err = eventually(ctx, "the killed master does not come back as a replica", func() bool {
-		return strings.Contains(master.text(ctx, "INFO", "replication"), "master_link_status:up") && e.sameEpoch(ctx)
+	return eventually(ctx, "the killed master does not come back as a replica", func() bool {
+		return strings.Contains(killed.text(ctx, "INFO", "replication"), "master_link_status:up") && e.sameEpoch(ctx)
 	})
-	timeout("20000")
-	e.nodes[i], e.nodes[i+3] = replica, master
-	return err
 }
 
-// moveSlots moves a few slots with sessions from the master i to the next.
+// moveSlots moves a few slots with sessions from a master to another.
 func (e *engine) moveSlots(ctx context.Context, i, count int) (moved int, err error) {
-	source, target := e.nodes[i], e.nodes[(i+1)%3]
+	masters := e.masters(ctx)
+	source, target := masters[i%len(masters)], masters[(i+1)%len(masters)]
 	for slot := range slots {
 		if moved == count || ctx.Err() != nil {
 			break
@@ -224,7 +232,7 @@ func (e *engine) moveSlots(ctx context.Context, i, count int) (moved int, err er
 		if keys, err := source.keysIn(ctx, strconv.Itoa(slot)); err != nil || len(keys) == 0 {
 			continue
 		}
-		if err := e.moveSlot(ctx, strconv.Itoa(slot), source, target); err != nil {
+		if err := moveSlot(ctx, strconv.Itoa(slot), source, target, masters); err != nil {
 			return moved, err
 		}
 		moved++
@@ -245,7 +253,7 @@ func (n *node) keysIn(ctx context.Context, slot string) ([]string, error) {
 }
 
 // moveSlot does what redis-cli --cluster reshard does.
-func (e *engine) moveSlot(ctx context.Context, slot string, source, target *node) error {
+func moveSlot(ctx context.Context, slot string, source, target *node, masters []*node) error {
 	if _, err := target.do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", source.id); err != nil {
 		return err
 	}
@@ -265,7 +273,7 @@ func (e *engine) moveSlot(ctx context.Context, slot string, source, target *node
 			return err
 		}
 	}
-	for _, n := range append([]*node{target, source}, e.nodes[:3]...) {
+	for _, n := range append([]*node{target, source}, masters...) {
 		if _, err := n.do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", target.id); err != nil {
 			return err
 		}

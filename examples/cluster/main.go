@@ -242,11 +242,11 @@ func (s *schedule) do(living, ctx context.Context, name string, i int) (err erro
 		s.site.killProcess()
 		return s.site.addProcess(ctx)
 	case "slots":
-		moved, err := s.engine.moveSlots(ctx, i%3, 5)
+		moved, err := s.engine.moveSlots(ctx, i, 5)
 		note = fmt.Sprintf("%d slots moved", moved)
 		return err
 	case "master":
-		return s.engine.failOver(ctx, i%3)
+		return s.engine.failOver(ctx, i)
 	case "restart":
 		return s.engine.restart(ctx)
 	case "slow":
