@@ -21,7 +21,7 @@ import (
 	"github.com/typedsessions/sessions/stores/redisstore"
 )
 
-// Of every application. The simulated users know these.
+// The simulated users know these settings of the application.
 const (
 	maxPerOwner = 2
 	idleTimeout = 3 * time.Minute
@@ -34,8 +34,8 @@ type AppSession struct {
 	Count int               `msgpack:"count"` // changed by Update
 }
 
-// Settings are what the parent tells an application process, as the first line of
-// its standard input.
+// Settings are the first line of the standard input of an application process, as
+// JSON.
 type settings struct {
 	Redis []string // addresses
 	Keys  string   // of the key ring
@@ -54,7 +54,7 @@ type message struct {
 	At   time.Time `json:"-"`
 }
 
-// A view is the answer of every handler: what the handler saw.
+// A view is the answer of every handler: the session as the handler left it.
 type view struct {
 	ID    string
 	User  string
@@ -62,8 +62,8 @@ type view struct {
 	Count int
 }
 
-// runApp is the application process. It serves until its standard input ends, as it
-// does when the parent ends. Each further line of the input is a new key ring.
+// runApp is the application process. It serves until its standard input ends, which
+// happens when the parent ends. Each further line of the input is a new key ring.
 func runApp() error {
 	in := bufio.NewScanner(os.Stdin)
 	if !in.Scan() {
@@ -185,8 +185,8 @@ func (a *app) handler() http.Handler {
 	return a.mgr.Middleware(mux)
 }
 
-// signedIn is a handler that does f to the session of a user. The parameter wait
-// makes the handler last, so that it overlaps with another request.
+// signedIn returns a handler that calls f if a user is signed in. The parameter wait
+// makes it take longer, so that it overlaps with another request.
 func (a *app) signedIn(f func(*http.Request, *sessions.Session[AppSession])) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[AppSession](r.Context())
@@ -207,7 +207,7 @@ func answer(w http.ResponseWriter, sess *sessions.Session[AppSession]) {
 	_ = json.NewEncoder(w).Encode(view{ID: sess.ID(), User: sess.Data.User, Cart: sess.Data.Cart, Count: sess.Data.Count})
 }
 
-// The last line of a stream whose session has ended.
+// streamEnded is a line that a stream sends when its session has ended.
 const streamEnded = "event: ended"
 
 // stream sends server-sent events for as long as the session lives.
@@ -239,6 +239,14 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// reason returns why a session ended, or "renewed" if it got a new id.
+func (m message) reason() string {
+	if m.Kind == string(sessions.EventRenewed) {
+		return m.Kind
+	}
+	return m.Why
+}
+
 // A brokenStore has one of the faults that the checker must find:
 //
 //   - versions: an update does not look at the version of the record.
@@ -263,7 +271,7 @@ func (s brokenStore) Update(ctx context.Context, id sessions.ID, rec sessions.Re
 	version, err := s.Store.Update(ctx, id, rec)
 	switch {
 	case s.fault == "versions" && errors.Is(err, sessions.ErrConflict):
-		// The newest version, whatever the caller has loaded: changes are lost.
+		// With the newest version, whichever the caller has loaded, changes are lost.
 		newest, err := s.Store.LoadNewest(ctx, id)
 		if err != nil {
 			return 0, err

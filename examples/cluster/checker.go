@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"text/tabwriter"
@@ -10,21 +11,22 @@ import (
 )
 
 const (
-	// settleTime is how long an operation may go on after its answer was an error.
-	// A commit takes 5 seconds at most.
+	// settleTime is how long a write may take effect after its request failed. A commit
+	// takes 5 seconds at most.
 	settleTime = 6 * time.Second
 
 	// streamTime is how long a stream may outlive its session.
 	streamTime = 15 * time.Second
 
-	// A fail-over may lose what was acknowledged this long before a master was killed.
+	// replicationLag is how long before a master is killed a write may be acknowledged
+	// and yet be lost.
 	replicationLag = 2 * time.Second
 )
 
 // A fault is something that the schedule does to the site.
 type fault struct {
 	name   string
-	engine bool // sessions cannot be read or written meanwhile
+	engine bool // it concerns the engine
 	loses  bool // the engine may lose acknowledged writes
 	note   string
 
@@ -33,17 +35,17 @@ type fault struct {
 	lastFailed time.Time
 }
 
-// A checker collects what users and processes tell, and what is wrong.
+// A checker collects what the users and the processes report, and the violations.
 type checker struct {
 	wrong func() // is called at each violation, after which nobody waits; may be nil
 
 	mu         sync.Mutex
 	begun      time.Time
 	faults     []*fault
-	unprovoked fault // failures long after a fault
+	unprovoked fault // failures that no fault explains
 	requests   map[string]*tally
 	violations []violation
-	lost       map[string]int       // what the engine lost, where it may: a word for it, and how often
+	lost       map[string]int       // by what it is: how often the engine lost it, where it may
 	users      map[string]*user     // by the ids of their sessions
 	ends       map[string][]message // of sessions, by id, as the processes told them
 	expected   []expectedEnd
@@ -60,11 +62,11 @@ type violation struct {
 	history []string
 }
 
-// An expectedEnd is an end that a process must have told.
+// An expectedEnd is an end of a session that a process must have told.
 type expectedEnd struct {
 	user       *user
 	id         string
-	kind       string // its reason, or "renewed"
+	reason     string // of EventEnded; "renewed" of EventRenewed
 	stored, at time.Time
 }
 
@@ -75,7 +77,7 @@ func newChecker() *checker {
 	}
 }
 
-// begin notes that a fault begins, end that it is over.
+// begin notes that a fault begins.
 func (c *checker) begin(f fault) *fault {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,6 +86,7 @@ func (c *checker) begin(f fault) *fault {
 	return &f
 }
 
+// end notes that a fault is over.
 func (c *checker) end(f *fault, note string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,7 +108,8 @@ func (c *checker) heard(m message) {
 	c.ends[id] = append(c.ends[id], m)
 }
 
-// request notes a request, whose fault is the last one that began before its answer.
+// request notes a request. If it failed, the last fault is the cause, unless that was
+// over long ago.
 func (c *checker) request(op string, begun time.Time, failed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,7 +132,7 @@ func (c *checker) request(op string, begun time.Time, failed bool) {
 	f.lastFailed = time.Now()
 }
 
-// mayBeLost reports whether the engine may lose a write that was acknowledged at
+// mayBeLost reports whether the engine may have lost a write that was acknowledged at
 // that time.
 func (c *checker) mayBeLost(at time.Time) bool {
 	c.mu.Lock()
@@ -138,7 +142,7 @@ func (c *checker) mayBeLost(at time.Time) bool {
 
 func (c *checker) mayBeLostLocked(at time.Time) bool {
 	return slices.ContainsFunc(c.faults, func(f *fault) bool {
-		// An answer may come long after its write.
+		// The answer may come some time after the write.
 		return f.loses && at.After(f.at.Add(-replicationLag)) && (f.back.IsZero() || at.Before(f.back.Add(settleTime)))
 	})
 }
@@ -146,8 +150,8 @@ func (c *checker) mayBeLostLocked(at time.Time) bool {
 // losing reports whether the engine may be losing acknowledged writes now.
 func (c *checker) losing() bool { return c.mayBeLost(time.Now()) }
 
-// streamsEndBy returns when a stream must have ended whose session ended at that
-// time; ok is false while the engine is away.
+// streamsEndBy returns the time by which a stream must have ended, if its session ended
+// at the given time. While a fault of the engine lasts, ok is false.
 func (c *checker) streamsEndBy(ended time.Time) (by time.Time, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,7 +166,7 @@ func (c *checker) streamsEndBy(ended time.Time) (by time.Time, ok bool) {
 	return ended.Add(streamTime), true
 }
 
-// countLost counts what the engine lost, where it may.
+// countLost counts losses by the engine that are allowed.
 func (c *checker) countLost(what string, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,7 +193,7 @@ func (c *checker) stopped() bool {
 	return c.wrong != nil && len(c.violations) > 0
 }
 
-// belongs notes whose session it is, for violations that concern its id.
+// belongs notes whose session has an id, for violations that name the id only.
 func (c *checker) belongs(id string, u *user) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -202,34 +206,26 @@ func (c *checker) expectEnd(e expectedEnd) {
 	c.expected = append(c.expected, e)
 }
 
-// checkEnds checks the events of all processes, when users and processes have ended.
+// checkEnds checks the events of all processes. The users and the processes have
+// stopped.
 func (c *checker) checkEnds() {
-	c.mu.Lock()
-	expected, ends := c.expected, c.ends
-	c.mu.Unlock()
-	kinds := make(map[string]string)
-	for _, e := range expected {
-		kinds[e.id] = e.kind
-		if len(ends[e.id]) == 0 && !c.mayBeLost(e.at) && !c.mayBeLost(e.stored) {
-			c.violate(e.user, "no process told the end of session %s (%s)", e.id, e.kind)
+	reasons := make(map[string]string)
+	for _, e := range c.expected {
+		reasons[e.id] = e.reason
+		if len(c.ends[e.id]) == 0 && !c.mayBeLost(e.at) && !c.mayBeLost(e.stored) {
+			c.violate(e.user, "no process told the end of session %s (%s)", e.id, e.reason)
 		}
 	}
-	for id, told := range ends {
-		if want, ok := kinds[id]; ok && !c.mayBeLost(told[0].At) && kindOf(told[0]) != want {
-			c.violate(c.users[id], "the end of session %s was told as %q, want %q", id, kindOf(told[0]), want)
+	for id, told := range c.ends {
+		excused := slices.ContainsFunc(told, func(m message) bool { return c.mayBeLost(m.At) })
+		if want, ok := reasons[id]; ok && !excused && told[0].reason() != want {
+			c.violate(c.users[id], "the end of session %s was told as %q, want %q", id, told[0].reason(), want)
 		}
-		// A logout that the engine undid may be followed by another one.
-		if len(told) > 1 && !slices.ContainsFunc(told, func(m message) bool { return c.mayBeLost(m.At) }) {
+		// A session that ended may end again if the engine lost its end.
+		if len(told) > 1 && !excused {
 			c.violate(c.users[id], "the end of session %s was told %d times: %+v", id, len(told), told)
 		}
 	}
-}
-
-func kindOf(m message) string {
-	if m.Kind == "renewed" {
-		return m.Kind
-	}
-	return m.Why
 }
 
 // progress returns a line about the run so far.
@@ -250,12 +246,7 @@ func (c *checker) report(w io.Writer) int {
 	since := func(t time.Time) string { return fmt.Sprintf("%.1f s", t.Sub(c.begun).Seconds()) }
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\nrequest\tsent\tfailed\tslowest\t")
-	ops := make([]string, 0, len(c.requests))
-	for op := range c.requests {
-		ops = append(ops, op)
-	}
-	slices.Sort(ops)
-	for _, op := range ops {
+	for _, op := range slices.Sorted(maps.Keys(c.requests)) {
 		r := c.requests[op]
 		fmt.Fprintf(t, "%s\t%d\t%d\t%d ms\t\n", op, r.sent, r.failed, r.slowest.Milliseconds())
 	}
@@ -281,8 +272,8 @@ func (c *checker) report(w io.Writer) int {
 		told += len(e)
 	}
 	fmt.Fprintf(w, "\nends of sessions told by the processes: %d, of which the users expected %d\n", told, len(c.expected))
-	for what, n := range c.lost {
-		fmt.Fprintf(w, "lost by the engine in a fail-over, as it may: %d %s\n", n, what)
+	for _, what := range slices.Sorted(maps.Keys(c.lost)) {
+		fmt.Fprintf(w, "lost by the engine in a fail-over, which may happen: %d %s\n", c.lost[what], what)
 	}
 	fmt.Fprintf(w, "violations: %d\n", len(c.violations))
 	for i, v := range c.violations {
@@ -298,10 +289,10 @@ func (c *checker) report(w io.Writer) int {
 	return len(c.violations)
 }
 
-// A field of the cart is known by what was written to it.
+// A field is what a user knows of a field of the cart.
 type field struct {
-	values  []written // acknowledged; the last one is what it holds
-	pending []written // without an answer: each may be stored, once
+	values  []written // acknowledged; it holds the last one
+	pending []written // each may be stored once, since its outcome is unknown
 }
 
 type written struct {
@@ -320,8 +311,9 @@ func (f *field) wrote(value string, at time.Time, acknowledged bool) {
 	}
 }
 
-// see checks the value that a request found which began at that time. It returns
-// how many acknowledged changes are lost.
+// see takes the value that a request has read; begun is when the request began. It
+// returns the times of the acknowledged changes that are lost; ok is false if the value
+// is none that it can hold.
 func (f *field) see(value string, begun time.Time) (lost []time.Time, ok bool) {
 	ok = true
 	last := len(f.values) - 1
@@ -344,11 +336,11 @@ func (f *field) see(value string, begun time.Time) (lost []time.Time, ok bool) {
 	return lost, ok
 }
 
-// A counter is known by what was added to it.
+// A counter is what a user knows of the count.
 type counter struct {
 	sum     int
-	added   []time.Time // acknowledged, of the last ones
-	pending []time.Time // without an answer: each may count, once
+	added   []time.Time // when the last additions were acknowledged
+	pending []time.Time // each may count once, since its outcome is unknown
 }
 
 func (n *counter) add(at time.Time, acknowledged bool) {
@@ -361,7 +353,7 @@ func (n *counter) add(at time.Time, acknowledged bool) {
 	}
 }
 
-// see is as that of a field.
+// see takes the count that a request has read, as field.see does.
 func (n *counter) see(count int, begun time.Time) (lost []time.Time, ok bool) {
 	ok = count <= n.sum+len(n.pending) && n.sum-count <= len(n.added)
 	switch {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -75,7 +76,64 @@ func TestTheCheckerFindsBrokenApplications(t *testing.T) {
 	}
 }
 
-// What a user may see of a field, after which answers.
+func TestTheCheckerFindsWrongAnswers(t *testing.T) {
+	ended := make(chan struct{})
+	close(ended)
+	for name, tt := range map[string]struct {
+		do   func(u *user, d *device)
+		want string // "": no violation
+	}{
+		"of the session itself": {func(u *user, d *device) { u.see(d, answered("ada", "1", "ada-1")) }, ""},
+		"of another user":       {func(u *user, d *device) { u.see(d, answered("bob", "2", "bob-1")) }, "another user"},
+		"of another session":    {func(u *user, d *device) { u.see(d, answered("ada", "2", "ada-1")) }, "another session"},
+		"with a foreign value":  {func(u *user, d *device) { u.see(d, answered("ada", "1", "bob-1")) }, "never written"},
+		"with no session":       {func(u *user, d *device) { u.missing(d) }, "nobody did that"},
+		"with no session, after an operation without an answer": {func(u *user, d *device) {
+			u.doubt = true
+			u.missing(d)
+		}, ""},
+		"with no session, after a long time": {func(u *user, d *device) {
+			d.used = d.used.Add(-idleTimeout)
+			u.missing(d)
+		}, ""},
+		"of a stream that tells the end of a session that lives": {func(u *user, d *device) {
+			s := &openStream{done: ended}
+			s.told.Store(true)
+			d.streams = append(d.streams, s)
+			u.checkStreams()
+		}, "that lives"},
+		"of a stream that was cut": {func(u *user, d *device) {
+			d.streams = append(d.streams, &openStream{done: ended})
+			u.checkStreams()
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &field{}
+			f.wrote("ada-1", time.Now(), true)
+			d := &device{name: "laptop", signedIn: true, id: "1", used: time.Now(), cart: map[string]*field{"left": f}}
+			u := &user{name: "ada", check: newChecker(), devices: []*device{d}}
+			tt.do(u, d)
+			var got string
+			for _, v := range u.check.violations {
+				got += v.what + "\n"
+			}
+			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// answered is an answer to GET /me.
+func answered(user, id, value string) reply {
+	now := time.Now()
+	return reply{
+		status: http.StatusOK, begun: now, done: now,
+		view: view{ID: id, User: user, Cart: map[string]string{"left": value}},
+	}
+}
+
+// Which values a read may return, after which answers.
 func TestWhatAFieldMayHold(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {
@@ -179,7 +237,7 @@ func TestEveryEndIsToldOnce(t *testing.T) {
 			if tt.failover {
 				c.begin(fault{name: "master", loses: true})
 			}
-			c.expectEnd(expectedEnd{user: &user{name: "ada"}, id: "1", kind: "destroyed", stored: now.Add(-time.Hour), at: now})
+			c.expectEnd(expectedEnd{user: &user{name: "ada"}, id: "1", reason: "destroyed", stored: now.Add(-time.Hour), at: now})
 			for _, m := range tt.told {
 				c.heard(m)
 			}

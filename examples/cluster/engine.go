@@ -136,7 +136,8 @@ func (e *engine) startCluster(ctx context.Context) error {
 		// The timeout is that of a machine that is busy with other things: only a
 		// fault of the schedule makes a replica take over.
 		n, err := e.addNode(ctx, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", bus,
-			"--cluster-announce-ip", "{host}", "--cluster-node-timeout", "20000", "--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0")
+			"--cluster-announce-ip", "{host}", "--cluster-node-timeout", "20000", "--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0",
+			"--enable-debug-command", "local")
 		if err != nil {
 			return err
 		}
@@ -197,8 +198,9 @@ func (e *engine) masters(ctx context.Context) (masters []*node) {
 }
 
 // failOver kills a master, waits until its replica has taken over, and starts it
-// again as a replica of the former replica.
-func (e *engine) failOver(ctx context.Context, i int) error {
+// again as a replica of the former replica. With lag, the replica lacks the last
+// writes that the master has acknowledged.
+func (e *engine) failOver(ctx context.Context, i int, lag bool) error {
 	timeout := func(ms string) {
 		for _, n := range e.nodes {
 			_, _ = n.do(ctx, "CONFIG", "SET", "cluster-node-timeout", ms)
@@ -208,6 +210,11 @@ func (e *engine) failOver(ctx context.Context, i int) error {
 	killed := masters[i%len(masters)]
 	timeout("1000")
 	defer timeout("20000")
+	if lag {
+		if err := e.holdUp(ctx, killed); err != nil {
+			return err
+		}
+	}
 	killed.kill()
 	err := eventually(ctx, "the replica does not take over", func() bool { return len(e.masters(ctx)) == len(masters) })
 	if err != nil {
@@ -219,6 +226,28 @@ func (e *engine) failOver(ctx context.Context, i int) error {
 	return eventually(ctx, "the killed master does not come back as a replica", func() bool {
 		return strings.Contains(killed.text(ctx, "INFO", "replication"), "master_link_status:up") && e.sameEpoch(ctx)
 	})
+}
+
+// holdUp makes the replica of a master hang and lose its connection. It returns after
+// a second, in which the replica got nothing and the master went on alone.
+func (e *engine) holdUp(ctx context.Context, master *node) error {
+	_, port, _ := net.SplitHostPort(master.addr)
+	for _, n := range e.nodes {
+		if strings.Contains(n.text(ctx, "INFO", "replication"), "master_port:"+port+"\r\n") {
+			go func() { _, _ = n.do(ctx, "DEBUG", "SLEEP", "2") }()
+		}
+	}
+	// Without a new connection, the replica would still get what waits in its socket.
+	if _, err := master.do(ctx, "CLIENT", "KILL", "TYPE", "replica"); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Second):
+	}
+	_, err := master.do(ctx, "CLIENT", "KILL", "TYPE", "replica")
+	return err
 }
 
 // moveSlots moves a few slots with sessions from a master to another.

@@ -20,11 +20,11 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// A site is the application processes and the proxy before them.
+// A site has the application processes and the proxy in front of them.
 type site struct {
 	url      string
 	settings settings
-	heard    func(message) // of the processes, in their order
+	heard    func(message) // gets the messages of the processes
 
 	secrets  [][]byte // of the key ring
 	server   *http.Server
@@ -38,7 +38,7 @@ type process struct {
 	addr  string
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	keys  chan struct{} // it has replaced its key ring
+	keys  chan struct{} // gets a value when the process has replaced its key ring
 }
 
 func startSite(ctx context.Context, redis []string, fault string, processes int, heard func(message)) (*site, error) {
@@ -169,7 +169,7 @@ func (p *process) kill() {
 	_ = p.stdin.Close()
 }
 
-// setSecrets gives a new key ring to all processes, and waits until they have it.
+// setSecrets gives all processes a new key ring, and waits until they use it.
 func (s *site) setSecrets(ctx context.Context, secrets ...[]byte) error {
 	s.mu.Lock()
 	s.secrets = secrets
@@ -188,7 +188,7 @@ func (s *site) setSecrets(ctx context.Context, secrets ...[]byte) error {
 	return nil
 }
 
-// stop ends all processes, and returns when everything that they told is heard.
+// stop ends all processes, and returns when all of their messages were heard.
 func (s *site) stop() {
 	if s.server != nil {
 		_ = s.server.Close()

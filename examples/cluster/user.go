@@ -17,7 +17,7 @@ import (
 )
 
 // A user has three devices, one more than may be signed in. A user waits for the
-// answers of a step before the next one, and so knows what must be seen.
+// answers of a step before the next step, and so knows what the next answer must hold.
 type user struct {
 	name  string
 	site  *site
@@ -28,11 +28,11 @@ type user struct {
 	devices   []*device
 	old       []oldCookie
 	lastLogin time.Time
-	changed   []time.Time // when sessions were begun, ended or moved, since all were known for sure
-	doubt     bool        // such an operation had no answer
+	changed   []time.Time // when sessions began, ended or got a new id, since the last recover
+	doubt     bool        // such an operation failed: it may have been done or not
 	writes    int
 	history   []string
-	cookieAge atomic.Int64 // when the oldest cookie that is in use was made
+	cookieAge atomic.Int64 // when the oldest cookie of a live session came, in Unix nanoseconds
 }
 
 // A device is a browser with a cookie jar.
@@ -41,21 +41,21 @@ type device struct {
 	jar      *cookiejar.Jar
 	signedIn bool
 	id       string
-	login    time.Time // the order of MaxPerOwner
-	stored   time.Time // when the record of this id and its index were written
-	used     time.Time
+	login    time.Time // of the last sign-in: the oldest session ends first
+	stored   time.Time // when the session got its id: the record and the index were written
+	used     time.Time // when a request last succeeded
 	cookie   string
-	cookieAt time.Time
+	cookieAt time.Time // when the request began that brought it
 	cart     map[string]*field
 	count    counter
 	streams  []*openStream
 }
 
-// An oldCookie is that of a session that has ended.
+// An oldCookie belongs to a session that has ended.
 type oldCookie struct {
 	*http.Cookie
 	stored, ended time.Time
-	byIndex       bool // it was found by the index of the owner
+	byIndex       bool // the index of the owner was needed to end it
 }
 
 type openStream struct {
@@ -67,16 +67,17 @@ type openStream struct {
 	stored  time.Time
 }
 
-// A reply is an answer to a request, or the lack of one.
+// A reply is the outcome of a request.
 type reply struct {
-	status      int // 0: none
+	status      int // 0: there was no answer
 	view        view
 	begun, done time.Time
 }
 
-// ok reports whether the server acknowledged the request, unknown whether it may
-// or may not have done what was asked for.
+// ok reports whether the server acknowledged the request.
 func (r reply) ok() bool { return r.status == http.StatusOK }
+
+// unknown reports whether the request may have been carried out or not.
 func (r reply) unknown() bool {
 	return r.status != http.StatusOK && r.status != http.StatusUnauthorized
 }
@@ -105,7 +106,7 @@ func (u *user) note(format string, args ...any) {
 	u.history = u.history[max(0, len(u.history)-60):]
 }
 
-// send sends a request. It notes nothing in the user, so that two tabs can send at once.
+// send sends a request. It does not change the user, so that two tabs can send at once.
 func (u *user) send(jar http.CookieJar, op string, form url.Values) reply {
 	r := reply{begun: time.Now()}
 	method, path, _ := strings.Cut(op, " ")
@@ -127,7 +128,7 @@ func (u *user) send(jar http.CookieJar, op string, form url.Values) reply {
 	return r
 }
 
-// do is send, and notes the answer.
+// do sends a request and notes the answer.
 func (u *user) do(d *device, op string, form url.Values) reply {
 	r := u.send(d.jar, op, form)
 	u.noteReply(d, op, form, r)
@@ -153,7 +154,7 @@ func (u *user) cookieOf(d *device) *http.Cookie {
 	return nil
 }
 
-// live does a step after another until ctx is done.
+// live does one step after another until ctx is done.
 func (u *user) live(ctx context.Context) {
 	for u.wait(ctx, time.Duration(float64(u.think)*(0.5+u.rand.Float64()))) {
 		u.step(ctx)
@@ -180,7 +181,8 @@ func (u *user) wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// disturbed reports whether the user does not know for sure which sessions live.
+// disturbed reports whether the user cannot know which sessions live: an operation
+// failed, or the engine may have lost one that it acknowledged.
 func (u *user) disturbed() bool {
 	return u.doubt || slices.ContainsFunc(u.changed, u.check.mayBeLost)
 }
@@ -229,7 +231,8 @@ func (u *user) in() []*device {
 
 // login signs in. The oldest session must end if there are too many.
 func (u *user) login(ctx context.Context, d *device) bool {
-	// The limit orders sessions by seconds.
+	// The limit compares times in seconds: which of two sessions of the same second ends
+	// is not known.
 	if !u.wait(ctx, time.Until(u.lastLogin.Add(1100*time.Millisecond))) {
 		return false
 	}
@@ -249,14 +252,14 @@ func (u *user) login(ctx context.Context, d *device) bool {
 	return true
 }
 
-// ended notes that the session of a device has ended; kind is the event of it, "" if
-// there may be none.
-func (u *user) ended(d *device, kind string, at time.Time, cookie *http.Cookie) {
-	if kind != "" && time.Since(d.used) < idleTimeout*3/4 {
-		u.check.expectEnd(expectedEnd{u, d.id, kind, d.stored, at})
+// ended notes that the session of a device has ended, or has got a new id. A process
+// must have told the reason, unless it is "".
+func (u *user) ended(d *device, reason string, at time.Time, cookie *http.Cookie) {
+	if reason != "" && time.Since(d.used) < idleTimeout*3/4 {
+		u.check.expectEnd(expectedEnd{u, d.id, reason, d.stored, at})
 	}
 	if cookie != nil {
-		u.old = append(u.old, oldCookie{cookie, d.stored, at, kind == "" || kind == "limit" || kind == "revoked"})
+		u.old = append(u.old, oldCookie{cookie, d.stored, at, reason == "" || reason == "limit" || reason == "revoked"})
 		u.old = u.old[max(0, len(u.old)-10):]
 	}
 	for _, s := range d.streams {
@@ -264,12 +267,12 @@ func (u *user) ended(d *device, kind string, at time.Time, cookie *http.Cookie) 
 			s.mustEnd, s.stored = at, d.stored
 		}
 	}
-	if kind != "renewed" {
+	if reason != "renewed" {
 		d.signedIn = false
 	}
 }
 
-// browse reads the session, which must be the user's own and hold all changes.
+// browse reads the session.
 func (u *user) browse(d *device) {
 	r := u.do(d, "GET /me", nil)
 	switch {
@@ -280,6 +283,7 @@ func (u *user) browse(d *device) {
 	}
 }
 
+// see checks an answer: it must show the user's own session, with all changes.
 func (u *user) see(d *device, r reply) {
 	if r.view.User != u.name {
 		u.check.violate(u, "a session of another user: %s", r.view.User)
@@ -289,18 +293,15 @@ func (u *user) see(d *device, r reply) {
 		u.check.violate(u, "another session of the same user: %s, want %s", r.view.ID, d.id)
 		return
 	}
-	for name, value := range r.view.Cart {
+	for name := range r.view.Cart {
 		if d.cart[name] == nil {
 			d.cart[name] = &field{}
-			if !strings.HasPrefix(value, u.name+"-") {
-				u.check.violate(u, "a value that this user did not write: %s", value)
-			}
 		}
 	}
 	for name, f := range d.cart {
 		lost, ok := f.see(r.view.Cart[name], r.begun)
 		if !ok {
-			u.check.violate(u, "%s of the cart is %q, which was never written to this session, or is long gone", name, r.view.Cart[name])
+			u.check.violate(u, "%s of the cart is %q, which was never written to this session, or long ago", name, r.view.Cart[name])
 		}
 		u.lostChanges("of the cart's "+name, lost)
 	}
@@ -325,7 +326,8 @@ func (u *user) lostChanges(of string, acknowledged []time.Time) {
 	u.check.countLost("acknowledged changes", len(acknowledged))
 }
 
-// missing notes that a device is not signed in, which must have a reason.
+// missing notes that a device turned out not to be signed in, and checks whether that
+// may be.
 func (u *user) missing(d *device) {
 	switch {
 	case time.Since(d.used) > idleTimeout*3/4: // idle
@@ -387,13 +389,14 @@ func (u *user) rotate(d *device) {
 	}
 }
 
-// logout signs out, in half of the cases while another tab is saving.
+// logout signs out. Half of the time, another tab changes the session meanwhile.
 func (u *user) logout(d *device) {
 	cookie := u.cookieOf(d)
 	var tab sync.WaitGroup
 	if cookie != nil && u.rand.IntN(2) == 0 {
 		form := url.Values{"wait": {fmt.Sprintf("%dms", 10+u.rand.IntN(20))}, "field": {"late"}, "value": {u.name + "-late"}}
-		// A jar of its own: the browser has sent the cookie before.
+		// The other tab sent its request before the logout, so its answer must not count:
+		// it has a jar of its own.
 		jar, _ := cookiejar.New(nil)
 		at, _ := url.Parse(u.site.url)
 		jar.SetCookies(at, []*http.Cookie{{Name: cookie.Name, Value: cookie.Value}})
@@ -433,7 +436,7 @@ func (u *user) revokeOthers(d *device) bool {
 	return false
 }
 
-// tryOld uses the cookie of a session that has ended.
+// tryOld sends the cookie of a session that has ended, which must be of no use.
 func (u *user) tryOld(old oldCookie) {
 	jar, _ := cookiejar.New(nil)
 	at, _ := url.Parse(u.site.url)
@@ -451,8 +454,8 @@ func (u *user) tryOld(old oldCookie) {
 	u.old = slices.DeleteFunc(u.old, func(o oldCookie) bool { return o.Value == old.Value })
 }
 
-// recover ends all doubt about which sessions live, as a user does who was shown an
-// error: it signs in afresh, and signs out everywhere else.
+// recover signs in again and signs out everywhere else, as users do who saw an error.
+// Afterwards it is known which sessions live.
 func (u *user) recover(ctx context.Context) {
 	u.note("something went wrong: sign in again, and out everywhere else")
 	u.doubt = true
@@ -491,7 +494,7 @@ func (u *user) recover(ctx context.Context) {
 	}
 }
 
-// open opens a stream, which must end soon after the session.
+// open opens a stream, which must end soon after its session.
 func (u *user) open(d *device) {
 	if len(d.streams) >= 3 {
 		return
