@@ -54,6 +54,9 @@ type message struct {
 	At   time.Time `json:"-"`
 }
 
+// crashed is the kind of a message about a process that ended and was not killed.
+const crashed = "crashed"
+
 // A view is the answer of every handler: the session as the handler left it.
 type view struct {
 	ID    string

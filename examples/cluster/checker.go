@@ -100,6 +100,9 @@ func (c *checker) heard(m message) {
 	case "renewed":
 		id = m.Prev
 	case "ended":
+	case crashed:
+		c.violate(nil, "an application process ended by itself")
+		return
 	default:
 		return
 	}
@@ -174,7 +177,7 @@ func (c *checker) countLost(what string, n int) {
 }
 
 func (c *checker) violate(u *user, format string, args ...any) {
-	v := violation{user: "unknown", what: fmt.Sprintf(format, args...)}
+	v := violation{user: "no user", what: fmt.Sprintf(format, args...)}
 	if u != nil {
 		v.user, v.history = u.name, slices.Clone(u.history)
 	}

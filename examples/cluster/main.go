@@ -24,7 +24,8 @@
 //     ended by the limit, or a session is gone that nobody ended;
 //   - a stream is open 15 seconds after its session ended, or after the store came
 //     back if that was later, or a stream tells the end of a session that lives;
-//   - no process told an acknowledged end (Config.OnEvent), or an end was told twice.
+//   - no process told an acknowledged end (Config.OnEvent), or an end was told twice;
+//   - an application process ends that was not killed.
 //
 // # The faults
 //

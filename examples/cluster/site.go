@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/typedsessions/sessions"
@@ -39,6 +40,8 @@ type process struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	keys  chan struct{} // gets a value when the process has replaced its key ring
+
+	killed atomic.Bool // by the site
 }
 
 func startSite(ctx context.Context, redis []string, fault string, processes int, heard func(message)) (*site, error) {
@@ -128,6 +131,9 @@ func (s *site) addProcess(ctx context.Context) error {
 				s.heard(m)
 			}
 		}
+		if !p.killed.Load() {
+			s.heard(message{Kind: crashed, Pid: cmd.Process.Pid, At: time.Now()})
+		}
 	})
 	s.mu.Lock()
 	set := s.settings
@@ -164,6 +170,7 @@ func (s *site) killProcess() {
 }
 
 func (p *process) kill() {
+	p.killed.Store(true)
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 	_ = p.stdin.Close()

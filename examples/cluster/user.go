@@ -476,11 +476,12 @@ func (u *user) recover(ctx context.Context) {
 		if !u.login(ctx, d) {
 			continue
 		}
-		if r := u.do(d, "POST /revoke-others", nil); !r.ok() {
+		u.doubt, u.changed = false, []time.Time{d.stored} // nothing but the new session counts
+		if !u.revokeOthers(d) {
+			u.doubt = true
 			continue
 		}
 		now := time.Now()
-		u.doubt, u.changed = false, []time.Time{d.stored, now}
 		for _, o := range old {
 			o.ended = now
 			u.old = append(u.old, o)
