@@ -106,8 +106,11 @@ func (m *MemoryStore) Create(ctx context.Context, id ID, rec Record) (uint64, er
 		// For one that moves there is the room of its old record, which might
 		// otherwise be the one to go, and the move would find it gone. What earlier
 		// moves have left goes, or moves in a row would fill the memory.
-		moving := txn.IsMoving(ctx)
-		for m.count.Load() >= int64(m.Max) && m.evict(moving) {
+		moving, most := txn.IsMoving(ctx), int64(m.Max)
+		if moving {
+			most++
+		}
+		for m.count.Load() >= most && m.evict(moving) {
 		}
 	}
 	s.mu.Lock()

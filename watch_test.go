@@ -340,3 +340,49 @@ func TestOneRecordThatCannotBeLoadedDoesNotHideTheEndsOfOthers(t *testing.T) {
 		}
 	})
 }
+
+// A tenantStore keeps the records of a tenant under ids of its own. It is written by
+// the methods of Store, around one that can do more than that.
+type tenantStore struct{ *manyStore }
+
+func tenantID(id sessions.ID) sessions.ID { id[31] ^= 0xff; return id }
+
+func (s tenantStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	return s.manyStore.Load(ctx, tenantID(id))
+}
+
+func (s tenantStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	return s.manyStore.Create(ctx, tenantID(id), rec)
+}
+
+func (s tenantStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
+	return s.manyStore.Update(ctx, tenantID(id), rec)
+}
+
+func (s tenantStore) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
+	return s.manyStore.Touch(ctx, tenantID(id), expires)
+}
+
+func (s tenantStore) Delete(ctx context.Context, id sessions.ID, version uint64) error {
+	return s.manyStore.Delete(ctx, tenantID(id), version)
+}
+
+// A type that embeds a store has its LoadMany without knowing.
+func TestASessionThatLoadFindsHasNotEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := tenantStore{&manyStore{plainStore: newPlainStore()}}
+		s := newSite(t, mode{}, func(c *config) { c.Store = store })
+		b := s.browser()
+		b.do(func(x *session) { x.Data.N = 1 })
+		var watch context.Context
+		b.do(func(x *session) {
+			var cancel context.CancelFunc
+			watch, cancel = x.Watch(bg)
+			t.Cleanup(cancel)
+		})
+		time.Sleep(time.Minute)
+		if d, _ := b.peek(); d.N == 1 && watch.Err() != nil {
+			t.Errorf("the session lives, and Watch says: %v", context.Cause(watch))
+		}
+	})
+}

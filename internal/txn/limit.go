@@ -155,7 +155,7 @@ func replacedBy(body []byte) []byte {
 func sessionsOf(rivals []rival, old ID) (sessions [][]rival) {
 	// trace finds the half of the first id that is known of the session.
 	trace := func(r rival) (origin []byte, moves int) {
-		for moves < len(rivals) { // ends also if records that nobody signs name each other
+		for moves < len(rivals) && r.replaces != nil { // ends also if records that nobody signs name each other
 			i := slices.IndexFunc(rivals, func(x rival) bool { return bytes.Equal(x.id[:16], r.replaces) })
 			if i < 0 {
 				break
