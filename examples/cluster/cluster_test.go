@@ -217,6 +217,8 @@ func TestWhatACounterMayHold(t *testing.T) {
 
 func TestEveryEndIsToldOnce(t *testing.T) {
 	now := time.Now()
+	// The fail-over had lost another session, so that the limit did not end this one.
+	late := message{Kind: "ended", ID: "1", Why: "revoked", At: now.Add(time.Minute)}
 	ended := func(id, why string) message { return message{Kind: "ended", ID: id, Why: why, At: now} }
 	for _, tt := range []struct {
 		name     string
@@ -231,11 +233,13 @@ func TestEveryEndIsToldOnce(t *testing.T) {
 		{name: "also one that nobody expects, twice", told: []message{ended("1", "destroyed"), ended("2", "limit"), ended("2", "revoked")}, want: 1},
 		{name: "as a new id", told: []message{ended("1", "destroyed"), {Kind: "renewed", ID: "3", Prev: "2", At: now}}},
 		{name: "by nobody in a fail-over", failover: true},
+		{name: "later, after a fail-over", told: []message{late}, failover: true},
+		{name: "for another reason, later", told: []message{late}, want: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newChecker()
 			if tt.failover {
-				c.begin(fault{name: "master", loses: true})
+				c.end(c.begin(fault{name: "master", loses: true}), "")
 			}
 			c.expectEnd(expectedEnd{user: &user{name: "ada"}, id: "1", reason: "destroyed", stored: now.Add(-time.Hour), at: now})
 			for _, m := range tt.told {
