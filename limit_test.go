@@ -936,3 +936,36 @@ func soakSeeds() int {
 	}
 	return 300
 }
+
+func TestASessionThatMovesWhileASignInCountsIsWithinTheLimit(t *testing.T) {
+	for _, op := range []string{"Load", "Delete"} {
+		t.Run("before its "+op, func(t *testing.T) {
+			eachOwnerStore(t, func(t *testing.T, m mode) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newOwnedSite(t, m, limitedTo(2))
+					var browsers []*browser
+					for range 2 {
+						b, _ := signIn(s, 42)
+						browsers = append(browsers, b)
+						time.Sleep(time.Second)
+					}
+					oldest, moved := s.store.created[0], false
+					s.store.hook(func(name string, id sessions.ID) error {
+						if name == op && id == oldest && !moved {
+							moved = true
+							browsers[0].do((*session).RotateID)
+						}
+						return nil
+					}, nil)
+					last, _ := signIn(s, 42)
+					s.store.hook(nil, nil)
+					browsers = append(browsers, last)
+					wantLive(t, 42, browsers, 1, 2)
+					if n := len(s.events.of(sessions.EventEnded)); !moved || n != 1 {
+						t.Errorf("moved: %t, got %d ends, want 1", moved, n)
+					}
+				})
+			})
+		})
+	}
+}
