@@ -2,30 +2,38 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"html"
 	"math"
+	"slices"
 
 	"github.com/typedsessions/sessions/benchmarks"
 )
 
-// The plot has a pair of bars for each contender, on a logarithmic scale.
+// The plot has a pair of bars for each contender, on a logarithmic scale, below the
+// contender's name: it is narrow, so that a phone shows it in a readable size.
 const (
-	plotWidth  = 860
-	plotLeft   = 250 // left end of the bars
-	plotRight  = 90  // space for the figures to the right of the bars
-	plotTop    = 74
+	plotWidth  = 480
+	plotLeft   = 20 // left end of the bars
+	plotRight  = 70 // space for the figures to the right of the bars
+	plotTop    = 104
 	plotBar    = 11
-	plotRow    = 2*plotBar + 9
+	plotName   = 18 // the height of a name
+	plotRow    = plotName + 2*plotBar + 9
+	plotGap    = 16 // after the first contenders
 	plotBottom = 26
 )
+
+// plotFirst are the contenders that people ask for first.
+var plotFirst = []string{"signed", "memory", "floor", "scs", "gorilla", "jwt", "remix", "iron"}
 
 // The colours of the bars are readable on a light and a dark background. Only the
 // text changes.
 const plotStyle = `
 	text { font: 12px system-ui, sans-serif; fill: #24292f }
-	.title { font-size: 15px; font-weight: 600 }
-	.figure { font-size: 10px }
+	.title { font-size: 16px; font-weight: 600 }
+	.figure { font-size: 11px }
 	.line { stroke: #8c959f; stroke-opacity: .4 }
 	.ours { fill: #2f7fe0 } .floor { fill: #8c959f } .peer { fill: #d9822b }
 	.w { fill-opacity: .55 }
@@ -48,6 +56,13 @@ func plot(r *results) []byte {
 		rows = append(rows, one)
 		least, most = min(least, one.r, one.w), max(most, one.r, one.w)
 	}
+	place := func(one row) int {
+		if i := slices.Index(plotFirst, one.c.Name); i >= 0 {
+			return i
+		}
+		return len(plotFirst)
+	}
+	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(place(a), place(b)) })
 	if len(rows) == 0 {
 		least, most = 1e-6, 1e-3
 	}
@@ -55,12 +70,13 @@ func plot(r *results) []byte {
 	x := func(seconds float64) float64 {
 		return plotLeft + (math.Log10(seconds)-from)/(to-from)*(plotWidth-plotLeft-plotRight)
 	}
-	height := plotTop + len(rows)*plotRow + plotBottom
+	height := plotTop + len(rows)*plotRow + plotGap + plotBottom
 
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img">`+"\n", plotWidth, height)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" role="img">`+"\n", plotWidth, height)
 	fmt.Fprintf(&b, "<title>Time of a request with a session, in process</title>\n<style>%s</style>\n", plotStyle)
-	fmt.Fprintf(&b, `<text class="title" x="12" y="24">Time of a request with a session: shorter is better, logarithmic scale</text>`+"\n")
+	fmt.Fprintf(&b, `<text class="title" x="20" y="24">Time of a request with a session</text>`+"\n")
+	fmt.Fprintf(&b, `<text x="20" y="44">shorter is better, logarithmic; first bar: read, second: change one field</text>`+"\n")
 	plotLegend(&b)
 	for power := from; power <= to; power++ {
 		at := x(math.Pow(10, power))
@@ -69,7 +85,11 @@ func plot(r *results) []byte {
 	}
 	for i, one := range rows {
 		y := plotTop + i*plotRow
-		fmt.Fprintf(&b, `<text text-anchor="end" x="%d" y="%d">%s</text>`+"\n", plotLeft-10, y+plotBar+4, html.EscapeString(one.c.Title))
+		if place(one) == len(plotFirst) {
+			y += plotGap
+		}
+		fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text>`+"\n", plotLeft, y+plotName-5, html.EscapeString(one.c.Title))
+		y += plotName
 		for j, seconds := range []float64{one.r, one.w} {
 			class := plotClass(one.c.Kind)
 			if j == 1 {
@@ -85,14 +105,13 @@ func plot(r *results) []byte {
 }
 
 func plotLegend(b *bytes.Buffer) {
-	at := 12
+	at := 20
 	for _, l := range []struct{ class, text string }{
 		{"ours", "this library"}, {"floor", "by hand, a plain middleware"}, {"peer", "others"},
 	} {
-		fmt.Fprintf(b, `<rect class="%s" x="%d" y="40" width="12" height="12" rx="2"/><text x="%d" y="50">%s</text>`+"\n", l.class, at, at+18, l.text)
+		fmt.Fprintf(b, `<rect class="%s" x="%d" y="60" width="12" height="12" rx="2"/><text x="%d" y="70">%s</text>`+"\n", l.class, at, at+18, l.text)
 		at += 40 + 7*len(l.text)
 	}
-	fmt.Fprintf(b, `<text x="%d" y="50">first bar: read, second bar: change one field</text>`+"\n", at+10)
 }
 
 func plotClass(k benchmarks.Kind) string {
