@@ -7,7 +7,6 @@ import (
 	"iter"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -613,7 +612,7 @@ func TestAStoreThatCannotCheckTheLimitGives503(t *testing.T) {
 // there are never more of them that somebody has a cookie for than the limit
 // admits, and whoever was answered with a cookie was signed in with it.
 func TestSignInsAtOnceOnAFailingStoreStayWithinTheLimit(t *testing.T) {
-	for seed := range uint64(chaosSeeds) {
+	for seed := range seeds() {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { limitedChaos(t, seed) })
 		})
@@ -848,7 +847,7 @@ func (s *slowStore) Delete(ctx context.Context, id sessions.ID, v uint64) error 
 // Whatever the sessions of an owner do at once: one lives, no more than the limit do, and
 // each that is gone has one end. SEEDS sets how many histories are tried.
 func TestWhatTheLimitEndsIsToldOnceWhateverMovesMeanwhile(t *testing.T) {
-	for seed := range uint64(soakSeeds()) {
+	for seed := range seeds() {
 		t.Run("", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 9))
@@ -927,14 +926,6 @@ func TestWhatTheLimitEndsIsToldOnceWhateverMovesMeanwhile(t *testing.T) {
 			})
 		})
 	}
-}
-
-// soakSeeds returns how many histories are tried.
-func soakSeeds() int {
-	if n, err := strconv.Atoi(os.Getenv("SEEDS")); err == nil {
-		return n
-	}
-	return 300
 }
 
 func TestASessionThatMovesWhileASignInCountsIsWithinTheLimit(t *testing.T) {
