@@ -125,8 +125,8 @@ func TestRequestsOfEveryKindAtOnceOnAFailingStore(t *testing.T) {
 }
 
 // seeds returns how many histories are tried: as many as a second has room for, or
-// SEEDS. With the entropy source of FIPS 140-3, which a busy machine may hold up, a few
-// are enough.
+// SEEDS. With the entropy source of FIPS 140-3 a few are enough, since they are bubbles:
+// see init in helpers_test.go.
 func seeds() uint64 {
 	if n, err := strconv.ParseUint(os.Getenv("SEEDS"), 10, 64); err == nil {
 		return n

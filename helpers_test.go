@@ -3,12 +3,14 @@ package sessions_test
 import (
 	"bytes"
 	"context"
+	"crypto/fips140"
 	"fmt"
 	"io"
 	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +38,17 @@ type (
 	config  = sessions.Config[AppSession]
 	session = sessions.Session[AppSession]
 )
+
+// The entropy source of FIPS 140-3 cannot start in a bubble of testing/synctest, whose
+// clock stands still. What it has made before stays in a pool until the garbage collector
+// has run twice, so that it should not run often.
+func init() {
+	if fips140.Enforced() {
+		sessions.NewSecret()
+		debug.SetGCPercent(-1)
+		debug.SetMemoryLimit(1 << 30)
+	}
+}
 
 // A mode is a way to keep sessions.
 type mode struct {
