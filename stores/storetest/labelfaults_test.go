@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ type labelledStore struct {
 	ids     []sessions.ID // none twice
 	index   map[string]map[sessions.ID]bool
 	touched map[sessions.ID]bool
+	listens atomic.Bool // a loop over Changes runs, for the fault that only one is told
 }
 
 func newLabelledStore(f fault) *labelledStore {
@@ -192,6 +194,13 @@ func (s *labelledStore) Labelled(ctx context.Context, label string) iter.Seq2[se
 func (s *labelledStore) Changes(ctx context.Context) iter.Seq2[sessions.ID, error] {
 	if s.fault == "Changes tells before it is so" || s.fault == "only one loop is told of changes" {
 		return func(yield func(sessions.ID, error) bool) {
+			if s.fault == "only one loop is told of changes" {
+				if !s.listens.CompareAndSwap(false, true) {
+					<-ctx.Done()
+					return
+				}
+				defer s.listens.Store(false)
+			}
 			for {
 				select {
 				case id := <-s.told:
@@ -216,7 +225,7 @@ func (s *labelledStore) Changes(ctx context.Context) iter.Seq2[sessions.ID, erro
 			switch {
 			case s.fault == "Changes does not tell of deletions" && deleted, s.fault == "Changes does not tell of updates" && !deleted:
 				continue
-			case s.fault == "Changes misses some silently" && n%100 == 99:
+			case s.fault == "Changes misses some silently" && (n%100 == 99 || id == sessions.ID{}):
 				continue
 			case s.fault == "Changes ends early" && n == 2:
 				return
