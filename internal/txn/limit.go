@@ -17,14 +17,15 @@ import (
 // ErrLimit if as many newer ones live.
 func (t *Txn) admit(ctx context.Context, c *change, v *version) (*Base, [][]rival, error) {
 	limited := t.eng.MaxPerOwner > 0 && v.owner != ""
-	if limited && c.base.kept() && v.owner == c.base.Owner {
+	stays := c.base.kept() && v.owner == c.base.Owner // with its owner
+	if limited && stays {
 		// Others, which count meanwhile, must not count both records.
 		half := c.base.ID.half()
 		v.mark = half[:]
 	}
 	for try := 0; ; try++ {
 		base, err := t.create(ctx, c, v)
-		if err != nil || !limited || c.base.kept() && !c.view.Anew && v.owner == c.base.Owner {
+		if err != nil || !limited || stays && !c.view.Anew {
 			return base, nil, err
 		}
 		surplus, err := t.eng.surplus(ctx, v.owner, base, c.base.ID)

@@ -914,10 +914,10 @@ func TestAfterMissedChangesAllAreAskedForOnce(t *testing.T) {
 func TestAStoreThatFailsIsNoEnd(t *testing.T) {
 	down := func(watch.ID) error { return errDown }
 	for _, tt := range []struct {
-		name   string
-		begin  func(s *store)
-		mend   func(s *store)
-		allows int // loads in a minute of failure, after the first
+		name    string
+		begin   func(s *store)
+		restore func(s *store)
+		allows  int // loads in a minute of failure, after the first
 	}{
 		{"with an error", func(s *store) { s.fail(down) }, func(s *store) { s.fail(nil) }, 70},
 		{"by a panic", func(s *store) { s.fail(func(watch.ID) error { panic("down") }) }, func(s *store) { s.fail(nil) }, 70},
@@ -950,7 +950,7 @@ func TestAStoreThatFailsIsNoEnd(t *testing.T) {
 					lives(t, w)
 				}
 				s.set(idOf(4), alive(time.Hour)) // it was used
-				tt.mend(s)
+				tt.restore(s)
 				time.Sleep(10 * time.Second)
 				ended(t, all[1], errElsewhere)
 				ended(t, all[3], errIdle)

@@ -31,34 +31,16 @@ func (s *subject) labels() sessions.LabelStore { return s.Store.(sessions.LabelS
 // labelled returns the ids that Labelled yields.
 func (s *subject) labelled(label string) map[sessions.ID]bool {
 	s.Helper()
-	ids := map[sessions.ID]bool{}
-	for id, err := range s.labels().Labelled(s.ctx, label) {
-		if err != nil {
-			s.Fatalf("Labelled: %v", err)
-		}
-		ids[id] = true
-	}
-	return ids
+	return s.idsOf("Labelled", s.labels().Labelled(s.ctx, label))
 }
 
 // listsLabelled fails the test unless Labelled yields the ids in want. It may also
 // yield ids that no longer exist.
 func (s *subject) listsLabelled(label string, want ...sessions.ID) {
 	s.Helper()
-	got := s.labelled(label)
-	for _, id := range want {
-		if !got[id] {
-			s.Errorf("Labelled(%.40q) does not yield %v", label, id)
-		}
-	}
-	for id := range got {
-		if slices.Contains(want, id) {
-			continue
-		}
-		if rec, ok := s.find(id); ok {
-			s.Errorf("Labelled(%.40q) yields %v, which has the labels %.80q", label, id, rec.Labels)
-		}
-	}
+	s.areListed(fmt.Sprintf("Labelled(%.40q)", label), s.labelled(label), want, func(rec sessions.Record) string {
+		return fmt.Sprintf("has the labels %.80q", rec.Labels)
+	})
 }
 
 // hasLabels fails the test unless the record of id has these labels, and is listed

@@ -3,6 +3,8 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -23,27 +25,26 @@ var oddOwners = []string{
 
 func (s *subject) owners() sessions.OwnerStore { return s.Store.(sessions.OwnerStore) }
 
-// owned returns the ids that Owned yields.
-func (s *subject) owned(owner string) map[sessions.ID]bool {
+// idsOf returns the ids that an index yields. what names it in an error.
+func (s *subject) idsOf(what string, index iter.Seq2[sessions.ID, error]) map[sessions.ID]bool {
 	s.Helper()
 	ids := map[sessions.ID]bool{}
-	for id, err := range s.owners().Owned(s.ctx, owner) {
+	for id, err := range index {
 		if err != nil {
-			s.Fatalf("Owned: %v", err)
+			s.Fatalf("%s: %v", what, err)
 		}
 		ids[id] = true
 	}
 	return ids
 }
 
-// lists fails the test unless Owned yields the ids in want. It may also yield ids
-// that no longer exist.
-func (s *subject) lists(owner string, want ...sessions.ID) {
+// areListed fails the test unless an index, which what names, has the ids in want and
+// no others that exist. describe says what is wrong with the record of another.
+func (s *subject) areListed(what string, got map[sessions.ID]bool, want []sessions.ID, describe func(sessions.Record) string) {
 	s.Helper()
-	got := s.owned(owner)
 	for _, id := range want {
 		if !got[id] {
-			s.Errorf("Owned(%.40q) does not yield %v", owner, id)
+			s.Errorf("%s does not yield %v", what, id)
 		}
 	}
 	for id := range got {
@@ -51,9 +52,24 @@ func (s *subject) lists(owner string, want ...sessions.ID) {
 			continue
 		}
 		if rec, ok := s.find(id); ok {
-			s.Errorf("Owned(%.40q) yields %v, which belongs to %.40q", owner, id, rec.Owner)
+			s.Errorf("%s yields %v, which %s", what, id, describe(rec))
 		}
 	}
+}
+
+// owned returns the ids that Owned yields.
+func (s *subject) owned(owner string) map[sessions.ID]bool {
+	s.Helper()
+	return s.idsOf("Owned", s.owners().Owned(s.ctx, owner))
+}
+
+// lists fails the test unless Owned yields the ids in want. It may also yield ids
+// that no longer exist.
+func (s *subject) lists(owner string, want ...sessions.ID) {
+	s.Helper()
+	s.areListed(fmt.Sprintf("Owned(%.40q)", owner), s.owned(owner), want, func(rec sessions.Record) string {
+		return fmt.Sprintf("belongs to %.40q", rec.Owner)
+	})
 }
 
 // ownerClauses are the clauses of the comment of OwnerStore.
