@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/typedsessions/sessions"
 	"github.com/typedsessions/sessions/stores/redisstore"
 )
@@ -37,9 +35,9 @@ type AppSession struct {
 // Settings are the first line of the standard input of an application process, as
 // JSON.
 type settings struct {
-	Redis []string // addresses
-	Keys  string   // of the key ring
-	Break string   // mine, or the fault of a brokenStore
+	Connection connection
+	Keys       string // of the key ring
+	Break      string // mine, or the fault of a brokenStore
 }
 
 // A message is a line that an application process writes to its standard output.
@@ -80,12 +78,12 @@ func runApp() error {
 	if err != nil {
 		return err
 	}
-	client, err := rueidis.NewClient(clientOption(set.Redis))
+	opened, closeStore, err := set.Connection.open(context.Background())
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	store, err := breakStore(redisstore.New(client, redisstore.Options{}), set.Break)
+	defer closeStore()
+	store, err := breakStore(opened, set.Break)
 	if err != nil {
 		return err
 	}
@@ -135,15 +133,6 @@ func runApp() error {
 		tell(message{Keys: true})
 	}
 	return in.Err()
-}
-
-func clientOption(addrs []string) rueidis.ClientOption {
-	return rueidis.ClientOption{
-		InitAddress:   addrs,
-		DisableRetry:  true,
-		Dialer:        net.Dialer{Timeout: time.Second},
-		ClusterOption: rueidis.ClusterOption{MaxMovedRedirections: 16},
-	}
 }
 
 type app struct{ mgr *sessions.Manager[AppSession] }
@@ -260,12 +249,16 @@ type brokenStore struct {
 	fault string
 }
 
-func breakStore(s *redisstore.Store, fault string) (sessions.Store, error) {
+func breakStore(s sessions.Store, fault string) (sessions.Store, error) {
+	redis, ok := s.(*redisstore.Store)
 	switch fault {
 	case "", "mine":
 		return s, nil
 	case "versions", "revive", "deaf":
-		return brokenStore{s, fault}, nil
+		if !ok {
+			return nil, fmt.Errorf("-break %s: it needs an engine of Redis", fault)
+		}
+		return brokenStore{redis, fault}, nil
 	}
 	return nil, fmt.Errorf("-break %s: want versions, revive, mine or deaf", fault)
 }

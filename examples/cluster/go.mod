@@ -3,9 +3,11 @@ module github.com/typedsessions/sessions/examples/cluster
 go 1.26.0
 
 require (
+	github.com/jackc/pgx/v5 v5.12.0
 	github.com/redis/rueidis v1.0.79
 	github.com/typedsessions/sessions v0.0.0
 	github.com/typedsessions/sessions/stores/redisstore v0.0.0
+	github.com/typedsessions/sessions/stores/sqlstore v0.0.0
 )
 
 require (
@@ -13,10 +15,14 @@ require (
 	github.com/go-playground/locales v0.14.2 // indirect
 	github.com/go-playground/universal-translator v0.18.2 // indirect
 	github.com/go-playground/validator/v10 v10.30.6 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/leodido/go-urn v1.5.0 // indirect
 	github.com/vmihailenco/msgpack/v5 v5.4.1 // indirect
 	github.com/vmihailenco/tagparser/v2 v2.0.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 )
@@ -24,5 +30,6 @@ require (
 replace (
 	github.com/typedsessions/sessions => ../..
 	github.com/typedsessions/sessions/stores/redisstore => ../../stores/redisstore
+	github.com/typedsessions/sessions/stores/sqlstore => ../../stores/sqlstore
 	github.com/typedsessions/sessions/stores/storetest => ../../stores/storetest
 )

@@ -8,15 +8,14 @@ import (
 )
 
 // A link is the network between the applications and a server: a proxy that can be
-// slow, or cut. A Redis Cluster cannot be behind it, since its nodes announce their
-// own addresses.
+// slow, or cut.
 type link struct {
 	net.Listener
 	server string
 
 	mu    sync.Mutex
 	delay time.Duration
-	cut   chan struct{} // closed: not cut
+	cut   [2]chan struct{} // of requests and of answers: nil, or closed when they go on
 }
 
 func newLink(server string) (*link, error) {
@@ -24,8 +23,7 @@ func newLink(server string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &link{Listener: l, server: server, cut: make(chan struct{})}
-	close(k.cut)
+	k := &link{Listener: l, server: server}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -45,14 +43,18 @@ func (k *link) setDelay(d time.Duration) {
 	k.delay = d
 }
 
-// setCut stops everything in both directions. Afterwards it goes on, as TCP does.
-func (k *link) setCut(cut bool) {
+// setCut stops the requests, the answers, or both. Afterwards they go on, as TCP does.
+func (k *link) setCut(requests, answers bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if cut {
-		k.cut = make(chan struct{})
-	} else {
-		close(k.cut)
+	for i, cut := range [2]bool{requests, answers} {
+		switch {
+		case cut && k.cut[i] == nil:
+			k.cut[i] = make(chan struct{})
+		case !cut && k.cut[i] != nil:
+			close(k.cut[i])
+			k.cut[i] = nil
+		}
 	}
 }
 
@@ -64,9 +66,8 @@ func (k *link) serve(client net.Conn) {
 	}
 	defer server.Close()
 	done := make(chan struct{}, 2)
-	for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
-		go func() { k.carry(way[0], way[1]); done <- struct{}{} }()
-	}
+	go func() { k.carry(client, server, 0); done <- struct{}{} }()
+	go func() { k.carry(server, client, 1); done <- struct{}{} }()
 	<-done
 }
 
@@ -75,8 +76,9 @@ type packet struct {
 	at   time.Time // when it arrives
 }
 
-// carry copies with the delay, which does not bound the throughput.
-func (k *link) carry(from io.Reader, to io.Writer) {
+// carry copies with the delay, which does not bound the throughput. The index of cut
+// is that of the direction.
+func (k *link) carry(from io.Reader, to io.Writer, direction int) {
 	packets, gone := make(chan packet, 1024), make(chan struct{})
 	go func() {
 		defer close(packets)
@@ -100,9 +102,11 @@ func (k *link) carry(from io.Reader, to io.Writer) {
 	for p := range packets {
 		time.Sleep(time.Until(p.at))
 		k.mu.Lock()
-		cut := k.cut
+		cut := k.cut[direction]
 		k.mu.Unlock()
-		<-cut
+		if cut != nil {
+			<-cut
+		}
 		if _, err := to.Write(p.data); err != nil {
 			return
 		}

@@ -1,15 +1,23 @@
 // Cluster runs a shop on several processes and a store that fails, and checks what
-// its users see. It starts a Redis Cluster of three masters and three replicas, four
-// application processes behind a proxy, and simulated users with cookie jars. Each
-// user has three devices, of which two may be signed in. Users sign in, change a cart
-// from two tabs at once, watch streams, rotate ids, sign out, and sign out elsewhere.
-// Meanwhile a schedule of faults kills servers, moves slots and replaces keys.
+// its users see. It starts the servers of the store, four application processes behind
+// a proxy, and simulated users with cookie jars. Each user has three devices, of which
+// two may be signed in. Users sign in, change a cart from two tabs at once, watch
+// streams, rotate ids, sign out, and sign out elsewhere. Meanwhile a schedule of faults
+// kills servers, moves slots and replaces keys.
 //
-//	go run ./examples/cluster -engine cluster -minutes 1
-//	go run ./examples/cluster -engine redis -minutes 1
+//	go run ./examples/cluster -engine cluster -minutes 5
 //
-// It needs the command redis-server (Debian's package redis-server). Other flags set
-// the number of users and processes, the think time, and the faults: see -help.
+// The engines are
+//
+//   - redis: a Redis server.
+//   - cluster: a Redis Cluster of three masters and three replicas.
+//   - sentinel: a Redis master, two replicas, and three sentinels.
+//   - postgres: a primary of PostgreSQL and a standby by streaming replication. Commits
+//     wait for the standby.
+//
+// It needs the command redis-server (Debian's package redis-server), or PostgreSQL
+// (Debian's package postgresql). Other flags set the number of users and processes, the
+// think time, and the faults: see -help.
 //
 // # The checker
 //
@@ -33,24 +41,31 @@
 //
 //   - process: an application process is killed and replaced. Requests under way fail.
 //   - slots (cluster): some slots move to another master. No request fails.
-//   - master (cluster): a master is killed, and its replica takes over. Requests fail
-//     meanwhile. Redis may lose the last acknowledged writes, since the store does not
-//     WAIT for replicas (docs/OPERATIONS.md, Stores). The report counts these losses
-//     apart, if the write was acknowledged from 2 seconds before the fault until
-//     6 seconds after it. A user who may be concerned signs in again afterwards.
-//   - lag (cluster): the same, but the replica hangs for a second before. This does
-//     lose acknowledged changes, sessions, and ends of sessions.
+//   - master (cluster, sentinel): a master is killed, and its replica takes over.
+//     Requests fail meanwhile. Redis may lose the last acknowledged writes, since the
+//     store does not WAIT for replicas (docs/OPERATIONS.md, Stores). The report counts
+//     these losses apart, if the write was acknowledged from 2 seconds before the fault
+//     until 6 seconds after it. A user who may be concerned signs in again afterwards.
+//   - lag (cluster, sentinel): the same, but the replicas hang for a second before.
+//     This does lose acknowledged changes, sessions, and ends of sessions.
+//   - full (redis, cluster, sentinel): the servers refuse writes for three seconds, as
+//     they do when their memory is full. Requests that write fail.
 //   - restart (redis): Redis is killed and restarted. Requests fail meanwhile. With
 //     appendfsync always, no acknowledged write is lost.
-//   - slow (redis): the network between the applications and Redis takes 200 ms more
-//     in each direction, for three seconds. No request fails.
-//   - cut (redis): the same network delivers nothing for three seconds. Requests take
-//     longer, and fail after 5 seconds.
+//   - primary (postgres): the primary is killed, and the standby promoted. Requests fail
+//     meanwhile. No acknowledged write is lost.
+//   - async (postgres): the same, but commits wait for nothing (synchronous_commit =
+//     off). The last acknowledged writes are lost.
+//   - slow (redis, postgres): the network between the applications and the servers takes
+//     200 ms more in each direction, for three seconds. No request fails.
+//   - cut, requests, answers (redis, postgres): the same network delivers nothing for
+//     three seconds, or nothing in one direction. Requests take longer, and fail after
+//     5 seconds.
 //   - keys: a new secret is added to the key ring in the three steps of
 //     docs/OPERATIONS.md. No request fails.
 //
-// A cluster has no slow and cut, since its nodes announce their own addresses, which
-// bypass a proxy.
+// The network cannot fail with the engines cluster and sentinel, since their servers
+// announce their own addresses, which bypass a proxy.
 //
 // # Faults of the application
 //
@@ -59,7 +74,7 @@
 // of a deleted record stores it again), mine (a merge keeps the changes of its own
 // request only) or deaf (the store tells Watch nothing).
 //
-// It is a module of its own, because it requires a client of Redis.
+// It is a module of its own, because it requires clients of Redis and PostgreSQL.
 package main
 
 import (
@@ -104,7 +119,7 @@ func main() {
 		return
 	}
 	o := options{out: os.Stdout}
-	flag.StringVar(&o.engine, "engine", "cluster", "what holds the sessions: cluster or redis")
+	flag.StringVar(&o.engine, "engine", "cluster", "what holds the sessions: redis, cluster, sentinel or postgres")
 	minutes := flag.Float64("minutes", 1, "how long the users live")
 	flag.IntVar(&o.users, "users", 200, "how many users there are")
 	flag.IntVar(&o.processes, "processes", 4, "how many application processes there are")
@@ -129,18 +144,6 @@ func main() {
 
 // run starts everything, lets the users live, and reports.
 func run(ctx context.Context, o options) (violations int, err error) {
-	has := map[string][]string{
-		"cluster": {"process", "slots", "master", "lag", "keys"},
-		"redis":   {"process", "slow", "cut", "restart", "keys"},
-	}[o.engine]
-	if o.faults == nil {
-		o.faults = has
-	}
-	for _, f := range o.faults {
-		if has != nil && !slices.Contains(has, f) {
-			return 0, fmt.Errorf("-faults %s: want some of %s", f, strings.Join(has, ","))
-		}
-	}
 	if o.users < 1 || o.processes < 1 {
 		return 0, errors.New("want at least one user and one process")
 	}
@@ -151,17 +154,20 @@ func run(ctx context.Context, o options) (violations int, err error) {
 		return 0, err
 	}
 	defer e.stop()
-	addrs := e.addrs()
-	var network *link
-	if o.engine == "redis" {
-		if network, err = newLink(addrs[0]); err != nil {
-			return 0, err
+	names := []string{"process", "keys"}
+	for _, f := range e.faults {
+		names = append(names, f.name)
+	}
+	if o.faults == nil {
+		o.faults = names
+	}
+	for _, f := range o.faults {
+		if !slices.Contains(names, f) {
+			return 0, fmt.Errorf("-faults %s: want some of %s", f, strings.Join(names, ","))
 		}
-		defer network.Close()
-		addrs = []string{network.Addr().String()}
 	}
 	check := newChecker()
-	s, err := startSite(ctx, addrs, o.fault, o.processes, check.heard)
+	s, err := startSite(ctx, e.connect, o.fault, o.processes, check.heard)
 	if err != nil {
 		return 0, err
 	}
@@ -180,7 +186,7 @@ func run(ctx context.Context, o options) (violations int, err error) {
 		users = append(users, u)
 		running.Go(func() { u.live(living) })
 	}
-	plan := schedule{engine: e, network: network, site: s, users: users, check: check, out: o.out}
+	plan := schedule{engine: e, site: s, users: users, check: check, out: o.out}
 	running.Go(func() {
 		if err = plan.run(living, ctx, o.faults, o.duration); err != nil {
 			cancel()
@@ -217,12 +223,11 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 
 // A schedule makes the faults, one after another.
 type schedule struct {
-	engine  *engine
-	network *link // of a single Redis
-	site    *site
-	users   []*user
-	check   *checker
-	out     io.Writer
+	engine *engine
+	site   *site
+	users  []*user
+	check  *checker
+	out    io.Writer
 }
 
 // run makes the faults in turn, each of them about once a minute, or once if the run is
@@ -247,45 +252,24 @@ func (s *schedule) run(living, ctx context.Context, faults []string, d time.Dura
 }
 
 func (s *schedule) do(living, ctx context.Context, name string, i int) (err error) {
-	f := s.check.begin(fault{
-		name:   name,
-		engine: name != "process" && name != "keys",
-		loses:  name == "master" || name == "lag",
-	})
+	var ofEngine engineFault
+	if at := slices.IndexFunc(s.engine.faults, func(f engineFault) bool { return f.name == name }); at >= 0 {
+		ofEngine = s.engine.faults[at]
+	}
+	f := s.check.begin(fault{name: name, engine: ofEngine.do != nil, loses: ofEngine.loses})
 	fmt.Fprintf(s.out, "%s fault: %s\n", time.Now().Format("15:04:05.000"), name)
 	note := ""
 	defer func() { s.check.end(f, note) }()
-	pause := func(d time.Duration) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(d):
-		}
-	}
 	switch name {
 	case "process":
 		s.site.killProcess()
 		return s.site.addProcess(ctx)
-	case "slots":
-		moved, err := s.engine.moveSlots(ctx, i, 5)
-		note = fmt.Sprintf("%d slots moved", moved)
-		return err
-	case "master", "lag":
-		return s.engine.failOver(ctx, i, name == "lag")
-	case "restart":
-		return s.engine.restart(ctx)
-	case "slow":
-		s.network.setDelay(200 * time.Millisecond)
-		pause(3 * time.Second)
-		s.network.setDelay(0)
-	case "cut":
-		s.network.setCut(true)
-		pause(3 * time.Second)
-		s.network.setCut(false)
 	case "keys":
 		note, err = s.rotateKeys(living, ctx)
 		return err
 	}
-	return nil
+	note, err = ofEngine.do(ctx, i)
+	return err
 }
 
 // rotateKeys replaces the secret of the key ring in the three steps of

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	osuser "os/user"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 )
@@ -27,8 +30,39 @@ var starter = sync.OnceValue(func() chan starting {
 
 // startProcess starts cmd so that it ends with this process, however that ends.
 func startProcess(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	r := starting{cmd, make(chan error)}
 	starter() <- r
 	return <-r.err
+}
+
+// serverUser returns the user that runs the servers that refuse to run as root.
+func serverUser() (uid, gid int, ok bool) {
+	if os.Getuid() != 0 {
+		return 0, 0, false
+	}
+	u, err := osuser.Lookup("nobody")
+	if err != nil {
+		return 0, 0, false
+	}
+	uid, _ = strconv.Atoi(u.Uid)
+	gid, _ = strconv.Atoi(u.Gid)
+	return uid, gid, true
+}
+
+func giveToServerUser(dir string) error {
+	if uid, gid, ok := serverUser(); ok {
+		return os.Chown(dir, uid, gid)
+	}
+	return nil
+}
+
+func asServerUser(cmd *exec.Cmd) {
+	if uid, gid, ok := serverUser(); ok {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	}
+	cmd.Dir = "/"
 }

@@ -44,8 +44,8 @@ type process struct {
 	killed atomic.Bool // by the site
 }
 
-func startSite(ctx context.Context, redis []string, fault string, processes int, heard func(message)) (*site, error) {
-	s := &site{settings: settings{Redis: redis, Break: fault}, heard: heard, secrets: [][]byte{sessions.NewSecret()}}
+func startSite(ctx context.Context, c connection, fault string, processes int, heard func(message)) (*site, error) {
+	s := &site{settings: settings{Connection: c, Break: fault}, heard: heard, secrets: [][]byte{sessions.NewSecret()}}
 	for range processes {
 		if err := s.addProcess(ctx); err != nil {
 			s.stop()
