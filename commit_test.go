@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -13,17 +12,6 @@ import (
 
 	"github.com/typedsessions/sessions"
 )
-
-// waitFor calls a condition until it holds.
-func waitFor(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); {
-		if time.Now().After(end) {
-			t.Fatalf("%s: it never happened", what)
-		}
-		runtime.Gosched()
-	}
-}
 
 func TestWhatARepeatedRunChangesIsStoredAlsoIfTheFirstRunOnlyCalledAVerb(t *testing.T) {
 	for name, verb := range map[string]func(*session){
@@ -268,41 +256,6 @@ func TestAnUnsureSaveAndAnUpdateThatChangesNothingEnd(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestResetDuringACommitTakesNoLifeFromTheOldSession(t *testing.T) {
-	s := newSite(t, modes[2], nil)
-	b := s.browser()
-	b.do(func(s *session) { s.Data.N = 1; s.SetLifetime(1000 * time.Hour) })
-	other := b.clone()
-	b.do(func(sess *session) {
-		runs := 0
-		sess.Update(func(d *AppSession) {
-			if d.N++; runs == 0 {
-				sess.SetLifetime(2000 * time.Hour)
-			}
-			runs++
-		})
-		other.do(func(o *session) { o.Data.Name = "other" })
-		var wg sync.WaitGroup
-		var once sync.Once
-		s.store.hook(func(op string, _ sessions.ID) error {
-			if op == "Load" {
-				once.Do(func() {
-					wg.Go(sess.Reset)
-					waitFor(t, "Reset", func() bool { return sess.Reason() == sessions.ReasonReset })
-				})
-			}
-			return nil
-		}, nil)
-		_ = sess.Save(t.Context())
-		wg.Wait()
-		s.store.hook(nil, nil)
-		sess.Data.N = 5
-		if left := time.Until(sess.ExpiresAt()); left > 25*time.Hour {
-			t.Errorf("the new session ends in %v, want 24h", left)
-		}
-	})
 }
 
 func TestFormOfARequestThatCouldNotBeLoadedIsSeenOutside(t *testing.T) {

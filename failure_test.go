@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"github.com/typedsessions/sessions"
 )
@@ -505,44 +504,4 @@ func TestAVisitorWhoHangsUpFillsNoErrorLog(t *testing.T) {
 			}
 		})
 	}
-}
-
-// The record of a move that was given up may still be deleted when the request goes on
-// with a session of its own.
-func TestASessionIsNotDeletedAsWhatAnUnfinishedStepHasLeft(t *testing.T) {
-	eachOwnerStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) {
-			s := newOwnedSite(t, m, nil)
-			b := s.browser()
-			b.do(func(s *session) { s.Flash("info", "sign in first") })
-			other := b.clone()
-			res := b.do(func(x *session) {
-				login(42)(x)
-				spent, lost := false, false
-				s.store.hook(func(op string, _ sessions.ID) error {
-					if op == "Replace" && !spent {
-						spent = true
-						other.do(func(s *session) { s.Flashes() })
-					}
-					return nil
-				}, func(op string, id sessions.ID) error {
-					if op == "Delete" && spent && !lost && id.String() == x.ID() {
-						lost = true
-						return errors.New("connection cut")
-					}
-					return nil
-				})
-				if err := x.Save(bg); err != nil {
-					t.Errorf("Save: %v", err)
-				}
-				s.store.hook(nil, nil)
-				if !lost {
-					t.Log("the answer of no Delete was lost")
-				}
-			})
-			if d, reason := b.peek(); res.StatusCode == 200 && d.UserID != 42 {
-				t.Errorf("answered 200, and has %+v, %q", d, reason)
-			}
-		})
-	})
 }

@@ -3,7 +3,6 @@ package sessions_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -343,55 +342,4 @@ func TestStoreThatKeepsAnEndedRecordProlongsNothing(t *testing.T) {
 			}
 		})
 	})
-}
-
-// A Save whose answer was lost, and which could not take back what it may have
-// stored, leaves a record that nobody has a cookie for. The commit removes it.
-func TestRecordThatASaveHasLeftBehindGoesWithTheCommit(t *testing.T) {
-	for name, verb := range map[string]func(*session){
-		"a new session":  func(s *session) { s.Data.N = 2 },
-		"RegenerateID":   func(s *session) { s.RegenerateID(); s.Data.N = 2 },
-		"and then Reset": func(s *session) { s.RegenerateID(); s.Data.N = 2 },
-	} {
-		t.Run(name, func(t *testing.T) {
-			eachStore(t, func(t *testing.T, m mode) {
-				s := newSite(t, m, nil)
-				b := s.browser()
-				if name != "a new session" {
-					b.do(func(s *session) { s.Data.N = 1 })
-				}
-				down := errors.New("down")
-				b.do(func(sess *session) {
-					verb(sess)
-					s.store.hook(
-						func(op string, _ sessions.ID) error {
-							if op == "Delete" {
-								return down
-							}
-							return nil
-						},
-						func(op string, _ sessions.ID) error {
-							if op == "Create" {
-								return down // though it was carried out
-							}
-							return nil
-						})
-					if err := sess.Save(t.Context()); !errors.Is(err, down) {
-						t.Errorf("got %v, want the error of the store", err)
-					}
-					s.store.hook(nil, nil)
-					if name == "and then Reset" {
-						sess.Reset()
-						sess.Data.N = 2
-					}
-				})
-				if n := len(s.store.live()); n != 1 {
-					t.Errorf("got %d records, want 1", n)
-				}
-				if data, _ := b.peek(); data.N != 2 {
-					t.Errorf("got N=%d, want 2", data.N)
-				}
-			})
-		})
-	}
 }

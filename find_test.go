@@ -197,20 +197,6 @@ func TestRevokeOwnerEndsNothingWhereNoSessionOfExceptLives(t *testing.T) {
 	}
 }
 
-func TestRequestsThatSpareOnlyThemselvesDoNotEndEachOtherBothBefore(t *testing.T) {
-	eachOwnerStore(t, func(t *testing.T, m mode) {
-		s := newOwnedSite(t, m, nil)
-		laptop, _ := signIn(s, 42)
-		phone, _ := signIn(s, 42)
-		alone := func(s *site) func(*session) {
-			return func(x *session) { _, _ = s.mgr.RevokeOwner(bg, "42", x.ID()) }
-		}
-		overlap(phone, alone(s), func() { laptop.do(alone(s)) })
-		wantUser(t, "who was first", laptop, 42)
-		wantUser(t, "who came later", phone, 0)
-	})
-}
-
 func TestRevokeOwnerThatCannotAskForExceptEndsNothing(t *testing.T) {
 	eachOwnerStore(t, func(t *testing.T, m mode) {
 		s := newOwnedSite(t, m, nil)

@@ -76,27 +76,6 @@ func TestRegenerateIDWhileASaveReadsDataIsAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestDestroyWithinAnUpdateThatIsRepeatedEndsTheSession(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) {
-			s := newSite(t, m, nil)
-			b := s.browser()
-			b.do(func(s *session) { s.Data.N = 2 })
-			b.do(func(x *session) {
-				b.clone().do(func(y *session) { y.Update(func(d *AppSession) { d.N++ }) })
-				x.Update(func(d *AppSession) {
-					if d.N++; d.N > 3 { // too many tries
-						x.Destroy()
-					}
-				})
-			})
-			if live := s.store.live(); len(live) != 0 || b.cookie() != "" {
-				t.Errorf("got records %v and cookie %q, want neither", live, b.cookie())
-			}
-		})
-	})
-}
-
 func TestSaveBesideAWriteDoesNotTouchTheHeader(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		s := newSite(t, m, nil)
@@ -249,18 +228,6 @@ func TestSaveInsideAnUpdateGivesUpAfterFiveSeconds(t *testing.T) {
 	})
 }
 
-func TestSaveProvesThatAnUnchangedSessionIsAlive(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		b := newSite(t, m, nil).browser()
-		b.do(func(s *session) { s.Data.N = 1 })
-		overlap(b.clone(), func(s *session) {
-			if err := s.Save(context.Background()); !errors.Is(err, sessions.ErrNotFound) {
-				t.Errorf("got %v, want ErrNotFound", err)
-			}
-		}, func() { b.do(func(s *session) { s.Destroy() }) })
-	})
-}
-
 func TestSaveAfterTheRequestsDeadlineDoesNotMoveTheSession(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		synctest.Test(t, func(t *testing.T) {
@@ -286,34 +253,6 @@ func TestSaveAfterTheRequestsDeadlineDoesNotMoveTheSession(t *testing.T) {
 			}
 			if _, reason := b.peek(); reason != sessions.ReasonNone {
 				t.Errorf("got %q, want the visitor still signed in", reason)
-			}
-		})
-	})
-}
-
-func TestUpdateIsNotRepeatedOnASaveWhoseAnswerWasLost(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		s := newSite(t, m, nil)
-		b := s.browser()
-		b.do(func(s *session) { s.Data.Name = "Ada" })
-		b.do(func(x *session) {
-			s.store.hook(nil, func(op string, _ sessions.ID) error {
-				if op == "Update" {
-					s.store.hook(nil, nil)
-					return errors.New("connection lost")
-				}
-				return nil
-			})
-			x.Update(func(d *AppSession) { d.N++ })
-			x.Flash("info", "once")
-			if err := x.Save(context.Background()); err == nil {
-				t.Error("got no error from the Save")
-			}
-			x.Update(func(d *AppSession) { d.N += 10 })
-		})
-		b.do(func(s *session) {
-			if f := s.Flashes(); s.Data.N != 11 || len(f) != 1 {
-				t.Errorf("got N=%d and %v, want 11 and one message", s.Data.N, f)
 			}
 		})
 	})
@@ -432,70 +371,6 @@ func TestResetIsNotOvertakenByACommit(t *testing.T) {
 	}
 }
 
-func TestResetWithinAnUpdateThatASaveRepeatsStays(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		b := newSite(t, m, nil).browser()
-		b.do(func(s *session) { s.Data.UserID = 7 })
-		b.do(func(x *session) {
-			b.clone().do(func(y *session) { y.Update(func(d *AppSession) { d.N++ }) })
-			x.Update(func(d *AppSession) {
-				if d.N++; d.N > 1 {
-					x.Reset()
-				}
-			})
-			_ = x.Save(context.Background())
-			if x.Data.UserID != 0 {
-				t.Errorf("got %+v, want it zero", x.Data)
-			}
-		})
-		if d, _ := b.peek(); d.UserID != 0 {
-			t.Errorf("got user %d, want the visitor signed out", d.UserID)
-		}
-	})
-}
-
-func TestLostAnswersAreNotReplayedOnThemselves(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		t.Run("of a merged state", func(t *testing.T) {
-			s := newSite(t, m, nil)
-			b := s.browser()
-			b.do(func(s *session) { s.Data.Role = "user" })
-			b.do(func(x *session) {
-				b.clone().do(func(y *session) { y.Data.Name = "theirs"; y.Update(func(d *AppSession) { d.N++ }) })
-				x.Update(func(d *AppSession) { d.N++ })
-				s.store.hook(nil, failing("Update", 2))
-				if err := x.Save(context.Background()); err == nil {
-					t.Error("got no error")
-				}
-				s.store.hook(nil, nil)
-			})
-			if d, _ := b.peek(); d.N != 2 || d.Name != "theirs" || d.Role != "user" {
-				t.Errorf("got %+v, want both requests' changes once", d)
-			}
-		})
-		t.Run("twice, of which the second was not carried out", func(t *testing.T) {
-			s := newSite(t, m, nil)
-			b := s.browser()
-			b.do(func(s *session) { s.Data.Role = "user" })
-			b.do(func(x *session) {
-				s.store.hook(nil, failing("Update", 1))
-				x.Update(func(d *AppSession) { d.N++ })
-				x.Flash("info", "once")
-				_ = x.Save(context.Background())
-				x.Data.Name = "Bob"
-				s.store.hook(failing("Update", 1), nil)
-				_ = x.Save(context.Background())
-				s.store.hook(nil, nil)
-			})
-			b.do(func(s *session) {
-				if f := s.Flashes(); s.Data.N != 1 || s.Data.Name != "Bob" || len(f) != 1 {
-					t.Errorf("got %+v and %v, want each once", s.Data, f)
-				}
-			})
-		})
-	})
-}
-
 // A curiousStore asks for the session while it loads it, as a driver's log does.
 type curiousStore struct{ sessions.Store }
 
@@ -513,59 +388,6 @@ func TestStoreThatAsksForTheSessionOfItsContext(t *testing.T) {
 	if d, reason := b.peek(); d.N != 5 {
 		t.Errorf("got N=%d (%q), want 5", d.N, reason)
 	}
-}
-
-func TestResetWhileASaveFindsTheRecordGoneBeginsAnother(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) {
-			s := newSite(t, m, nil)
-			b := s.browser()
-			b.do(func(s *session) { s.Data.N = 1 })
-			b.do(func(x *session) {
-				x.Data.N = 2
-				s.store.hook(func(op string, _ sessions.ID) error {
-					if op == "Update" {
-						time.Sleep(time.Second)
-						return sessions.ErrNotFound
-					}
-					return nil
-				}, nil)
-				go func() { _ = x.Save(context.Background()) }()
-				time.Sleep(time.Millisecond)
-				x.Reset()
-				x.Flash("info", "bye")
-			})
-			b.do(func(s *session) {
-				if len(s.Flashes()) != 1 {
-					t.Error("the message is lost")
-				}
-			})
-		})
-	})
-}
-
-func TestDestroyDuringACommitThatFailsIsCarriedOut(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) {
-			s := newSite(t, m, nil)
-			b := s.browser()
-			b.do(func(s *session) { s.Data.N = 1 })
-			var x *session
-			s.store.hook(func(op string, _ sessions.ID) error {
-				if op == "Update" {
-					go x.Destroy()
-					time.Sleep(time.Second)
-					return errLost
-				}
-				return nil
-			}, nil)
-			b.do(func(y *session) { x = y; x.Data.N = 2 })
-			synctest.Wait()
-			if live := s.store.live(); len(live) != 0 {
-				t.Errorf("got %d records, want none", len(live))
-			}
-		})
-	})
 }
 
 func TestVerbsThatNeverStopAreReported(t *testing.T) {
@@ -589,25 +411,6 @@ func TestVerbsThatNeverStopAreReported(t *testing.T) {
 	})
 }
 
-func TestCookieOfASaveWhoseSessionIsRevokedIsNotSent(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		s := newSite(t, m, nil)
-		b := s.browser()
-		b.do(func(s *session) { s.Data.N = 1 })
-		res := b.do(func(x *session) {
-			x.RegenerateID()
-			_ = x.Save(context.Background())
-			if err := s.mgr.Revoke(context.Background(), x.ID()); err != nil {
-				t.Error(err)
-			}
-			x.Data.N = 2
-		})
-		if lines := res.setCookies(); len(lines) > 0 {
-			t.Errorf("got %v, want no cookie of a dead id", lines)
-		}
-	})
-}
-
 type (
 	codecBase struct{ A int }
 	lostField struct {
@@ -625,43 +428,6 @@ func (b *codecBase) DecodeMsgpack(d *msgpack.Decoder) (err error) {
 func TestCodecPromotedFromAnUnexportedFieldIsRefused(t *testing.T) {
 	type holder struct{ F lostField }
 	refused(t, newOf[holder](t), "holder.F", "Count")
-}
-
-func TestResetWhileASaveAsksTheStoreBeginsASessionOfItsOwn(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) {
-			s := newSite(t, m, nil)
-			b := s.browser()
-			b.do(func(x *session) { x.Data.UserID = 1 })
-			before := s.store.live()[0]
-			b.do(func(x *session) {
-				done := make(chan bool)
-				s.store.hook(func(op string, _ sessions.ID) error {
-					if op == "Load" {
-						go func() { x.Reset(); close(done) }()
-						synctest.Wait() // until it waits for the Save
-					}
-					return nil
-				}, nil)
-				if err := x.Save(context.Background()); err != nil {
-					t.Error(err)
-				}
-				<-done
-				s.store.hook(nil, nil)
-				if x.ID() == before.String() || x.ID() == (sessions.ID{}).String() {
-					t.Errorf("got the id %q, want one of the new session's own", x.ID())
-				}
-				x.Data.UserID = 2
-			})
-			live := s.store.live()
-			if len(live) != 1 || live[0] == before || live[0] == (sessions.ID{}) {
-				t.Errorf("got the records %v, want the new session's alone", live)
-			}
-			if got, reason := b.peek(); reason != sessions.ReasonNone || got.UserID != 2 {
-				t.Errorf("got user %d, %q, want the new session", got.UserID, reason)
-			}
-		})
-	})
 }
 
 func TestFirstGetsAfterTheHeadersHaveLeftAreAllTooLate(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime/debug"
@@ -169,6 +170,46 @@ func (s *site) online(http2 bool) *browser {
 	s.t.Cleanup(srv.Close)
 	client := srv.Client()
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &browser{s: s, client: client, url: srv.URL, cookies: map[string]string{}}
+}
+
+// A pipeListener is a network within a bubble.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipeListener) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
+
+func (p *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.conns <- server:
+		return client, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// piped starts a real server, and returns a browser that talks to it over a network
+// within the bubble of the test.
+func (s *site) piped() *browser {
+	network := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	srv := &httptest.Server{Listener: network, Config: &http.Server{Handler: s.handler}}
+	srv.Start()
+	s.t.Cleanup(srv.Close)
+	client := &http.Client{Transport: &http.Transport{DialContext: network.dial, DisableKeepAlives: true}}
 	return &browser{s: s, client: client, url: srv.URL, cookies: map[string]string{}}
 }
 

@@ -174,26 +174,6 @@ func TestRotateIDThatCannotReachTheBrowserStoresNothing(t *testing.T) {
 	}
 }
 
-func TestRotateIDKeepsAParallelChange(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		s := newSite(t, m, nil)
-		b := s.browser()
-		b.do(func(s *session) { s.Data.N = 1 })
-		other := b.clone()
-		res := overlap(b, func(s *session) { s.RotateID(); s.Data.Name = "Ada" }, func() {
-			other.do(func(s *session) { s.Data.N = 2; s.SetLifetime(time.Hour); s.Flash("info", "theirs") })
-		})
-		if len(res.setCookies()) != 1 {
-			t.Errorf("got %q, want one cookie", res.setCookies())
-		}
-		b.do(func(s *session) {
-			if left := time.Until(s.ExpiresAt()); s.Data.N != 2 || s.Data.Name != "Ada" || left > time.Hour+time.Second || len(s.Flashes()) != 1 {
-				t.Errorf("got %+v with %v left, want the changes of both: the lifetime is the newest record's", s.Data, left)
-			}
-		})
-	})
-}
-
 func TestRotateIDAfterADestroyDoesNothing(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		s := newSite(t, m, nil)

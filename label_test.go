@@ -427,21 +427,6 @@ func TestLabelledChecksTheRecord(t *testing.T) {
 	}
 }
 
-func TestRevokeLabelledSparesASessionThatLosesItsLabelMeanwhile(t *testing.T) {
-	eachLabelStore(t, func(t *testing.T, m mode) {
-		s := newLabelledSite(t, m, nil)
-		b := s.browser()
-		b.do(func(s *session) { s.Data = AppSession{UserID: 42, Role: "admin"} })
-		s.store.onceBefore("Delete", func() { // after its labels were checked
-			b.do(func(s *session) { s.Data.Role = "user" })
-		})
-		if n, err := s.mgr.RevokeLabelled(bg, "role:admin"); n != 0 || err != nil {
-			t.Errorf("got %d, %v, want none ended", n, err)
-		}
-		wantUser(t, "who is no admin any more", b, 42)
-	})
-}
-
 func TestLabelsThatPanicAreAnError(t *testing.T) {
 	eachLabelStore(t, func(t *testing.T, m mode) {
 		broken := false
@@ -521,20 +506,5 @@ func TestListingByLabelGoesOnPastWhatCannotBeRead(t *testing.T) {
 		if _, err := s.mgr.Find(bg, bad.String()); !errors.Is(err, sessions.ErrNotFound) {
 			t.Errorf("Find: got %v, want ErrNotFound: it was revoked", err)
 		}
-	})
-}
-
-func TestRevokeLabelledEndsASessionThatMovesMeanwhile(t *testing.T) {
-	eachLabelStore(t, func(t *testing.T, m mode) {
-		s := newLabelledSite(t, m, nil)
-		b := s.browser()
-		b.do(func(s *session) { s.Data = AppSession{UserID: 42, Role: "user"} })
-		s.store.onceBefore("Load", func() { // the index has been read
-			b.do((*session).RotateID)
-		})
-		if n, err := s.mgr.RevokeLabelled(bg, "role:user"); n != 1 || err != nil {
-			t.Errorf("got %d, %v, want 1 ended", n, err)
-		}
-		wantUser(t, "whose label was revoked", b, 0)
 	})
 }

@@ -368,36 +368,6 @@ func TestRegenerateIDMakesASessionNewerAndRotateIDDoesNot(t *testing.T) {
 	}
 }
 
-// It has two records for a moment, and others count meanwhile.
-func TestASessionOnItsWayToANewIDCountsOnce(t *testing.T) {
-	for name, move := range map[string]func(*session){"RegenerateID": (*session).RegenerateID, "RotateID": (*session).RotateID} {
-		t.Run(name, func(t *testing.T) {
-			eachOwnerStore(t, func(t *testing.T, m mode) {
-				synctest.Test(t, func(t *testing.T) {
-					s := newOwnedSite(t, m, limitedTo(3))
-					var browsers []*browser
-					for range 2 {
-						b, _ := signIn(s, 42)
-						browsers = append(browsers, b)
-						time.Sleep(time.Second)
-					}
-					s.store.onceBefore("Replace", func() {
-						time.Sleep(time.Second)
-						b, _ := signIn(s, 42)
-						browsers = append(browsers, b)
-					})
-					browsers[1].do(move)
-					s.store.hook(nil, nil)
-					wantLive(t, 42, browsers, 0, 1, 2)
-					if n := len(s.events.of(sessions.EventEnded)); n > 0 {
-						t.Errorf("got %d ends, want none", n)
-					}
-				})
-			})
-		})
-	}
-}
-
 func TestWhatDoesNotLiveDoesNotCount(t *testing.T) {
 	eachOwnerStore(t, func(t *testing.T, m mode) {
 		synctest.Test(t, func(t *testing.T) {
@@ -684,78 +654,6 @@ func TestTheLimitCountsNoSessionOfAnotherOwnerThatAnIndexStillLists(t *testing.T
 	}
 }
 
-// Manager.Sessions lists the new record already, so that an Edit may come.
-func TestASessionThatIsEditedOnItsWayToANewIDCountsOnce(t *testing.T) {
-	eachOwnerStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) {
-			s := newOwnedSite(t, m, limitedTo(3))
-			var browsers []*browser
-			for range 2 {
-				b, _ := signIn(s, 42)
-				browsers = append(browsers, b)
-				time.Sleep(time.Second)
-			}
-			s.store.onceBefore("Replace", func() {
-				for id := range listed(s, "42") {
-					if err := s.mgr.Edit(bg, id, func(d *AppSession) { d.Role = "admin" }); err != nil {
-						t.Error(err)
-					}
-				}
-				time.Sleep(time.Second)
-				b, _ := signIn(s, 42)
-				browsers = append(browsers, b)
-			})
-			browsers[1].do((*session).RotateID)
-			s.store.hook(nil, nil)
-			wantLive(t, 42, browsers, 0, 1, 2)
-			if n := len(s.events.of(sessions.EventEnded)); n > 0 {
-				t.Errorf("got %d ends, want none: three sessions, and a limit of three", n)
-			}
-		})
-	})
-}
-
-// A sign-in counts again if a session of the surplus has moved. By then its old record
-// is replaced.
-func TestASignInThatLosesWhenItCountsAgainKeepsWhatItHad(t *testing.T) {
-	eachOwnerStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) {
-			s := newOwnedSite(t, m, limitedTo(2))
-			var browsers []*browser
-			for range 2 {
-				b, _ := signIn(s, 42)
-				browsers = append(browsers, b)
-				time.Sleep(time.Second)
-			}
-			b := s.browser()
-			b.do(func(s *session) { s.Data.Name = "visitor" })
-			oldest := s.store.created[0]
-			first := true
-			s.store.hook(func(op string, id sessions.ID) error {
-				if op == "Delete" && id == oldest && first {
-					first = false
-					browsers[0].do((*session).RotateID)
-					for range 2 {
-						time.Sleep(time.Second)
-						signIn(s, 42)
-					}
-				}
-				return nil
-			}, nil)
-			res := b.do(login(42))
-			s.store.hook(nil, nil)
-			d, reason := b.peek()
-			t.Logf("status %d, %+v %q, ended %v", res.StatusCode, d, reason, s.events.of(sessions.EventEnded))
-			if res.StatusCode == http.StatusConflict && d.Name != "visitor" {
-				t.Errorf("it lost, and has %+v, %q, want the visitor's session", d, reason)
-			}
-			if n := len(listed(s, "42")); n != 2 {
-				t.Errorf("got %d sessions, want 2", n)
-			}
-		})
-	})
-}
-
 func TestAnOwnerThatAMergeGivesIsCounted(t *testing.T) {
 	eachOwnerStore(t, func(t *testing.T, m mode) {
 		synctest.Test(t, func(t *testing.T) {
@@ -923,39 +821,6 @@ func TestWhatTheLimitEndsIsToldOnceWhateverMovesMeanwhile(t *testing.T) {
 						t.Errorf("seed %d: %d ends of %s", seed, n, id)
 					}
 				}
-			})
-		})
-	}
-}
-
-func TestASessionThatMovesWhileASignInCountsIsWithinTheLimit(t *testing.T) {
-	for _, op := range []string{"Load", "Delete"} {
-		t.Run("before its "+op, func(t *testing.T) {
-			eachOwnerStore(t, func(t *testing.T, m mode) {
-				synctest.Test(t, func(t *testing.T) {
-					s := newOwnedSite(t, m, limitedTo(2))
-					var browsers []*browser
-					for range 2 {
-						b, _ := signIn(s, 42)
-						browsers = append(browsers, b)
-						time.Sleep(time.Second)
-					}
-					oldest, moved := s.store.created[0], false
-					s.store.hook(func(name string, id sessions.ID) error {
-						if name == op && id == oldest && !moved {
-							moved = true
-							browsers[0].do((*session).RotateID)
-						}
-						return nil
-					}, nil)
-					last, _ := signIn(s, 42)
-					s.store.hook(nil, nil)
-					browsers = append(browsers, last)
-					wantLive(t, 42, browsers, 1, 2)
-					if n := len(s.events.of(sessions.EventEnded)); !moved || n != 1 {
-						t.Errorf("moved: %t, got %d ends, want 1", moved, n)
-					}
-				})
 			})
 		})
 	}

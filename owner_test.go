@@ -290,38 +290,6 @@ func TestAnEditDoesNotChangeTheOwner(t *testing.T) {
 	}
 }
 
-func TestAnUpdateThatPassesTheSessionOnWhenItIsRepeatedMovesItToo(t *testing.T) {
-	claim := func(s *session) {
-		s.Update(func(d *AppSession) {
-			if d.Role == "admin" {
-				d.UserID = 43
-			}
-			d.N++
-		})
-	}
-	eachOwnerStore(t, func(t *testing.T, m mode) {
-		s := newOwnedSite(t, m, nil)
-		b, id := signIn(s, 42)
-		old := b.clone()
-		res := overlap(b, claim, func() {
-			if err := s.mgr.Edit(bg, id, func(d *AppSession) { d.Role = "admin" }); err != nil {
-				t.Error(err)
-			}
-		})
-		if len(res.setCookies()) != 1 || idOf(b) == id {
-			t.Errorf("got %q and the id %s, want a new one", res.setCookies(), idOf(b))
-		}
-		if d, _ := b.peek(); d.UserID != 43 || d.N != 1 || d.Role != "admin" {
-			t.Errorf("got %+v, want both changes, once", d)
-		}
-		wantUser(t, "under the old id", old, 0)
-		wantListed(t, s, "42")
-		if n := len(s.store.live()); n != 1 {
-			t.Errorf("got %d records, want 1", n)
-		}
-	})
-}
-
 func TestAnUpdateThatPassesTheSessionOnTooLateStoresNothing(t *testing.T) {
 	eachOwnerStore(t, func(t *testing.T, m mode) {
 		s := newOwnedSite(t, m, nil)
@@ -346,91 +314,6 @@ func TestAnUpdateThatPassesTheSessionOnTooLateStoresNothing(t *testing.T) {
 			t.Errorf("got %d late events, want 1", n)
 		}
 	})
-}
-
-func TestOfTwoSignInsAtOnceOverOneSessionOneLives(t *testing.T) {
-	eachOwnerStore(t, func(t *testing.T, m mode) {
-		s := newOwnedSite(t, m, nil)
-		b := s.browser()
-		b.do(func(s *session) { s.Data.Name = "visitor" })
-		first, second := b.clone(), b.clone()
-		res := overlap(second, become(43), func() { first.do(become(42)) })
-		if len(res.setCookies()) > 0 {
-			t.Error("the loser got a cookie")
-		}
-		wantUser(t, "who was first", first, 42)
-		wantUser(t, "who came later", second, 0)
-		if got := s.events.of(sessions.EventDiscarded); len(got) != 1 || got[0].Reason != sessions.ReasonReplaced {
-			t.Errorf("got the events %v, want one that the later changes were discarded, since the id was replaced", got)
-		}
-		if n := len(s.store.live()); n != 1 {
-			t.Errorf("got %d records, want 1", n)
-		}
-	})
-}
-
-func TestAParallelEditIsNotLostWhenASessionPassesToAnotherOwner(t *testing.T) {
-	eachOwnerStore(t, func(t *testing.T, m mode) {
-		s := newOwnedSite(t, m, nil)
-		b, _ := signIn(s, 42)
-		other := b.clone()
-		overlap(b, func(s *session) { s.Data.UserID = 43; s.Data.Name = "Grace" }, func() {
-			other.do(func(s *session) { s.Data.N = 7; s.Flash("info", "theirs") })
-		})
-		if d, _ := b.peek(); d.UserID != 43 || d.Name != "Grace" || d.N != 7 {
-			t.Errorf("got %+v, want the changes of both", d)
-		}
-		wantMessages(t, "of the other", takeFlashes(b), "theirs")
-		wantUser(t, "under the old id", other, 0)
-	})
-}
-
-// A signOut that is in flight ends the session whoever it passes to meanwhile.
-func TestASignInDoesNotOutliveALogoutThatCameBetween(t *testing.T) {
-	eachOwnerStore(t, func(t *testing.T, m mode) {
-		s := newOwnedSite(t, m, nil)
-		b := s.browser()
-		b.do(func(s *session) { s.Data.Name = "visitor" })
-		login := b.clone()
-		s.store.hook(func(op string, _ sessions.ID) error {
-			if op == "Replace" && s.store.count("Replace") == 1 { // the new record is there
-				b.do((*session).Destroy)
-			}
-			return nil
-		}, nil)
-		res := login.do(become(42))
-		s.store.hook(nil, nil)
-		if len(res.setCookies()) > 0 || len(s.store.live()) > 0 {
-			t.Errorf("got %q and %d records, want none", res.setCookies(), len(s.store.live()))
-		}
-		wantListed(t, s, "42")
-	})
-}
-
-func TestANewOwnerWhoseStoreFailsIsNoSignIn(t *testing.T) {
-	for _, op := range []string{"Create", "Replace"} {
-		t.Run("at "+op, func(t *testing.T) {
-			eachOwnerStore(t, func(t *testing.T, m mode) {
-				s := newOwnedSite(t, m, nil)
-				b := s.browser()
-				b.do(func(s *session) { s.Data.Name = "visitor" })
-				id := idOf(b)
-				s.store.hook(failing(op, 1), nil)
-				res := b.do(become(42))
-				s.store.hook(nil, nil)
-				if res.StatusCode != http.StatusServiceUnavailable || len(res.setCookies()) > 0 {
-					t.Errorf("got %d with %q, want 503 without a cookie", res.StatusCode, res.setCookies())
-				}
-				if d, _ := b.peek(); d.UserID != 0 || d.Name != "visitor" || idOf(b) != id || len(s.store.live()) != 1 {
-					t.Errorf("got %+v in %d records, want the visitor's alone", d, len(s.store.live()))
-				}
-				wantListed(t, s, "42")
-				if n := len(s.events.of(sessions.EventRenewed)); n > 0 {
-					t.Errorf("got %d events of a new id, want none", n)
-				}
-			})
-		})
-	}
 }
 
 func TestTheOwnerOfALoadedSessionIsWhatConfigOwnerSaysNow(t *testing.T) {

@@ -41,8 +41,8 @@ func documents(t *testing.T) map[string]string {
 	return texts
 }
 
-// declared returns the tests, fuzz targets and benchmarks of all modules, one
-// a line, and the names of all Go files.
+// declared returns the tests, scenarios, fuzz targets and benchmarks of all modules,
+// one a line, and the names of all Go files.
 func declared(t *testing.T) (tests string, files map[string]bool) {
 	t.Helper()
 	files = make(map[string]bool)
@@ -65,12 +65,15 @@ func declared(t *testing.T) (tests string, files map[string]bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, sc := range scenarios(t) {
+		tests += "TestScenarios/" + sc.name() + "\n"
+	}
 	return "\n" + tests, files
 }
 
 func TestDocumentsNameTestsAndFilesThatExist(t *testing.T) {
 	tests, files := declared(t)
-	named := regexp.MustCompile("\\b(?:Test|Fuzz|Benchmark)[A-Z]\\w+|`[\\w/.]+\\.go`")
+	named := regexp.MustCompile("\\b(?:Test|Fuzz|Benchmark)[A-Z]\\w+(?:/[\\w-]+)?|`[\\w/.]+\\.go`")
 	for name, text := range documents(t) {
 		for _, what := range named.FindAllString(text, -1) {
 			if !strings.Contains(tests, "\n"+what+"\n") && !files[filepath.Base(strings.Trim(what, "`"))] {

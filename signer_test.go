@@ -12,7 +12,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -249,21 +248,6 @@ func rotated(t *testing.T, m mode, change func(*config)) (s *site, b *browser, k
 	return s, b, keys, ends
 }
 
-func TestReissuedCookieHasTheEndThatAParallelSetLifetimeGave(t *testing.T) {
-	eachStore(t, func(t *testing.T, m mode) {
-		synctest.Test(t, func(t *testing.T) {
-			_, b, _, ends := rotated(t, m, nil)
-			other := b.clone()
-			res := overlap(b, func(*session) {}, func() { other.do(func(s *session) { s.SetLifetime(30 * 24 * time.Hour) }) })
-			oneCookie(t, res.setCookies())
-			time.Sleep(time.Until(ends) + time.Hour)
-			if data, reason := b.peek(); data.UserID != 42 {
-				t.Errorf("got user %d (%q), want 42 until the new end", data.UserID, reason)
-			}
-		})
-	})
-}
-
 func TestOneIDInTwoCookiesHasTheNewestKeyAndTheLatestEnd(t *testing.T) {
 	eachStore(t, func(t *testing.T, m mode) {
 		synctest.Test(t, func(t *testing.T) {
@@ -379,50 +363,6 @@ func TestARequestThatDoesNotAskForTheSessionReissuesNothing(t *testing.T) {
 				t.Errorf("got %d touches, want none", s.store.count("Touch"))
 			}
 		})
-	})
-}
-
-func TestACookieIsReissuedOnlyIfTheSessionIsFoundAtTheCommit(t *testing.T) {
-	t.Parallel()
-	eachStore(t, func(t *testing.T, m mode) {
-		for _, tt := range []struct {
-			name string
-			op   string
-			idle time.Duration
-			err  error
-			want sessions.EventKind
-		}{
-			{"by the Load, of a store that is down", "Load", 0, errors.New("the store is down"), sessions.EventFailed},
-			{"by the Load, of a record that is gone", "Load", 0, sessions.ErrNotFound, sessions.EventDiscarded},
-			{"by the Touch, of a store that is down", "Touch", 5 * time.Hour, errors.New("the store is down"), sessions.EventFailed},
-			{"by the Touch, of a record that is gone", "Touch", 5 * time.Hour, sessions.ErrNotFound, sessions.EventDiscarded},
-			{"by the Load after a Touch", "Load", 5 * time.Hour, sessions.ErrNotFound, sessions.EventDiscarded},
-		} {
-			t.Run(tt.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					s, b, _, _ := rotated(t, m, func(c *config) { c.IdleTimeout = tt.idle })
-					s.store.resetCounts()
-					s.store.hook(func(op string, _ sessions.ID) error {
-						if op == tt.op && (op != "Load" || s.store.count("Load") > 1) {
-							return tt.err
-						}
-						return nil
-					}, nil)
-					before := b.cookie()
-					res := b.do(func(s *session) {
-						if s.Data.UserID != 42 {
-							t.Errorf("got user %d, want 42", s.Data.UserID)
-						}
-					})
-					if res.StatusCode != http.StatusOK || len(res.setCookies()) != 0 || b.cookie() != before {
-						t.Errorf("got status %d and %q, want 200 and no cookie", res.StatusCode, res.setCookies())
-					}
-					if got := s.events.of(tt.want); len(got) != 1 {
-						t.Errorf("got %d events %q, want one", len(got), tt.want)
-					}
-				})
-			})
-		}
 	})
 }
 
