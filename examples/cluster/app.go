@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -25,31 +24,26 @@ const (
 	idleTimeout = 3 * time.Minute
 )
 
-// AppSession is what the application keeps for a session.
-type AppSession struct {
-	User  string            `msgpack:"user"`
-	Cart  map[string]string `msgpack:"cart"`  // changed by field
-	Count int               `msgpack:"count"` // changed by Update
-}
-
 // Settings are the first line of the standard input of an application process, as
 // JSON.
 type settings struct {
 	Connection connection
 	Keys       string // of the key ring
-	Break      string // mine, or the fault of a brokenStore
+	Release    string
+	Break      string // mine, version, or the fault of a brokenStore
 }
 
 // A message is a line that an application process writes to its standard output.
 type message struct {
-	Addr string    `json:",omitempty"` // it serves there
-	Keys bool      `json:",omitempty"` // it has replaced its key ring
-	Kind string    `json:",omitempty"` // of an event of a session
-	ID   string    `json:",omitempty"`
-	Prev string    `json:",omitempty"`
-	Why  string    `json:",omitempty"`
-	Pid  int       `json:"-"`
-	At   time.Time `json:"-"`
+	Addr  string    `json:",omitempty"` // it serves there
+	Keys  bool      `json:",omitempty"` // it has replaced its key ring
+	Kind  string    `json:",omitempty"` // of an event of a session
+	ID    string    `json:",omitempty"`
+	Prev  string    `json:",omitempty"`
+	Why   string    `json:",omitempty"`
+	Usage *usage    `json:",omitempty"` // of the process
+	Pid   int       `json:"-"`
+	At    time.Time `json:"-"`
 }
 
 // crashed is the kind of a message about a process that ended and was not killed.
@@ -61,10 +55,15 @@ type view struct {
 	User  string
 	Cart  map[string]string
 	Count int
+	Note  string
 }
 
-// runApp is the application process. It serves until its standard input ends, which
-// happens when the parent ends. Each further line of the input is a new key ring.
+// releaseHeader names the release of the process that answers.
+const releaseHeader = "Release"
+
+// runApp is the application process. Each line of its standard input after the first
+// is a new key ring. When the input ends, which also happens when the parent ends, it
+// answers the requests that it has, and ends.
 func runApp() error {
 	in := bufio.NewScanner(os.Stdin)
 	if !in.Scan() {
@@ -93,35 +92,22 @@ func runApp() error {
 		defer mu.Unlock()
 		_ = json.NewEncoder(os.Stdout).Encode(m)
 	}
-	config := sessions.Config[AppSession]{
-		Keys:        keys,
-		Store:       store,
-		Cookie:      sessions.Cookie{Insecure: true},
-		IdleTimeout: idleTimeout,
-		Owner:       func(s *AppSession) string { return s.User },
-		MaxPerOwner: maxPerOwner,
-		Logger:      slog.New(slog.DiscardHandler),
-		OnEvent: func(_ context.Context, e sessions.Event) {
-			switch e.Kind {
-			case sessions.EventStarted, sessions.EventRenewed, sessions.EventEnded:
-				tell(message{Kind: string(e.Kind), ID: e.ID, Prev: e.Previous, Why: string(e.Reason)})
-			}
-		},
-	}
-	if set.Break == "mine" {
-		config.Merge = func(_, mine, _ AppSession) (AppSession, error) { return mine, nil }
-	}
-	mgr, err := sessions.New(config)
+	stop := make(chan struct{})
+	handler, err := newRelease(release{set: set, keys: keys, store: store, tell: tell, stop: stop})
 	if err != nil {
 		return err
 	}
-	app := &app{mgr}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	go func() { _ = http.Serve(listener, app.handler()) }()
+	server := &http.Server{Handler: handler}
+	server.RegisterOnShutdown(func() { close(stop) })
+	go func() { _ = server.Serve(listener) }()
 	tell(message{Addr: listener.Addr().String()})
+	running, end := context.WithCancel(context.Background())
+	defer end()
+	go reportUsage(running, tell)
 	for in.Scan() {
 		var secrets [][]byte
 		if err := json.Unmarshal(in.Bytes(), &secrets); err != nil {
@@ -132,57 +118,75 @@ func runApp() error {
 		}
 		tell(message{Keys: true})
 	}
-	return in.Err()
+	if err := in.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return server.Shutdown(ctx)
 }
 
-type app struct{ mgr *sessions.Manager[AppSession] }
+// An app is the application, whose session is a T.
+type app[T any, P session[T]] struct {
+	mgr  *sessions.Manager[T]
+	stop <-chan struct{} // is closed when the process is to end
+}
 
-func (a *app) handler() http.Handler {
+func (a *app[T, P]) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /me", a.signedIn(func(*http.Request, *sessions.Session[AppSession]) {}))
+	mux.HandleFunc("GET /me", a.signedIn(func(*http.Request, *sessions.Session[T]) {}))
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
-		sess := sessions.Get[AppSession](r.Context())
+		sess := sessions.Get[T](r.Context())
 		sess.RegenerateID()
-		sess.Data = AppSession{User: r.FormValue("user")}
-		answer(w, sess)
+		var signedIn T
+		*P(&signedIn).parts().user = r.FormValue("user")
+		sess.Data = signedIn
+		a.answer(w, sess)
 	})
-	mux.HandleFunc("POST /set", a.signedIn(func(r *http.Request, sess *sessions.Session[AppSession]) {
-		if sess.Data.Cart == nil {
-			sess.Data.Cart = make(map[string]string)
+	mux.HandleFunc("POST /set", a.signedIn(func(r *http.Request, sess *sessions.Session[T]) {
+		cart := P(&sess.Data).parts().cart
+		if *cart == nil {
+			*cart = make(map[string]string)
 		}
-		sess.Data.Cart[r.FormValue("field")] = r.FormValue("value")
+		(*cart)[r.FormValue("field")] = r.FormValue("value")
 	}))
-	mux.HandleFunc("POST /add", a.signedIn(func(_ *http.Request, sess *sessions.Session[AppSession]) {
-		sess.Update(func(s *AppSession) { s.Count++ })
+	mux.HandleFunc("POST /add", a.signedIn(func(_ *http.Request, sess *sessions.Session[T]) {
+		sess.Update(func(s *T) { *P(s).parts().count++ })
 	}))
-	mux.HandleFunc("POST /rotate", a.signedIn(func(_ *http.Request, sess *sessions.Session[AppSession]) { sess.RotateID() }))
+	mux.HandleFunc("POST /note", a.signedIn(func(r *http.Request, sess *sessions.Session[T]) {
+		if note := P(&sess.Data).parts().note; note != nil {
+			*note = r.FormValue("value")
+		}
+	}))
+	mux.HandleFunc("POST /rotate", a.signedIn(func(_ *http.Request, sess *sessions.Session[T]) { sess.RotateID() }))
 	mux.HandleFunc("POST /logout", func(w http.ResponseWriter, r *http.Request) {
-		sess := sessions.Get[AppSession](r.Context())
+		sess := sessions.Get[T](r.Context())
 		sess.Destroy()
-		answer(w, sess)
+		a.answer(w, sess)
 	})
 	mux.HandleFunc("POST /revoke-others", func(w http.ResponseWriter, r *http.Request) {
-		sess := sessions.Get[AppSession](r.Context())
-		if sess.Data.User == "" {
+		sess := sessions.Get[T](r.Context())
+		user := *P(&sess.Data).parts().user
+		if user == "" {
 			http.Error(w, "not signed in", http.StatusUnauthorized)
 			return
 		}
-		if _, err := a.mgr.RevokeOwner(r.Context(), sess.Data.User, sess.ID()); err != nil {
+		if _, err := a.mgr.RevokeOwner(r.Context(), user, sess.ID()); err != nil {
 			http.Error(w, "cannot revoke", http.StatusServiceUnavailable)
 			return
 		}
-		answer(w, sess)
+		a.answer(w, sess)
 	})
-	mux.HandleFunc("GET /stream", stream)
+	mux.HandleFunc("GET /stream", a.stream)
 	return a.mgr.Middleware(mux)
 }
 
 // signedIn returns a handler that calls f if a user is signed in. The parameter wait
 // makes it take longer, so that it overlaps with another request.
-func (a *app) signedIn(f func(*http.Request, *sessions.Session[AppSession])) http.HandlerFunc {
+func (a *app[T, P]) signedIn(f func(*http.Request, *sessions.Session[T])) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		sess := sessions.Get[AppSession](r.Context())
-		if sess.Data.User == "" {
+		sess := sessions.Get[T](r.Context())
+		if *P(&sess.Data).parts().user == "" {
 			http.Error(w, "not signed in", http.StatusUnauthorized)
 			return
 		}
@@ -190,22 +194,27 @@ func (a *app) signedIn(f func(*http.Request, *sessions.Session[AppSession])) htt
 			time.Sleep(wait)
 		}
 		f(r, sess)
-		answer(w, sess)
+		a.answer(w, sess)
 	}
 }
 
-func answer(w http.ResponseWriter, sess *sessions.Session[AppSession]) {
+func (a *app[T, P]) answer(w http.ResponseWriter, sess *sessions.Session[T]) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(view{ID: sess.ID(), User: sess.Data.User, Cart: sess.Data.Cart, Count: sess.Data.Count})
+	has := P(&sess.Data).parts()
+	v := view{ID: sess.ID(), User: *has.user, Cart: *has.cart, Count: *has.count}
+	if has.note != nil {
+		v.Note = *has.note
+	}
+	_ = json.NewEncoder(w).Encode(v)
 }
 
 // streamEnded is a line that a stream sends when its session has ended.
 const streamEnded = "event: ended"
 
 // stream sends server-sent events for as long as the session lives.
-func stream(w http.ResponseWriter, r *http.Request) {
-	sess := sessions.Get[AppSession](r.Context())
-	if sess.Data.User == "" {
+func (a *app[T, P]) stream(w http.ResponseWriter, r *http.Request) {
+	sess := sessions.Get[T](r.Context())
+	if *P(&sess.Data).parts().user == "" {
 		http.Error(w, "not signed in", http.StatusUnauthorized)
 		return
 	}
@@ -222,6 +231,8 @@ func stream(w http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-tick.C:
+		case <-a.stop:
+			return
 		case <-ctx.Done():
 			if cause := context.Cause(ctx); errors.Is(cause, sessions.ErrNotFound) {
 				fmt.Fprintf(w, "%s\ndata: %s\n\n", streamEnded, strings.ReplaceAll(cause.Error(), "\n", " "))
@@ -252,7 +263,7 @@ type brokenStore struct {
 func breakStore(s sessions.Store, fault string) (sessions.Store, error) {
 	redis, ok := s.(*redisstore.Store)
 	switch fault {
-	case "", "mine":
+	case "", "mine", "version":
 		return s, nil
 	case "versions", "revive", "deaf":
 		if !ok {
@@ -260,7 +271,7 @@ func breakStore(s sessions.Store, fault string) (sessions.Store, error) {
 		}
 		return brokenStore{redis, fault}, nil
 	}
-	return nil, fmt.Errorf("-break %s: want versions, revive, mine or deaf", fault)
+	return nil, fmt.Errorf("-break %s: want versions, revive, mine, version or deaf", fault)
 }
 
 func (s brokenStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {

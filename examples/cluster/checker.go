@@ -23,18 +23,6 @@ const (
 	replicationLag = 2 * time.Second
 )
 
-// A fault is something that the schedule does to the site.
-type fault struct {
-	name   string
-	engine bool // it concerns the engine
-	loses  bool // the engine may lose acknowledged writes
-	note   string
-
-	at, back   time.Time // back: zero while it lasts
-	failed     int
-	lastFailed time.Time
-}
-
 // A checker collects what the users and the processes report, and the violations.
 type checker struct {
 	wrong func() // is called at each violation, after which nobody waits; may be nil
@@ -44,8 +32,10 @@ type checker struct {
 	faults     []*fault
 	unprovoked fault // failures that no fault explains
 	requests   map[string]*tally
+	series     series
+	samples    []sample // in the order of time
 	violations []violation
-	lost       map[string]int       // by what it is: how often the engine lost it, where it may
+	releases   map[string]bool
 	users      map[string]*user     // by the ids of their sessions
 	ends       map[string][]message // of sessions, by id, as the processes told them
 	expected   []expectedEnd
@@ -72,7 +62,7 @@ type expectedEnd struct {
 
 func newChecker() *checker {
 	return &checker{
-		begun: time.Now(), requests: make(map[string]*tally), lost: make(map[string]int),
+		begun: time.Now(), requests: make(map[string]*tally), releases: make(map[string]bool),
 		users: make(map[string]*user), ends: make(map[string][]message),
 	}
 }
@@ -95,6 +85,12 @@ func (c *checker) end(f *fault, note string) {
 
 // heard notes an event of a session that a process told.
 func (c *checker) heard(m message) {
+	if m.Usage != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.samples = append(c.samples, sample{m.Pid, m.At, *m.Usage})
+		return
+	}
 	id := m.ID
 	switch m.Kind {
 	case "renewed":
@@ -111,9 +107,8 @@ func (c *checker) heard(m message) {
 	c.ends[id] = append(c.ends[id], m)
 }
 
-// request notes a request. If it failed, the last fault is the cause, unless that was
-// over long ago.
-func (c *checker) request(op string, begun time.Time, failed bool) {
+// request notes a request, and its status if there was an answer.
+func (c *checker) request(op string, begun time.Time, status int, failed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.requests[op]
@@ -123,16 +118,11 @@ func (c *checker) request(op string, begun time.Time, failed bool) {
 	}
 	t.sent++
 	t.slowest = max(t.slowest, time.Since(begun))
-	if !failed {
-		return
+	c.series.add(time.Since(c.begun), failed)
+	if failed {
+		t.failed++
+		c.blameLocked(begun, fmt.Sprintf("%s: %d", op, status))
 	}
-	t.failed++
-	f := &c.unprovoked
-	if n := len(c.faults); n > 0 && (c.faults[n-1].back.IsZero() || time.Since(c.faults[n-1].back) < streamTime) {
-		f = c.faults[n-1]
-	}
-	f.failed++
-	f.lastFailed = time.Now()
 }
 
 // mayBeLost reports whether the engine may have lost a write that was acknowledged at
@@ -167,13 +157,6 @@ func (c *checker) streamsEndBy(ended time.Time) (by time.Time, ok bool) {
 		}
 	}
 	return ended.Add(streamTime), true
-}
-
-// countLost counts losses by the engine that are allowed.
-func (c *checker) countLost(what string, n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lost[what] += n
 }
 
 func (c *checker) violate(u *user, format string, args ...any) {
@@ -258,29 +241,29 @@ func (c *checker) report(w io.Writer) int {
 	}
 	_ = t.Flush()
 	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\nfault\tat\tlasted\tfailed requests\tlast failure after\tnote")
+	fmt.Fprintln(t, "\nfault\tat\tlasted\tfailed\tfor\tlast after\tlost by the engine\thidden\tmay cost\tnote")
+	seconds := func(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 	for _, f := range c.faults {
-		lasted, last := "until the end", "-"
+		lasted, failing, last := "until the end", "-", "-"
 		if !f.back.IsZero() {
-			lasted = fmt.Sprintf("%.1f s", f.back.Sub(f.at).Seconds())
+			lasted = seconds(f.back.Sub(f.at))
 		}
 		if f.failed > 0 {
-			last = fmt.Sprintf("%.1f s", f.lastFailed.Sub(f.at).Seconds())
+			failing, last = seconds(f.lastFailed.Sub(f.firstFailed)), seconds(f.lastFailed.Sub(f.at))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", f.name, since(f.at), lasted, f.failed, last, f.note)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", f.name, since(f.at), lasted, f.failed, failing, last,
+			f.losses(), f.hidden, f.cost().text, f.note)
 	}
 	if c.unprovoked.failed > 0 {
-		fmt.Fprintf(t, "none\t\t\t%d\t\tthe last at %s\n", c.unprovoked.failed, since(c.unprovoked.lastFailed))
+		fmt.Fprintf(t, "none\t\t\t%d\t\t\t\t\t\tthe last at %s\n", c.unprovoked.failed, since(c.unprovoked.lastFailed))
 	}
 	_ = t.Flush()
+	c.reportUsage(w)
 	told := 0
 	for _, e := range c.ends {
 		told += len(e)
 	}
 	fmt.Fprintf(w, "\nends of sessions told by the processes: %d, of which the users expected %d\n", told, len(c.expected))
-	for _, what := range slices.Sorted(maps.Keys(c.lost)) {
-		fmt.Fprintf(w, "lost by the engine in a fail-over, which may happen: %d %s\n", c.lost[what], what)
-	}
 	fmt.Fprintf(w, "violations: %d\n", len(c.violations))
 	for i, v := range c.violations {
 		if i == 5 {

@@ -35,19 +35,25 @@ func needsRedis(t *testing.T) {
 	}
 }
 
-func TestNoUserIsWrongedWhileProcessesMastersAndKeysGo(t *testing.T) {
+func TestNoUserIsWrongedWhileProcessesReleasesMastersAndKeysGo(t *testing.T) {
 	needsRedis(t)
 	var out bytes.Buffer
-	faults := []string{"process", "slots", "master", "keys"}
+	// From release 1.0 over 1.1 to 2.0, and back.
+	faults := []string{"deploy", "slots", "deploy", "process", "deploy", "master", "keys", "deploy"}
 	violations, err := run(t.Context(), options{
-		engine: "cluster", users: 20, processes: 3, think: 200 * time.Millisecond, duration: 24 * time.Second, faults: faults, out: &out,
+		engine: "cluster", users: 20, processes: 3, think: 200 * time.Millisecond, duration: 80 * time.Second, faults: faults, out: &out,
 	})
 	if err != nil || violations > 0 {
 		t.Errorf("got %d violations, %v", violations, err)
 	}
-	for _, fault := range faults {
+	for _, fault := range faults[:7] {
 		if !strings.Contains(out.String(), "fault: "+fault+"\n") {
 			t.Errorf("the fault %s was not made", fault)
+		}
+	}
+	for _, deployed := range []string{"1.0 to 1.1", "1.1 to 2.0", "2.0 to 1.1"} {
+		if !strings.Contains(out.String(), deployed) {
+			t.Errorf("there was no deployment %s", deployed)
 		}
 	}
 	t.Log(out.String())
@@ -56,21 +62,25 @@ func TestNoUserIsWrongedWhileProcessesMastersAndKeysGo(t *testing.T) {
 // A checker that finds nothing in a broken application is worth nothing.
 func TestTheCheckerFindsBrokenApplications(t *testing.T) {
 	needsRedis(t)
-	for fault, want := range map[string]string{
-		"versions": "are lost",
-		"mine":     "are lost",
-		"revive":   "a session lives that ended",
-		"deaf":     "after its session has ended",
+	for fault, tt := range map[string]struct {
+		want   string
+		faults []string
+	}{
+		"versions": {"are lost", []string{"process"}},
+		"mine":     {"are lost", []string{"process"}},
+		"revive":   {"a session lives that ended", []string{"process"}},
+		"deaf":     {"after its session has ended", []string{"process"}},
+		"version":  {"acknowledged changes of the count are lost", []string{"deploy", "deploy"}},
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			violations, err := run(t.Context(), options{
 				engine: "redis", users: 10, processes: 2, think: 200 * time.Millisecond, duration: 40 * time.Second,
-				faults: []string{"process"}, fault: fault, stopEarly: true, out: &out,
+				faults: tt.faults, fault: fault, stopEarly: true, out: &out,
 			})
-			if err != nil || violations == 0 || !strings.Contains(out.String(), want) {
-				t.Errorf("got %d violations, %v, want at least one that says %q:\n%s", violations, err, want, out.String())
+			if err != nil || violations == 0 || !strings.Contains(out.String(), tt.want) {
+				t.Errorf("got %d violations, %v, want at least one that says %q:\n%s", violations, err, tt.want, out.String())
 			}
 		})
 	}
@@ -87,14 +97,36 @@ func TestTheCheckerFindsWrongAnswers(t *testing.T) {
 		"of another user":       {func(u *user, d *device) { u.see(d, answered("bob", "2", "bob-1")) }, "another user"},
 		"of another session":    {func(u *user, d *device) { u.see(d, answered("ada", "2", "ada-1")) }, "another session"},
 		"with a foreign value":  {func(u *user, d *device) { u.see(d, answered("ada", "1", "bob-1")) }, "never written"},
-		"with no session":       {func(u *user, d *device) { u.missing(d) }, "nobody did that"},
+		"with no session":       {func(u *user, d *device) { u.missing(d, release10) }, "nobody did that"},
 		"with no session, after an operation without an answer": {func(u *user, d *device) {
 			u.doubt = true
-			u.missing(d)
+			u.missing(d, release10)
 		}, ""},
 		"with no session, after a long time": {func(u *user, d *device) {
 			d.used = d.used.Add(-idleTimeout)
-			u.missing(d)
+			u.missing(d, release10)
+		}, ""},
+		"with no session, of an older release": {func(u *user, d *device) {
+			d.upgraded = yes
+			u.missing(d, release11)
+		}, ""},
+		"with no session, of the release that stored it": {func(u *user, d *device) {
+			d.upgraded = yes
+			u.missing(d, release20)
+		}, "nobody did that"},
+		"of an older release, though the newest has stored it": {func(u *user, d *device) {
+			d.upgraded = yes
+			u.see(d, answered("ada", "1", "ada-1"))
+		}, "release 1.0 shows a session that release 2.0 has stored"},
+		"without the note that a newer release has acknowledged": {func(u *user, d *device) {
+			d.note.wrote("ada-2", time.Now(), true)
+			r := answered("ada", "1", "ada-1")
+			r.release = release11
+			u.see(d, r)
+		}, "1 acknowledged changes of the note are lost"},
+		"of an older release, which knows no note": {func(u *user, d *device) {
+			d.note.wrote("ada-2", time.Now(), true)
+			u.see(d, answered("ada", "1", "ada-1"))
 		}, ""},
 		"of a stream that tells the end of a session that lives": {func(u *user, d *device) {
 			s := &openStream{done: ended}
@@ -128,7 +160,7 @@ func TestTheCheckerFindsWrongAnswers(t *testing.T) {
 func answered(user, id, value string) reply {
 	now := time.Now()
 	return reply{
-		status: http.StatusOK, begun: now, done: now,
+		status: http.StatusOK, release: release10, begun: now, done: now,
 		view: view{ID: id, User: user, Cart: map[string]string{"left": value}},
 	}
 }

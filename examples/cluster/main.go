@@ -106,6 +106,7 @@ type options struct {
 	duration  time.Duration
 	faults    []string // nil: all that the engine has
 	fault     string   // of the applications: see -break
+	plot      string   // a file to draw into
 	stopEarly bool     // stop at the first violation
 	out       io.Writer
 }
@@ -124,8 +125,9 @@ func main() {
 	flag.IntVar(&o.users, "users", 200, "how many users there are")
 	flag.IntVar(&o.processes, "processes", 4, "how many application processes there are")
 	flag.DurationVar(&o.think, "think", time.Second, "how long a user thinks between two steps, on average")
-	flag.StringVar(&o.fault, "break", "", "a fault of the applications that the checker must find: versions, revive, mine or deaf")
+	flag.StringVar(&o.fault, "break", "", "a fault of the applications that the checker must find: versions, revive, mine, version or deaf")
 	faults := flag.String("faults", "", "the faults of the schedule, separated by commas (default all that the engine has)")
+	flag.StringVar(&o.plot, "plot", "", "a file to draw the run into, whose name ends with .svg or .png")
 	flag.Parse()
 	o.duration = time.Duration(*minutes * float64(time.Minute))
 	if *faults != "" {
@@ -144,17 +146,18 @@ func main() {
 
 // run starts everything, lets the users live, and reports.
 func run(ctx context.Context, o options) (violations int, err error) {
-	if o.users < 1 || o.processes < 1 {
-		return 0, errors.New("want at least one user and one process")
+	if o.users < 1 || o.processes < 2 {
+		return 0, errors.New("want at least one user and two processes")
 	}
-	o.out = &lockedWriter{w: o.out}
+	show := &screen{out: o.out}
+	o.out = show
 	fmt.Fprintf(o.out, "starting %s and %d application processes\n", o.engine, o.processes)
 	e, err := startEngine(ctx, o.engine)
 	if err != nil {
 		return 0, err
 	}
 	defer e.stop()
-	names := []string{"process", "keys"}
+	names := []string{"process", "keys", "deploy", "clocks"}
 	for _, f := range e.faults {
 		names = append(names, f.name)
 	}
@@ -166,12 +169,20 @@ func run(ctx context.Context, o options) (violations int, err error) {
 			return 0, fmt.Errorf("-faults %s: want some of %s", f, strings.Join(names, ","))
 		}
 	}
+	skewed := ""
+	if slices.Contains(o.faults, "clocks") {
+		fmt.Fprintln(o.out, "building the application with a clock that can be set")
+		if skewed, err = buildSkewed(ctx, e.dir, sourceDir(), "."); err != nil {
+			return 0, err
+		}
+	}
 	check := newChecker()
 	s, err := startSite(ctx, e.connect, o.fault, o.processes, check.heard)
 	if err != nil {
 		return 0, err
 	}
 	defer s.stop()
+	s.skewed = skewed
 
 	living, cancel := context.WithTimeout(ctx, o.duration)
 	defer cancel()
@@ -192,33 +203,18 @@ func run(ctx context.Context, o options) (violations int, err error) {
 			cancel()
 		}
 	})
-	running.Go(func() {
-		for tick := time.NewTicker(5 * time.Second); ; {
-			select {
-			case <-living.Done():
-				tick.Stop()
-				return
-			case <-tick.C:
-				fmt.Fprintln(o.out, check.progress())
-			}
-		}
-	})
+	show.show(o.duration, check.progress)
 	running.Wait()
 	s.stop()
+	show.hide()
 	check.checkEnds()
-	return check.report(o.out), err
-}
-
-// A lockedWriter may be used by several goroutines.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
+	check.checkCosts()
+	check.checkUsage()
+	violations = check.report(o.out)
+	if o.plot != "" {
+		err = errors.Join(err, check.plot(o.plot))
+	}
+	return violations, err
 }
 
 // A schedule makes the faults, one after another.
@@ -228,13 +224,17 @@ type schedule struct {
 	users  []*user
 	check  *checker
 	out    io.Writer
+
+	deployed int // deployments so far
 }
 
-// run makes the faults in turn, each of them about once a minute, or once if the run is
-// shorter. It begins no fault after living is done, and ends the one that it has begun.
+// run makes the faults in turn, each of them about once a minute, five times in a run
+// of more than five minutes, and once in one of less than a minute. It begins no fault
+// after living is done, and ends the one that it has begun.
 func (s *schedule) run(living, ctx context.Context, faults []string, d time.Duration) error {
 	begun := time.Now()
-	interval := min(d*3/4, time.Minute) / time.Duration(len(faults))
+	// A longer run has as few faults as one of five minutes, so that processes grow old.
+	interval := min(d*3/4, max(time.Minute, d/5)) / time.Duration(len(faults))
 	for i := 0; ; i++ {
 		next := begun.Add(interval/2 + time.Duration(i)*interval)
 		if next.Sub(begun) > d*4/5 {
@@ -267,6 +267,11 @@ func (s *schedule) do(living, ctx context.Context, name string, i int) (err erro
 	case "keys":
 		note, err = s.rotateKeys(living, ctx)
 		return err
+	case "deploy":
+		note, err = s.deploy(ctx)
+		return err
+	case "clocks":
+		return s.skewClocks(ctx)
 	}
 	note, err = ofEngine.do(ctx, i)
 	return err

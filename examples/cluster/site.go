@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ type site struct {
 	url      string
 	settings settings
 	heard    func(message) // gets the messages of the processes
+	skewed   string        // the application as a program whose clock can be set
 
 	secrets  [][]byte // of the key ring
 	server   *http.Server
@@ -41,11 +43,12 @@ type process struct {
 	stdin io.WriteCloser
 	keys  chan struct{} // gets a value when the process has replaced its key ring
 
-	killed atomic.Bool // by the site
+	dials  sync.WaitGroup // connections that are being made to it
+	ending atomic.Bool    // the site ends it
 }
 
 func startSite(ctx context.Context, c connection, fault string, processes int, heard func(message)) (*site, error) {
-	s := &site{settings: settings{Connection: c, Break: fault}, heard: heard, secrets: [][]byte{sessions.NewSecret()}}
+	s := &site{settings: settings{Connection: c, Release: release10, Break: fault}, heard: heard, secrets: [][]byte{sessions.NewSecret()}}
 	for range processes {
 		if err := s.addProcess(ctx); err != nil {
 			s.stop()
@@ -73,15 +76,16 @@ func startSite(ctx context.Context, c connection, fault string, processes int, h
 // so that it may reach any process.
 func (s *site) dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	s.mu.Lock()
-	var addrs []string
-	for _, i := range rand.Perm(len(s.apps)) {
-		addrs = append(addrs, s.apps[i].addr)
+	apps := slices.Clone(s.apps)
+	for _, p := range apps {
+		p.dials.Add(1)
+		defer p.dials.Done()
 	}
 	s.mu.Unlock()
 	err := errors.New("no application process")
-	for _, addr := range addrs {
+	for _, i := range rand.Perm(len(apps)) {
 		var c net.Conn
-		if c, err = new(net.Dialer).DialContext(ctx, network, addr); err == nil {
+		if c, err = new(net.Dialer).DialContext(ctx, network, apps[i].addr); err == nil {
 			return c, nil
 		}
 	}
@@ -94,7 +98,10 @@ func (s *site) addProcess(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, appFlag)
+	return s.startApp(ctx, exec.Command(self, appFlag))
+}
+
+func (s *site) startApp(ctx context.Context, cmd *exec.Cmd) error {
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -131,7 +138,7 @@ func (s *site) addProcess(ctx context.Context) error {
 				s.heard(m)
 			}
 		}
-		if !p.killed.Load() {
+		if !p.ending.Load() {
 			s.heard(message{Kind: crashed, Pid: cmd.Process.Pid, At: time.Now()})
 		}
 	})
@@ -169,8 +176,35 @@ func (s *site) killProcess() {
 	s.mu.Unlock()
 }
 
+// retireProcess ends a process as a deployment does, so that no request fails: the
+// process gets no new requests, answers those that it has, and ends.
+func (s *site) retireProcess(ctx context.Context, p *process) error {
+	s.mu.Lock()
+	s.apps = slices.DeleteFunc(s.apps, func(x *process) bool { return x == p })
+	s.mu.Unlock()
+	p.dials.Wait()
+	// Closing a listener resets the connections that it has not accepted. Connections
+	// are accepted in their order, so that after this answer there are none.
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+p.addr+alivePath, nil)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("the application process does not answer: %w", err)
+	}
+	res.Body.Close()
+	p.ending.Store(true)
+	_ = p.stdin.Close()
+	if err := p.cmd.Wait(); err != nil {
+		return fmt.Errorf("the application process does not end in order: %w", err)
+	}
+	return nil
+}
+
 func (p *process) kill() {
-	p.killed.Store(true)
+	p.ending.Store(true)
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 	_ = p.stdin.Close()
@@ -180,7 +214,7 @@ func (p *process) kill() {
 func (s *site) setSecrets(ctx context.Context, secrets ...[]byte) error {
 	s.mu.Lock()
 	s.secrets = secrets
-	apps := append([]*process(nil), s.apps...)
+	apps := slices.Clone(s.apps)
 	s.mu.Unlock()
 	for _, p := range apps {
 		if err := json.NewEncoder(p.stdin).Encode(secrets); err != nil {

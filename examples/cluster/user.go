@@ -48,8 +48,22 @@ type device struct {
 	cookieAt time.Time // when the request began that brought it
 	cart     map[string]*field
 	count    counter
+	note     field
 	streams  []*openStream
+
+	upgraded   certainty // that the newest release has stored the session
+	upgradedAt time.Time // if that is certain
+	hidden     int       // how many answers of older releases in a row did not show it
 }
+
+// A certainty says what a user knows of something.
+type certainty int
+
+const (
+	no certainty = iota
+	maybe
+	yes
+)
 
 // An oldCookie belongs to a session that has ended.
 type oldCookie struct {
@@ -69,7 +83,8 @@ type openStream struct {
 
 // A reply is the outcome of a request.
 type reply struct {
-	status      int // 0: there was no answer
+	status      int    // 0: there was no answer
+	release     string // that answered
 	view        view
 	begun, done time.Time
 }
@@ -118,13 +133,13 @@ func (u *user) send(jar http.CookieJar, op string, form url.Values) reply {
 	res, err := client.Do(req)
 	if err == nil {
 		defer res.Body.Close()
-		r.status = res.StatusCode
+		r.status, r.release = res.StatusCode, res.Header.Get(releaseHeader)
 		if r.status == http.StatusOK && json.NewDecoder(res.Body).Decode(&r.view) != nil {
 			r.status = 0
 		}
 	}
 	r.done = time.Now()
-	u.check.request(op, r.begun, r.unknown())
+	u.check.request(op, r.begun, r.status, r.unknown())
 	return r
 }
 
@@ -136,10 +151,18 @@ func (u *user) do(d *device, op string, form url.Values) reply {
 }
 
 func (u *user) noteReply(d *device, op string, form url.Values, r reply) {
-	u.note("%s: %s %s: %d in %d ms, id %.8s, user %s, cart %v, count %d", d.name, op, form.Encode(), r.status,
-		r.done.Sub(r.begun).Milliseconds(), r.view.ID, r.view.User, r.view.Cart, r.view.Count)
+	u.note("%s: %s %s: %d in %d ms by %s, id %.8s, user %s, cart %v, count %d, note %s", d.name, op, form.Encode(), r.status,
+		r.done.Sub(r.begun).Milliseconds(), r.release, r.view.ID, r.view.User, r.view.Cart, r.view.Count, r.view.Note)
 	if r.ok() {
-		d.used = r.done
+		d.used, d.hidden = r.done, 0
+	}
+	changes := op == "POST /set" || op == "POST /add" || op == "POST /note"
+	switch {
+	case d.upgraded == yes:
+	case changes && r.ok() && r.release == release20:
+		d.upgraded, d.upgradedAt = yes, r.done
+	case (changes || op == "POST /rotate") && u.check.isReleased(release20):
+		d.upgraded = maybe // a new id alone may leave the data as they are
 	}
 	if c := u.cookieOf(d); c != nil && c.Value != d.cookie {
 		d.cookie, d.cookieAt = c.Value, r.begun
@@ -199,6 +222,10 @@ func (u *user) step(ctx context.Context) {
 		return
 	}
 	d := in[u.rand.IntN(len(in))]
+	if d.hidden >= patience {
+		u.giveUp(ctx, d)
+		return
+	}
 	switch n := u.rand.IntN(100); {
 	case n < 25:
 		u.browse(d)
@@ -233,8 +260,12 @@ func (u *user) in() []*device {
 func (u *user) login(ctx context.Context, d *device) bool {
 	// The limit compares times in seconds: which of two sessions of the same second ends
 	// is not known.
-	if !u.wait(ctx, time.Until(u.lastLogin.Add(1100*time.Millisecond))) {
-		return false
+	for wait := true; wait; {
+		apart := 1100*time.Millisecond + u.check.skew()
+		if !u.wait(ctx, time.Until(u.lastLogin.Add(apart))) {
+			return false
+		}
+		wait = apart < 1100*time.Millisecond+u.check.skew()
 	}
 	r := u.do(d, "POST /login", url.Values{"user": {u.name}})
 	u.lastLogin = r.done
@@ -248,7 +279,12 @@ func (u *user) login(ctx context.Context, d *device) bool {
 		u.ended(oldest, "limit", r.done, u.cookieOf(oldest))
 	}
 	u.check.belongs(r.view.ID, u)
-	d.signedIn, d.id, d.login, d.stored, d.cart, d.count = true, r.view.ID, r.done, r.done, make(map[string]*field), counter{}
+	d.signedIn, d.id, d.login, d.stored = true, r.view.ID, r.done, r.done
+	d.cart, d.count, d.note = make(map[string]*field), counter{}, field{}
+	d.upgraded = no
+	if r.release == release20 {
+		d.upgraded, d.upgradedAt = yes, r.done
+	}
 	return true
 }
 
@@ -279,7 +315,7 @@ func (u *user) browse(d *device) {
 	case r.ok():
 		u.see(d, r)
 	case !r.unknown():
-		u.missing(d)
+		u.missing(d, r.release)
 	}
 }
 
@@ -305,6 +341,19 @@ func (u *user) see(d *device, r reply) {
 		}
 		u.lostChanges("of the cart's "+name, lost)
 	}
+	if d.upgraded == yes && r.release != release20 {
+		if !u.check.mayBeLost(d.upgradedAt) {
+			u.check.violate(u, "release %s shows a session that release %s has stored", r.release, release20)
+		}
+		d.upgraded = maybe
+	}
+	if r.release != release10 {
+		lost, ok := d.note.see(r.view.Note, r.begun)
+		if !ok {
+			u.check.violate(u, "the note is %q, which was never written to this session, or long ago", r.view.Note)
+		}
+		u.lostChanges("of the note", lost)
+	}
 	known := d.count
 	lost, ok := d.count.see(r.view.Count, r.begun)
 	if !ok {
@@ -323,16 +372,21 @@ func (u *user) lostChanges(of string, acknowledged []time.Time) {
 			return
 		}
 	}
-	u.check.countLost("acknowledged changes", len(acknowledged))
+	u.check.countLost(lostChange, len(acknowledged))
 }
 
-// missing notes that a device turned out not to be signed in, and checks whether that
-// may be.
-func (u *user) missing(d *device) {
+// missing notes that a release answered a device as one that is not signed in, and
+// checks whether that may be.
+func (u *user) missing(d *device, release string) {
 	switch {
+	case d.upgraded != no && release != release20:
+		// An older release leaves the session alone, for the newer one to find it again.
+		d.hidden++
+		u.check.hid()
+		return
 	case time.Since(d.used) > idleTimeout*3/4: // idle
 	case u.disturbed():
-		u.check.countLost("sessions", 1)
+		u.check.countLost(lostSession, 1)
 	default:
 		u.check.violate(u, "%s is signed out, and nobody did that", d.name)
 	}
@@ -347,8 +401,13 @@ func (u *user) twoTabs(d *device) {
 	var tabs sync.WaitGroup
 	for i, name := range []string{"left", "right"} {
 		forms[i] = url.Values{"wait": {fmt.Sprintf("%dms", u.rand.IntN(20))}}
-		if ops[i] = "POST /add"; u.rand.IntN(2) == 0 {
-			ops[i] = "POST /set"
+		switch ops[i] = "POST /set"; {
+		case u.rand.IntN(2) == 0:
+			ops[i] = "POST /add"
+		case name == "right" && u.rand.IntN(2) == 0:
+			ops[i] = "POST /note"
+		}
+		if ops[i] != "POST /add" {
 			u.writes++
 			forms[i].Set("field", name)
 			forms[i].Set("value", fmt.Sprintf("%s-%d", u.name, u.writes))
@@ -358,19 +417,44 @@ func (u *user) twoTabs(d *device) {
 	tabs.Wait()
 	for i, r := range replies {
 		u.noteReply(d, ops[i], forms[i], r)
+	}
+	for i, r := range replies {
 		if !r.ok() && !r.unknown() {
 			continue // the session is missing: browse tells
 		}
-		if ops[i] == "POST /add" {
-			d.count.add(r.done, r.ok())
-			continue
+		// What an older release was about to change is discarded if the newest one has
+		// stored the session meanwhile, which the older one cannot read.
+		acknowledged := r.ok() && (r.release == release20 || d.upgraded == no)
+		name, value := forms[i].Get("field"), forms[i].Get("value")
+		switch ops[i] {
+		case "POST /add":
+			d.count.add(r.done, acknowledged)
+		case "POST /note":
+			if r.release != release10 {
+				d.note.wrote(value, r.done, acknowledged)
+			}
+		default:
+			if d.cart[name] == nil {
+				d.cart[name] = &field{}
+			}
+			d.cart[name].wrote(value, r.done, acknowledged)
 		}
-		name := forms[i].Get("field")
-		if d.cart[name] == nil {
-			d.cart[name] = &field{}
-		}
-		d.cart[name].wrote(forms[i].Get("value"), r.done, r.ok())
 	}
+}
+
+// patience is how often in a row a user meets a release that does not show the session,
+// before the user gives it up.
+const patience = 4
+
+// giveUp signs out from a session that the present release cannot read, or signs in
+// again and out everywhere else.
+func (u *user) giveUp(ctx context.Context, d *device) {
+	u.note("%s does not see its session", d.name)
+	if u.rand.IntN(2) == 0 {
+		u.logout(d)
+		return
+	}
+	u.recover(ctx)
 }
 
 func (u *user) rotate(d *device) {
@@ -385,7 +469,7 @@ func (u *user) rotate(d *device) {
 	case r.unknown():
 		u.doubt = true
 	default:
-		u.missing(d)
+		u.missing(d, r.release)
 	}
 }
 
@@ -431,7 +515,7 @@ func (u *user) revokeOthers(d *device) bool {
 	case r.unknown():
 		u.doubt = true
 	default:
-		u.missing(d)
+		u.missing(d, r.release)
 	}
 	return false
 }
@@ -447,7 +531,7 @@ func (u *user) tryOld(old oldCookie) {
 		return
 	}
 	if u.check.mayBeLost(old.ended) || old.byIndex && u.check.mayBeLost(old.stored) {
-		u.check.countLost("ends of sessions", 1)
+		u.check.countLost(lostEnd, 1)
 	} else {
 		u.check.violate(u, "a session lives that ended at %s", old.ended.Format("15:04:05.000"))
 	}
@@ -512,7 +596,7 @@ func (u *user) open(d *device) {
 	if err == nil {
 		status = res.StatusCode
 	}
-	u.check.request("GET /stream", begun, status != http.StatusOK && status != http.StatusUnauthorized)
+	u.check.request("GET /stream", begun, status, status != http.StatusOK && status != http.StatusUnauthorized)
 	u.note("%s: GET /stream: %d", d.name, status)
 	if status != http.StatusOK {
 		cancel()
@@ -520,11 +604,11 @@ func (u *user) open(d *device) {
 			res.Body.Close()
 		}
 		if status == http.StatusUnauthorized {
-			u.missing(d)
+			u.missing(d, res.Header.Get(releaseHeader))
 		}
 		return
 	}
-	d.used = time.Now()
+	d.used, d.hidden = time.Now(), 0
 	d.streams = append(d.streams, s)
 	go func() {
 		defer close(s.done)

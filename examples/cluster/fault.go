@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A fault is something that the schedule does to the site.
+type fault struct {
+	name   string
+	engine bool // it concerns the engine
+	loses  bool // the engine may lose acknowledged writes
+	note   string
+
+	at, back                time.Time // back: zero while it lasts
+	failed                  int
+	firstFailed, lastFailed time.Time
+	failures                []string       // the first few
+	lost                    map[string]int // by the engine, which may lose it; by what it is
+	hidden                  int            // answers of older releases that did not show a session of the newest one
+}
+
+// A cost is what the documentation says that a fault costs.
+type cost struct {
+	fails bool // requests may fail
+	text  string
+}
+
+// costs has the cost of each fault. The sources are docs/OPERATIONS.md and the pages
+// of the stores.
+var costs = map[string]cost{
+	"process":  {true, "the requests under way"},
+	"slots":    {false, "no request"},
+	"master":   {true, "requests until the replica takes over; its last acknowledged writes"},
+	"lag":      {true, "requests until the replica takes over; acknowledged writes that it lacks"},
+	"restart":  {true, "requests meanwhile"},
+	"slow":     {false, "no request"},
+	"cut":      {true, "requests that take 5 seconds"},
+	"requests": {true, "requests that take 5 seconds"},
+	"answers":  {true, "requests that take 5 seconds"},
+	"full":     {true, "requests that write"},
+	"primary":  {true, "requests until the standby is promoted"},
+	"async":    {true, "requests until the standby is promoted; the last acknowledged writes"},
+	"keys":     {false, "no request"},
+	"deploy":   {false, "no request; an older release shows no session of a newer schema"},
+	"clocks":   {false, "no request"},
+}
+
+// cost returns what a fault may cost.
+func (f *fault) cost() cost {
+	if c, ok := costs[f.name]; ok {
+		return c
+	}
+	return cost{true, "requests meanwhile"}
+}
+
+// overlaps reports whether a request that began at a time, and ends now, may have met
+// the fault or what it left behind.
+func (f *fault) overlaps(begun time.Time) bool {
+	return f.back.IsZero() || begun.Before(f.back.Add(settleTime))
+}
+
+// blame notes a failed request. The cause is the last fault that may cost it, or else
+// the last one that may not.
+func (c *checker) blameLocked(begun time.Time, what string) {
+	f := &c.unprovoked
+	for _, met := range c.faults {
+		if met.overlaps(begun) && (met.cost().fails || !f.cost().fails || f == &c.unprovoked) {
+			f = met
+		}
+	}
+	if f.failed++; f.failed == 1 {
+		f.firstFailed = time.Now()
+	}
+	f.lastFailed = time.Now()
+	if len(f.failures) < 10 {
+		f.failures = append(f.failures, fmt.Sprintf("%s %s after %d ms", f.lastFailed.Format("15:04:05.000"), what, time.Since(begun).Milliseconds()))
+	}
+}
+
+// checkCosts checks that no fault has cost requests that may not cost any.
+func (c *checker) checkCosts() {
+	for _, f := range c.faults {
+		if f.failed > 0 && !f.cost().fails {
+			c.violations = append(c.violations, violation{
+				"no user", fmt.Sprintf("the fault %s has cost %d requests, want none", f.name, f.failed), f.failures,
+			})
+		}
+	}
+}
+
+// What the engine may lose.
+const (
+	lostChange  = "acknowledged changes"
+	lostSession = "sessions"
+	lostEnd     = "ends of sessions"
+)
+
+// countLost counts losses by the engine that are allowed, which the last fault has
+// caused that may.
+func (c *checker) countLost(what string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range slices.Backward(c.faults) {
+		if f.loses {
+			if f.lost == nil {
+				f.lost = make(map[string]int)
+			}
+			f.lost[what] += n
+			return
+		}
+	}
+}
+
+// losses returns what the engine has lost in a fault.
+func (f *fault) losses() string {
+	var all []string
+	for _, what := range slices.Sorted(maps.Keys(f.lost)) {
+		all = append(all, fmt.Sprintf("%d %s", f.lost[what], what))
+	}
+	if all == nil {
+		return "-"
+	}
+	return strings.Join(all, ", ")
+}
+
+// hid counts an answer of an older release that does not show a session of the newest
+// one.
+func (c *checker) hid() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range slices.Backward(c.faults) {
+		if f.name == "deploy" {
+			f.hidden++
+			return
+		}
+	}
+}
+
+// release notes that processes of a release are going to be started.
+func (c *checker) release(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.releases[name] = true
+}
+
+// isReleased reports whether a process of a release was ever started.
+func (c *checker) isReleased(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.releases[name]
+}
+
+// skew returns how far apart the clocks of two processes may have been lately.
+func (c *checker) skew() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.faults {
+		if f.name == "clocks" && (f.back.IsZero() || time.Since(f.back) < 2*clockSkew) {
+			return clockSkew
+		}
+	}
+	return 0
+}

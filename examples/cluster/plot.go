@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"image/color"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+var (
+	blue   = color.RGBA{R: 0x1f, G: 0x77, B: 0xb4, A: 0xff}
+	red    = color.RGBA{R: 0xd6, G: 0x27, B: 0x28, A: 0xff}
+	green  = color.RGBA{R: 0x2c, G: 0xa0, B: 0x2c, A: 0xff}
+	orange = color.RGBA{R: 0xff, G: 0x7f, B: 0x0e, A: 0xff}
+	shade  = color.RGBA{R: 0xec, G: 0xec, B: 0xec, A: 0xff}
+)
+
+// A curve is a line of a plot.
+type curve struct {
+	name   string
+	color  color.Color
+	points plotter.XYs
+}
+
+// plot draws the requests of each second and the usage of the processes into a file,
+// with the faults as gray bands. The ending of its name is the format.
+func (c *checker) plot(file string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sent, failed := make(plotter.XYs, len(c.series.sent)), make(plotter.XYs, len(c.series.sent))
+	for i := range sent {
+		sent[i] = plotter.XY{X: float64(i) + 0.5, Y: c.series.sent[i]}
+		failed[i] = plotter.XY{X: float64(i) + 0.5, Y: c.series.failed[i]}
+	}
+	use := func(i int) plotter.XYs { return c.mean(resources[i]) }
+	panels := []struct {
+		title  string
+		curves []curve
+	}{
+		{"requests per second", []curve{{"all", blue, sent}}},
+		{"failed requests per second", []curve{{"failed", red, failed}}},
+		{"MiB, mean of the processes", []curve{{"resident", green, use(1)}, {"heap in use", blue, use(0)}}},
+		{"mean of the processes", []curve{{"goroutines", orange, use(2)}, {"descriptors", green, use(3)}, {"connections", blue, use(4)}}},
+	}
+	var rows [][]*plot.Plot
+	for i, panel := range panels {
+		p, err := c.panel(panel.title, panel.curves, i == 0)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []*plot.Plot{p})
+	}
+	rows[len(rows)-1][0].X.Label.Text = "seconds"
+	canvas, err := draw.NewFormattedCanvas(24*vg.Centimeter, 28*vg.Centimeter, strings.TrimPrefix(filepath.Ext(file), "."))
+	if err != nil {
+		return fmt.Errorf("-plot %s: want a name that ends with .svg or .png: %w", file, err)
+	}
+	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: 5 * vg.Millimeter, PadTop: 5 * vg.Millimeter, PadRight: 5 * vg.Millimeter}
+	for i, row := range plot.Align(rows, tiles, draw.New(canvas)) {
+		rows[i][0].Draw(row[0])
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if _, err := canvas.WriteTo(f); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// panel returns a plot of curves over the faults.
+func (c *checker) panel(title string, curves []curve, names bool) (*plot.Plot, error) {
+	p := plot.New()
+	p.Title.Text = title
+	p.Legend.Top, p.Legend.Left = true, true
+	p.Y.Min, p.Y.Max, p.X.Min = 0, 1, 0
+	for _, v := range curves {
+		for _, at := range v.points {
+			p.Y.Max = max(p.Y.Max, at.Y*1.3) // room for the legend
+			p.X.Max = max(p.X.Max, at.X)
+		}
+	}
+	for i, f := range c.faults {
+		from, to := f.at.Sub(c.begun).Seconds(), p.X.Max
+		if !f.back.IsZero() {
+			to = f.back.Sub(c.begun).Seconds()
+		}
+		band, err := plotter.NewPolygon(plotter.XYs{{X: from, Y: 0}, {X: max(to, from+0.3), Y: 0}, {X: max(to, from+0.3), Y: p.Y.Max}, {X: from, Y: p.Y.Max}})
+		if err != nil {
+			return nil, err
+		}
+		band.Color, band.Width = shade, 0
+		p.Add(band)
+		if names {
+			// Neighbors stand at different heights.
+			at := plotter.XY{X: from, Y: p.Y.Max * (0.97 - 0.06*float64(i%4))}
+			label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{at}, Labels: []string{f.name}})
+			if err != nil {
+				return nil, err
+			}
+			p.Add(label)
+		}
+	}
+	if names {
+		p.Legend.YOffs = -1.2 * vg.Centimeter
+	}
+	for _, v := range curves {
+		if len(v.points) == 0 {
+			continue
+		}
+		line, err := plotter.NewLine(v.points)
+		if err != nil {
+			return nil, err
+		}
+		line.Color = v.color
+		p.Add(line)
+		p.Legend.Add(v.name, line)
+	}
+	return p, nil
+}
+
+// mean returns what a process used on average, over time.
+func (c *checker) mean(r resource) (points plotter.XYs) {
+	var sum, n float64
+	slot := func(at time.Time) int { return int(at.Sub(c.begun) / usageInterval) }
+	for i, s := range c.samples {
+		sum, n = sum+r.of(s.usage), n+1
+		if i == len(c.samples)-1 || slot(c.samples[i+1].at) != slot(s.at) {
+			points = append(points, plotter.XY{X: s.at.Sub(c.begun).Seconds(), Y: sum / n})
+			sum, n = 0, 0
+		}
+	}
+	return points
+}
