@@ -77,6 +77,15 @@ func (n *node) start(ctx context.Context) error {
 	})
 }
 
+// startAsReplicaOf makes the next start that of a replica of a master. The returned function
+// ends that.
+func (n *node) startAsReplicaOf(master *node) func() {
+	args := n.args
+	host, port, _ := net.SplitHostPort(master.addr)
+	n.args = append(slices.Clone(args), "--replicaof", host+" "+port)
+	return func() { n.args = args }
+}
+
 // do sends a command to this node.
 func (n *node) do(ctx context.Context, command ...string) (rueidis.RedisResult, error) {
 	r := n.client.Do(ctx, n.client.B().Arbitrary(command...).Build())
@@ -178,24 +187,23 @@ const masterName = "sessions"
 
 // startSentinel starts a master, two replicas, and three sentinels that watch them.
 func (e *engine) startSentinel(ctx context.Context) error {
-	var host, port string
 	for i := range 3 {
-		// Without its data, a master that comes back before the sentinels have told the
-		// applications of the new one would sign everybody out.
-		args := []string{"--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local", "--replica-announce-ip", "{host}"}
-		if i > 0 {
-			args = append(args, "--replicaof", host+" "+port)
-		}
-		n, err := e.addNode(ctx, args...)
+		n, err := e.newNode("--save", "", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local", "--replica-announce-ip", "{host}")
 		if err != nil {
 			return err
 		}
-		if i == 0 {
-			host, port, _ = net.SplitHostPort(n.addr)
-		} else {
-			n.args = slices.DeleteFunc(n.args, func(arg string) bool { return arg == "--replicaof" || arg == host+" "+port })
+		e.nodes = append(e.nodes, n)
+		restore := func() {}
+		if i > 0 {
+			restore = n.startAsReplicaOf(e.nodes[0])
+		}
+		err = n.start(ctx)
+		restore()
+		if err != nil {
+			return err
 		}
 	}
+	host, port, _ := net.SplitHostPort(e.nodes[0].addr)
 	var sentinels []*node
 	for range 3 {
 		// As in a cluster, only a fault of the schedule makes a replica take over.
@@ -305,6 +313,11 @@ func (e *engine) failOver(ctx context.Context, i int, lag bool) error {
 	err := eventually(ctx, "the replica does not take over", func() bool { return len(e.masters(ctx)) == len(masters) })
 	if err != nil {
 		return err
+	}
+	if e.connect.Master != "" {
+		// As a master, it would still get requests of the applications that have not
+		// heard of the new one, and lose what it acknowledged.
+		defer killed.startAsReplicaOf(e.masters(ctx)[0])()
 	}
 	if err := killed.start(ctx); err != nil {
 		return err
