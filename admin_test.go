@@ -64,23 +64,6 @@ func signIn(s *site, user int) (b *browser, id string) {
 	return b, id
 }
 
-// listed returns the sessions of an owner by their ids.
-func listed(s *site, owner string) map[string]sessions.Info[AppSession] {
-	s.t.Helper()
-	found := map[string]sessions.Info[AppSession]{}
-	for info, err := range s.mgr.Sessions(bg, owner) {
-		if err != nil {
-			s.t.Errorf("Sessions: %v", err)
-			continue
-		}
-		if _, twice := found[info.ID]; twice {
-			s.t.Errorf("Sessions yields %s twice", info.ID)
-		}
-		found[info.ID] = info
-	}
-	return found
-}
-
 func wantListed(t testing.TB, s *site, owner string, want ...string) {
 	t.Helper()
 	got := slices.Sorted(maps.Keys(listed(s, owner)))

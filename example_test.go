@@ -988,13 +988,6 @@ func managerWithOwners() *sessions.Manager[AppSession] {
 	return mgr
 }
 
-func ownerOfUser(data *AppSession) string {
-	if data.UserID == 0 {
-		return ""
-	}
-	return strconv.Itoa(data.UserID)
-}
-
 // Owner indexes sessions by user, so that they can be listed and revoked.
 func ExampleConfig_owner() {
 	mgr, err := sessions.New(sessions.Config[AppSession]{

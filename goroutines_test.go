@@ -295,8 +295,6 @@ func TestPrintingASessionReadsNoData(t *testing.T) {
 	})
 }
 
-var errLost = errors.New("the answer is lost")
-
 // failing returns a hook that fails the nth operation of a kind.
 func failing(op string, nth int) func(string, sessions.ID) error {
 	n := 0

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/fips140"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,6 +68,11 @@ var modes = []mode{
 	{"MemoryStore, encrypted", func() sessions.Store { return new(sessions.MemoryStore) }, true},
 }
 
+// indexModes are those of a Store with indexes that is no MemoryStore.
+var indexModes = []mode{{"indexStore", openIndex, false}, {"indexStore, encrypted", openIndex, true}}
+
+func openIndex() sessions.Store { return &indexStore{plainStore: newPlainStore()} }
+
 func (m mode) hasStore() bool { return m.store != nil }
 
 // eachMode runs f in all modes.
@@ -84,7 +91,29 @@ func eachStore(t *testing.T, f func(t *testing.T, m mode)) {
 	}
 }
 
-var testSecret = []byte("0123456789abcdefghijklmnopqrstuv")
+func ownerOfUser(data *AppSession) string {
+	if data.UserID == 0 {
+		return ""
+	}
+	return strconv.Itoa(data.UserID)
+}
+
+// labelsOf are the labels of the tests: the role, and each tag.
+func labelsOf(d *AppSession) (labels []string) {
+	if d.Role != "" {
+		labels = append(labels, "role:"+d.Role)
+	}
+	for _, tag := range d.Tags {
+		labels = append(labels, "tag:"+tag)
+	}
+	return labels
+}
+
+var (
+	testSecret = []byte("0123456789abcdefghijklmnopqrstuv")
+	bg         = context.Background()
+	errLost    = errors.New("the answer is lost")
+)
 
 func newKeys(t testing.TB, secrets ...[]byte) *sessions.Keyring {
 	t.Helper()
@@ -330,6 +359,30 @@ func (b *browser) peek() (data AppSession, reason sessions.Reason) {
 	b.s.t.Helper()
 	b.clone().do(func(s *session) { data, reason = s.Data, s.Reason() })
 	return data, reason
+}
+
+// idOf returns the public id of the session of the browser's cookie.
+func idOf(b *browser) (id string) {
+	b.s.t.Helper()
+	b.clone().do(func(s *session) { id = s.ID() })
+	return id
+}
+
+// listed returns the sessions of an owner by their ids.
+func listed(s *site, owner string) map[string]sessions.Info[AppSession] {
+	s.t.Helper()
+	found := map[string]sessions.Info[AppSession]{}
+	for info, err := range s.mgr.Sessions(bg, owner) {
+		if err != nil {
+			s.t.Errorf("Sessions: %v", err)
+			continue
+		}
+		if _, twice := found[info.ID]; twice {
+			s.t.Errorf("Sessions yields %s twice", info.ID)
+		}
+		found[info.ID] = info
+	}
+	return found
 }
 
 // events collects what OnEvent hears.
@@ -606,4 +659,37 @@ func (h *hookStore) Touch(ctx context.Context, id sessions.ID, expires time.Time
 
 func (h *hookStore) Delete(ctx context.Context, id sessions.ID, version uint64) error {
 	return h.run("Delete", id, func() error { return h.Store.Delete(ctx, id, version) })
+}
+
+// An indexStore is a plainStore that looks for owners and labels record by
+// record. lags are ids that its indexes list for everything.
+type indexStore struct {
+	*plainStore
+	lags []sessions.ID
+}
+
+func (x *indexStore) find(has func(sessions.Record) bool) iter.Seq2[sessions.ID, error] {
+	x.mu.Lock()
+	ids := slices.Clone(x.lags)
+	for id := range x.records {
+		if rec, ok := x.live(id); ok && has(rec) && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	x.mu.Unlock()
+	return func(yield func(sessions.ID, error) bool) {
+		for _, id := range ids {
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (x *indexStore) Owned(_ context.Context, owner string) iter.Seq2[sessions.ID, error] {
+	return x.find(func(rec sessions.Record) bool { return rec.Owner == owner })
+}
+
+func (x *indexStore) Labelled(_ context.Context, label string) iter.Seq2[sessions.ID, error] {
+	return x.find(func(rec sessions.Record) bool { return slices.Contains(rec.Labels, label) })
 }

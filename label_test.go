@@ -1,7 +1,6 @@
 package sessions_test
 
 import (
-	"context"
 	"errors"
 	"iter"
 	"maps"
@@ -15,43 +14,6 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-// An indexStore is a plainStore that looks for owners and labels record by
-// record. lags are ids that its indexes list for everything.
-type indexStore struct {
-	*plainStore
-	lags []sessions.ID
-}
-
-func (x *indexStore) find(has func(sessions.Record) bool) iter.Seq2[sessions.ID, error] {
-	x.mu.Lock()
-	ids := slices.Clone(x.lags)
-	for id := range x.records {
-		if rec, ok := x.live(id); ok && has(rec) && !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	x.mu.Unlock()
-	return func(yield func(sessions.ID, error) bool) {
-		for _, id := range ids {
-			if !yield(id, nil) {
-				return
-			}
-		}
-	}
-}
-
-func (x *indexStore) Owned(_ context.Context, owner string) iter.Seq2[sessions.ID, error] {
-	return x.find(func(rec sessions.Record) bool { return rec.Owner == owner })
-}
-
-func (x *indexStore) Labelled(_ context.Context, label string) iter.Seq2[sessions.ID, error] {
-	return x.find(func(rec sessions.Record) bool { return slices.Contains(rec.Labels, label) })
-}
-
-var indexModes = []mode{{"indexStore", openIndex, false}, {"indexStore, encrypted", openIndex, true}}
-
-func openIndex() sessions.Store { return &indexStore{plainStore: newPlainStore()} }
-
 // eachLabelStore runs f in the modes that can list by label.
 func eachLabelStore(t *testing.T, f func(t *testing.T, m mode)) {
 	for _, m := range slices.Concat(indexModes, modes) {
@@ -61,17 +23,6 @@ func eachLabelStore(t *testing.T, f func(t *testing.T, m mode)) {
 			}
 		}
 	}
-}
-
-// labelsOf are the labels of the tests: the role, and each tag.
-func labelsOf(d *AppSession) (labels []string) {
-	if d.Role != "" {
-		labels = append(labels, "role:"+d.Role)
-	}
-	for _, tag := range d.Tags {
-		labels = append(labels, "tag:"+tag)
-	}
-	return labels
 }
 
 func newLabelledSite(t testing.TB, m mode, change func(*config)) *site {

@@ -20,13 +20,6 @@ func become(user int) func(*session) {
 	return func(s *session) { s.Data = AppSession{UserID: user} }
 }
 
-// idOf returns the public id of the session of the browser's cookie.
-func idOf(b *browser) (id string) {
-	b.s.t.Helper()
-	b.clone().do(func(s *session) { id = s.ID() })
-	return id
-}
-
 var passes = []struct {
 	name          string
 	before, after int // users, 0: nobody

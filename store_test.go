@@ -20,8 +20,6 @@ import (
 	"github.com/typedsessions/sessions"
 )
 
-var bg = context.Background()
-
 // storeID returns the n-th of the ids of a test: hashes, as real ones are.
 func storeID(n int) sessions.ID { return sha256.Sum256(fmt.Append(nil, n)) }
 
