@@ -35,24 +35,85 @@ func (i *innerWriter) WriteHeader(int)             { i.call("WriteHeader") }
 func (i *innerWriter) Write(b []byte) (int, error) { i.call("Write"); return len(b), nil }
 
 // What an inner writer may be able to do besides.
-type (
-	ableF struct{ to *innerWriter }
-	ableE struct{ to *innerWriter } // FlushError without Flush
-	ableH struct{ to *innerWriter }
-	ableP struct{ to *innerWriter }
-	ableR struct{ to *innerWriter }
-	ableS struct{ to *innerWriter }
-)
-
-func (a ableF) Flush()            { a.to.call("Flush") }
-func (a ableE) FlushError() error { a.to.call("FlushError"); return errDown }
-func (a ableH) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	a.to.call("Hijack")
+func (i *innerWriter) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	i.call("Hijack")
 	return nil, nil, errDown
 }
-func (a ableP) Push(string, *http.PushOptions) error { a.to.call("Push"); return errDown }
-func (a ableR) ReadFrom(io.Reader) (int64, error)    { a.to.call("ReadFrom"); return 5, errDown }
-func (a ableS) WriteString(string) (int, error)      { a.to.call("WriteString"); return 6, errDown }
+func (i *innerWriter) push() error               { i.call("Push"); return errDown }
+func (i *innerWriter) readFrom() (int64, error)  { i.call("ReadFrom"); return 5, errDown }
+func (i *innerWriter) writeString() (int, error) { i.call("WriteString"); return 6, errDown }
+
+// Types for every combination: each adds to another the method of its last letter.
+type (
+	canF     struct{ *innerWriter }
+	canH     struct{ *innerWriter }
+	canFH    struct{ canF }
+	canP     struct{ *innerWriter }
+	canFP    struct{ canF }
+	canHP    struct{ canH }
+	canFHP   struct{ canFH }
+	canR     struct{ *innerWriter }
+	canFR    struct{ canF }
+	canHR    struct{ canH }
+	canFHR   struct{ canFH }
+	canPR    struct{ canP }
+	canFPR   struct{ canFP }
+	canHPR   struct{ canHP }
+	canFHPR  struct{ canFHP }
+	canS     struct{ *innerWriter }
+	canFS    struct{ canF }
+	canHS    struct{ canH }
+	canFHS   struct{ canFH }
+	canPS    struct{ canP }
+	canFPS   struct{ canFP }
+	canHPS   struct{ canHP }
+	canFHPS  struct{ canFHP }
+	canRS    struct{ canR }
+	canFRS   struct{ canFR }
+	canHRS   struct{ canHR }
+	canFHRS  struct{ canFHR }
+	canPRS   struct{ canPR }
+	canFPRS  struct{ canFPR }
+	canHPRS  struct{ canHPR }
+	canFHPRS struct{ canFHPR }
+)
+
+func (i canF) Flush()                                        { i.call("Flush") }
+func (i canH) Hijack() (net.Conn, *bufio.ReadWriter, error)  { return i.hijack() }
+func (i canFH) Hijack() (net.Conn, *bufio.ReadWriter, error) { return i.hijack() }
+func (i canP) Push(string, *http.PushOptions) error          { return i.push() }
+func (i canFP) Push(string, *http.PushOptions) error         { return i.push() }
+func (i canHP) Push(string, *http.PushOptions) error         { return i.push() }
+func (i canFHP) Push(string, *http.PushOptions) error        { return i.push() }
+func (i canR) ReadFrom(io.Reader) (int64, error)             { return i.readFrom() }
+func (i canFR) ReadFrom(io.Reader) (int64, error)            { return i.readFrom() }
+func (i canHR) ReadFrom(io.Reader) (int64, error)            { return i.readFrom() }
+func (i canFHR) ReadFrom(io.Reader) (int64, error)           { return i.readFrom() }
+func (i canPR) ReadFrom(io.Reader) (int64, error)            { return i.readFrom() }
+func (i canFPR) ReadFrom(io.Reader) (int64, error)           { return i.readFrom() }
+func (i canHPR) ReadFrom(io.Reader) (int64, error)           { return i.readFrom() }
+func (i canFHPR) ReadFrom(io.Reader) (int64, error)          { return i.readFrom() }
+func (i canS) WriteString(string) (int, error)               { return i.writeString() }
+func (i canFS) WriteString(string) (int, error)              { return i.writeString() }
+func (i canHS) WriteString(string) (int, error)              { return i.writeString() }
+func (i canFHS) WriteString(string) (int, error)             { return i.writeString() }
+func (i canPS) WriteString(string) (int, error)              { return i.writeString() }
+func (i canFPS) WriteString(string) (int, error)             { return i.writeString() }
+func (i canHPS) WriteString(string) (int, error)             { return i.writeString() }
+func (i canFHPS) WriteString(string) (int, error)            { return i.writeString() }
+func (i canRS) WriteString(string) (int, error)              { return i.writeString() }
+func (i canFRS) WriteString(string) (int, error)             { return i.writeString() }
+func (i canHRS) WriteString(string) (int, error)             { return i.writeString() }
+func (i canFHRS) WriteString(string) (int, error)            { return i.writeString() }
+func (i canPRS) WriteString(string) (int, error)             { return i.writeString() }
+func (i canFPRS) WriteString(string) (int, error)            { return i.writeString() }
+func (i canHPRS) WriteString(string) (int, error)            { return i.writeString() }
+func (i canFHPRS) WriteString(string) (int, error)           { return i.writeString() }
+
+// canE has FlushError without Flush.
+type canE struct{ *innerWriter }
+
+func (i canE) FlushError() error { i.call("FlushError"); return errDown }
 
 // abilities says what w claims, as the bits of an index of innerWriters.
 func abilities(w http.ResponseWriter) (bits int) {
@@ -76,246 +137,38 @@ func abilities(w http.ResponseWriter) (bits int) {
 
 // innerWriters make every combination of abilities.
 var innerWriters = [32]func(*innerWriter) http.ResponseWriter{
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-		}{i}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-		}{i, ableF{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableH
-		}{i, ableH{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableH
-		}{i, ableF{i}, ableH{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableP
-		}{i, ableP{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableP
-		}{i, ableF{i}, ableP{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableH
-			ableP
-		}{i, ableH{i}, ableP{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableH
-			ableP
-		}{i, ableF{i}, ableH{i}, ableP{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableR
-		}{i, ableR{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableR
-		}{i, ableF{i}, ableR{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableH
-			ableR
-		}{i, ableH{i}, ableR{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableH
-			ableR
-		}{i, ableF{i}, ableH{i}, ableR{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableP
-			ableR
-		}{i, ableP{i}, ableR{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableP
-			ableR
-		}{i, ableF{i}, ableP{i}, ableR{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableH
-			ableP
-			ableR
-		}{i, ableH{i}, ableP{i}, ableR{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableH
-			ableP
-			ableR
-		}{i, ableF{i}, ableH{i}, ableP{i}, ableR{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableS
-		}{i, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableS
-		}{i, ableF{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableH
-			ableS
-		}{i, ableH{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableH
-			ableS
-		}{i, ableF{i}, ableH{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableP
-			ableS
-		}{i, ableP{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableP
-			ableS
-		}{i, ableF{i}, ableP{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableH
-			ableP
-			ableS
-		}{i, ableH{i}, ableP{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableH
-			ableP
-			ableS
-		}{i, ableF{i}, ableH{i}, ableP{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableR
-			ableS
-		}{i, ableR{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableR
-			ableS
-		}{i, ableF{i}, ableR{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableH
-			ableR
-			ableS
-		}{i, ableH{i}, ableR{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableH
-			ableR
-			ableS
-		}{i, ableF{i}, ableH{i}, ableR{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableP
-			ableR
-			ableS
-		}{i, ableP{i}, ableR{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableP
-			ableR
-			ableS
-		}{i, ableF{i}, ableP{i}, ableR{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableH
-			ableP
-			ableR
-			ableS
-		}{i, ableH{i}, ableP{i}, ableR{i}, ableS{i}}
-	},
-	func(i *innerWriter) http.ResponseWriter {
-		return struct {
-			*innerWriter
-			ableF
-			ableH
-			ableP
-			ableR
-			ableS
-		}{i, ableF{i}, ableH{i}, ableP{i}, ableR{i}, ableS{i}}
-	},
+	func(i *innerWriter) http.ResponseWriter { return i },
+	func(i *innerWriter) http.ResponseWriter { return canF{i} },
+	func(i *innerWriter) http.ResponseWriter { return canH{i} },
+	func(i *innerWriter) http.ResponseWriter { return canFH{canF{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canP{i} },
+	func(i *innerWriter) http.ResponseWriter { return canFP{canF{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canHP{canH{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canFHP{canFH{canF{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canR{i} },
+	func(i *innerWriter) http.ResponseWriter { return canFR{canF{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canHR{canH{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canFHR{canFH{canF{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canPR{canP{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canFPR{canFP{canF{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canHPR{canHP{canH{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canFHPR{canFHP{canFH{canF{i}}}} },
+	func(i *innerWriter) http.ResponseWriter { return canS{i} },
+	func(i *innerWriter) http.ResponseWriter { return canFS{canF{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canHS{canH{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canFHS{canFH{canF{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canPS{canP{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canFPS{canFP{canF{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canHPS{canHP{canH{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canFHPS{canFHP{canFH{canF{i}}}} },
+	func(i *innerWriter) http.ResponseWriter { return canRS{canR{i}} },
+	func(i *innerWriter) http.ResponseWriter { return canFRS{canFR{canF{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canHRS{canHR{canH{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canFHRS{canFHR{canFH{canF{i}}}} },
+	func(i *innerWriter) http.ResponseWriter { return canPRS{canPR{canP{i}}} },
+	func(i *innerWriter) http.ResponseWriter { return canFPRS{canFPR{canFP{canF{i}}}} },
+	func(i *innerWriter) http.ResponseWriter { return canHPRS{canHPR{canHP{canH{i}}}} },
+	func(i *innerWriter) http.ResponseWriter { return canFHPRS{canFHPR{canFHP{canFH{canF{i}}}}} },
 }
 
 // through serves one request, which edits the session and then does use, on
@@ -441,11 +294,7 @@ func TestFlusherAndHijackerAreClaimedWhenOnlyUnwrapReachesThem(t *testing.T) {
 func TestFlushErrorOfTheInnerWriterComesThrough(t *testing.T) {
 	s := newSite(t, modes[0], nil)
 	i := newInnerWriter()
-	inner := struct {
-		*innerWriter
-		ableE
-	}{i, ableE{i}}
-	through(s, inner, func(w http.ResponseWriter) {
+	through(s, canE{i}, func(w http.ResponseWriter) {
 		if err := http.NewResponseController(w).Flush(); err != errDown {
 			t.Errorf("got %v, want the inner writer's error", err)
 		}
