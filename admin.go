@@ -223,13 +223,15 @@ func (m *core) revoke(ctx context.Context, id string) error {
 	}
 	ctx, cancel := m.engine.Limit(ctx)
 	defer cancel()
-	for try, began := 0, time.Now(); ; try++ {
+	tries := m.engine.Try(txn.ID(at))
+	defer tries.End()
+	for {
 		rec, err := m.engine.Store.Newest(ctx, txn.ID(at))
 		if err == nil {
 			err = m.revokeAt(ctx, at, rec)
 		}
 		if errors.Is(err, ErrConflict) {
-			if err = txn.BackOff(ctx, try, began); err == nil {
+			if err = tries.Again(ctx); err == nil {
 				continue
 			}
 		}

@@ -13,8 +13,9 @@ import (
 // Edit changes the record of an id by a function. It runs f again if somebody
 // else was faster.
 func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
-	began := time.Now()
-	for try := 0; ; try++ {
+	tries := e.Try(id)
+	defer tries.End()
+	for {
 		rec, err := e.Store.Newest(ctx, id)
 		if err != nil {
 			return err
@@ -61,7 +62,7 @@ func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 		if _, err = e.Store.Update(ctx, id, rec); !errors.Is(err, ErrConflict) {
 			return err
 		}
-		if err := BackOff(ctx, try, began); err != nil {
+		if err := tries.Again(ctx); err != nil {
 			return fmt.Errorf("%w: %w", ErrConflict, err)
 		}
 	}
@@ -74,8 +75,10 @@ type edit struct{ before, after []byte }
 // Nobody else has a cookie for it, but an Edit may find it: the edit stays. If
 // somebody has revoked it, the session is lost.
 func (t *Txn) overwrite(ctx context.Context, c *change, merged *version, base *Base, edits *[]edit) (*Base, *version, error) {
-	id, began := c.id(), time.Now()
-	for try := 0; ; try++ {
+	id := c.id()
+	tries := t.eng.Try(id)
+	defer tries.End()
+	for {
 		v, err := t.edited(merged, *edits)
 		if err != nil {
 			return base, v, err
@@ -95,10 +98,10 @@ func (t *Txn) overwrite(ctx context.Context, c *change, merged *version, base *B
 		case !errors.Is(err, ErrConflict):
 			return base, v, &StoreError{"update", id, err}
 		}
-		if err := retry(ctx, try, began, "update", id); err != nil {
+		if err := tries.again(ctx, "update"); err != nil {
 			return base, v, err
 		}
-		_, theirs, err := t.newest(ctx, c, id)
+		_, theirs, err := t.newest(ctx, c, &tries)
 		if err != nil {
 			return base, v, err
 		}

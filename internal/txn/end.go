@@ -65,8 +65,10 @@ func (e *Engine) finish(ctx context.Context, d doomed) (gone Reason, err error) 
 	if e.Store == nil {
 		return NotNew, nil // its cookie expires
 	}
-	id, version, began := d.id, d.version, time.Now()
-	for try := 0; ; try++ {
+	id, version := d.id, d.version
+	tries := e.Try(id)
+	defer tries.End()
+	for {
 		if version == 0 {
 			rec, err := e.Store.Newest(ctx, id)
 			switch {
@@ -90,7 +92,7 @@ func (e *Engine) finish(ctx context.Context, d doomed) (gone Reason, err error) 
 			return NotNew, &StoreError{"destroy", id, err}
 		}
 		version = 0
-		if err := retry(ctx, try, began, "destroy", id); err != nil {
+		if err := tries.again(ctx, "destroy"); err != nil {
 			return NotNew, err
 		}
 	}
@@ -114,10 +116,12 @@ func (t *Txn) spend(ctx context.Context, c *change) error {
 // spendRecord deletes the record, unless another request has put something into
 // it.
 func (t *Txn) spendRecord(ctx context.Context, c *change) (ended bool, err error) {
-	id, expected, began := c.base.ID, c.base.Version, time.Now()
+	id, expected := c.base.ID, c.base.Version
+	tries := t.eng.Try(id)
+	defer tries.End()
 	done := t.eng.Ending(id, Spent)
 	defer func() { done(ended) }()
-	for try := 0; ; try++ {
+	for {
 		err := t.eng.Store.Delete(ctx, id, expected)
 		switch {
 		case err == nil:
@@ -127,19 +131,20 @@ func (t *Txn) spendRecord(ctx context.Context, c *change) (ended bool, err error
 		case !errors.Is(err, ErrConflict):
 			return false, &StoreError{"delete", id, err}
 		}
-		if err := retry(ctx, try, began, "delete", id); err != nil {
+		if err := tries.again(ctx, "delete"); err != nil {
 			return false, err
 		}
 		if c.mine, err = t.eng.Codec.Encode(nil, t.data()); err != nil {
 			return false, err
 		}
-		v, version, err := t.rebase(ctx, c, id)
+		v, version, err := t.rebase(ctx, c, &tries)
 		if err != nil {
 			return false, err
 		}
 		if expected = version; t.nothingIn(v) {
 			continue
 		}
+		tries.End() // replace has its own
 		base, v, err := t.replace(ctx, c, v, expected)
 		if err == nil {
 			t.settle(c, v, base)

@@ -95,7 +95,8 @@ type Engine struct {
 	None        *Base // of a session that is kept nowhere yet
 
 	signer  atomic.Pointer[keys.Signer]
-	commits wait.Shared // their time limit
+	commits wait.Shared             // their time limit
+	turns   wait.Turns[ID, *handed] // of those that met a conflict
 }
 
 // Limit gives ctx the time of one load or commit.

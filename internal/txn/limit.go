@@ -198,7 +198,9 @@ func (t *Txn) endSurplus(ctx context.Context, base *Base, surplus [][]rival) err
 		moved, err := t.endAll(ctx, surplus)
 		if err == nil && moved {
 			// What had moved to a new id lives on under it.
-			if err = retry(ctx, try, began, "count the other sessions of the owner of", base.ID); err == nil {
+			if err = BackOff(ctx, try, began); err != nil {
+				err = conflicted("count the other sessions of the owner of", base.ID, err)
+			} else {
 				surplus, err = t.eng.surplus(ctx, base.Owner, base, base.ID)
 			}
 			if errors.Is(err, ErrLimit) {

@@ -14,8 +14,8 @@ import (
 
 // rebase loads what another request stored and replays this one's changes on it,
 // always from this one's own beginning. It returns the version to expect too.
-func (t *Txn) rebase(ctx context.Context, c *change, id ID) (*version, uint64, error) {
-	rec, theirs, err := t.newest(ctx, c, id)
+func (t *Txn) rebase(ctx context.Context, c *change, tries *Tries) (*version, uint64, error) {
+	rec, theirs, err := t.newest(ctx, c, tries)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -31,8 +31,9 @@ func (t *Txn) rebase(ctx context.Context, c *change, id ID) (*version, uint64, e
 }
 
 // newest loads what another request or an Edit stored.
-func (t *Txn) newest(ctx context.Context, c *change, id ID) (Record, *Base, error) {
-	rec, err := t.eng.Store.Newest(ctx, id)
+func (t *Txn) newest(ctx context.Context, c *change, tries *Tries) (Record, *Base, error) {
+	id := tries.id
+	rec, err := tries.newest(ctx)
 	if errors.Is(err, ErrNotFound) {
 		return rec, nil, t.vanished(c, err)
 	}

@@ -3,8 +3,6 @@ package txn
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -102,8 +100,10 @@ type attempt struct {
 
 // replace updates the record, on the newest state if another request was faster.
 func (t *Txn) replace(ctx context.Context, c *change, v *version, expected uint64) (*Base, *version, error) {
-	id, began := c.base.ID, time.Now()
-	for try := 0; ; try++ {
+	id := c.base.ID
+	tries := t.eng.Try(id)
+	defer tries.End()
+	for {
 		rec, base, err := t.eng.record(id, v, time.Now())
 		if err != nil {
 			return base, v, err
@@ -112,6 +112,7 @@ func (t *Txn) replace(ctx context.Context, c *change, v *version, expected uint6
 		base.Version, err = t.eng.Store.Update(ctx, id, rec)
 		switch {
 		case err == nil:
+			tries.stored(rec, base.Version)
 			return base, v, nil
 		case errors.Is(err, ErrNotFound):
 			return base, v, t.vanished(c, err)
@@ -122,10 +123,10 @@ func (t *Txn) replace(ctx context.Context, c *change, v *version, expected uint6
 			t.mu.Unlock()
 			return base, v, &StoreError{"update", id, err}
 		}
-		if err := retry(ctx, try, began, "update", id); err != nil {
+		if err := tries.again(ctx, "update"); err != nil {
 			return base, v, err
 		}
-		if v, expected, err = t.rebase(ctx, c, id); err != nil {
+		if v, expected, err = t.rebase(ctx, c, &tries); err != nil {
 			return base, v, err
 		}
 	}
@@ -144,7 +145,9 @@ func tombstone(version uint64) Record {
 // version that it knows, by a tombstone, so that of two requests that move it one
 // succeeds and a logout is never outlived. There are never two records that stay.
 func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *version, surplus [][]rival, err error) {
-	old, expected, began := c.base.ID, c.base.Version, time.Now()
+	old, expected := c.base.ID, c.base.Version
+	tries := t.eng.Try(old)
+	defer tries.End()
 	base, surplus, err = t.admit(context.WithValue(ctx, movingKey{}, true), c, v)
 	if err != nil {
 		return base, v, nil, err
@@ -158,7 +161,7 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *v
 	}()
 	var edits []edit
 	owner := v.owner
-	for try := 0; ; try++ {
+	for {
 		_, err := t.eng.Store.Update(ctx, old, tombstone(expected))
 		switch {
 		case err == nil:
@@ -169,9 +172,9 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *v
 		case !errors.Is(err, ErrConflict):
 			err = &StoreError{"replace", old, err}
 		default:
-			if err = retry(ctx, try, began, "replace", old); err == nil {
+			if err = tries.again(ctx, "replace"); err == nil {
 				mark := v.mark
-				v, expected, err = t.rebase(ctx, c, old)
+				v, expected, err = t.rebase(ctx, c, &tries)
 				if err == nil {
 					v.mark = mark
 				}
@@ -199,29 +202,3 @@ type movingKey struct{}
 // IsMoving reports whether ctx is that of a Create whose record takes the place
 // of another.
 func IsMoving(ctx context.Context) bool { return ctx.Value(movingKey{}) != nil }
-
-// retry waits a little before the next try after a conflict, so that requests
-// that conflict find a gap: up to 1 ms at first, up to 32 ms later, and no more
-// once the time since it began is over.
-func retry(ctx context.Context, try int, began time.Time, op string, id ID) error {
-	if err := BackOff(ctx, try, began); err != nil {
-		return &StoreError{op, id, fmt.Errorf("%w: %w", ErrConflict, err)}
-	}
-	return nil
-}
-
-// BackOff waits before the next try, or returns an error if there is no time for
-// one.
-func BackOff(ctx context.Context, try int, began time.Time) error {
-	if time.Since(began) > Timeout {
-		return context.DeadlineExceeded
-	}
-	timer := time.NewTimer(rand.N(time.Millisecond << min(try, 5)))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

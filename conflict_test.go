@@ -1,0 +1,143 @@
+package sessions_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/typedsessions/sessions"
+)
+
+// processes returns two browsers with one session. Each sends its requests to a Manager
+// of its own, as in another process; both Managers use one store. An operation takes the
+// time that latency returns before the store is asked, and again before its answer is
+// there.
+func processes(t *testing.T, latency func() time.Duration) [2]*browser {
+	t.Helper()
+	store := newPlainStore()
+	var browsers [2]*browser
+	for i := range browsers {
+		s := newSite(t, mode{store: func() sessions.Store { return store }}, nil)
+		wait := func(string, sessions.ID) error {
+			time.Sleep(latency())
+			return nil
+		}
+		s.store.hook(wait, wait)
+		browsers[i] = s.browser()
+	}
+	browsers[0].do(func(s *session) { s.Data.Name = "start" })
+	browsers[1].cookies = browsers[0].clone().cookies
+	return browsers
+}
+
+func TestParallelUpdatesOfTwoProcessesConflictAtMostThreeTimesEach(t *testing.T) {
+	const all, most = 64, 3
+	for _, latency := range []time.Duration{0, 100 * time.Microsecond, time.Millisecond, 5 * time.Millisecond} {
+		for _, each := range []int{1, 5} { // requests, one after the other
+			t.Run(fmt.Sprintf("latency=%v/each=%d", latency, each), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					browsers := processes(t, func() time.Duration { return latency + rand.N(latency/2+1) })
+					for _, b := range browsers {
+						b.s.store.resetCounts()
+					}
+					var wg sync.WaitGroup
+					for i := range all {
+						b := browsers[i%2].clone()
+						wg.Go(func() {
+							for range each {
+								began := time.Now()
+								res := b.do(func(s *session) { s.Update(func(d *AppSession) { d.N++ }) })
+								if res.StatusCode != http.StatusOK {
+									t.Errorf("got %d after %v: %s", res.StatusCode, time.Since(began), res.body)
+								}
+							}
+						})
+					}
+					wg.Wait()
+					if d, _ := browsers[0].peek(); d.N != all*each {
+						t.Errorf("got N=%d, want %d", d.N, all*each)
+					}
+					conflicts := -all * each
+					for _, b := range browsers {
+						conflicts += b.s.store.count("Update")
+					}
+					if conflicts > most*all*each {
+						t.Errorf("%d Updates met %d conflicts, want at most %d each", all*each, conflicts, most)
+					}
+				})
+			})
+		}
+	}
+}
+
+// overtaken returns a browser whose session another request has changed after each of
+// these handlers has loaded it. A handler commits when its request is called for.
+func overtaken(t *testing.T, handlers ...func(s *session)) (b *browser, commit []func() *reply) {
+	t.Helper()
+	b = newSite(t, modes[2], nil).browser()
+	b.do(func(s *session) { s.Data.Name = "start" })
+	for _, h := range handlers {
+		goOn, replies := make(chan bool), make(chan *reply)
+		go func() {
+			replies <- b.clone().do(func(s *session) {
+				<-goOn
+				h(s)
+			})
+		}()
+		commit = append(commit, func() *reply {
+			close(goOn)
+			return <-replies
+		})
+	}
+	synctest.Wait()
+	b.do(func(s *session) { s.Data.N++ })
+	return b, commit
+}
+
+func TestConflictThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan bool)
+		add := func(s *session) { s.Update(func(d *AppSession) { d.N++ }) }
+		b, commit := overtaken(t, func(s *session) {
+			runs := 0
+			s.Update(func(d *AppSession) {
+				if runs++; runs == 2 {
+					<-hang
+				}
+				d.N++
+			})
+		}, func(s *session) {
+			add(s)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			defer cancel()
+			if err := s.Save(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, sessions.ErrConflict) {
+				t.Errorf("Save without time: got %v, want an error that is DeadlineExceeded and ErrConflict", err)
+			}
+		}, add, add)
+		var first, others sync.WaitGroup
+		for i, c := range commit {
+			wg := &others
+			if i == 0 {
+				wg = &first
+			}
+			wg.Go(func() {
+				if res := c(); res.StatusCode != http.StatusOK {
+					t.Errorf("request %d: got %d: %s", i, res.StatusCode, res.body)
+				}
+			})
+			synctest.Wait()
+		}
+		others.Wait()
+		close(hang)
+		first.Wait()
+		if d, _ := b.peek(); d.N != 5 {
+			t.Errorf("got N=%d, want 5", d.N)
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package txn
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/typedsessions/sessions/internal/wait"
+)
+
+// Tries are those of one operation that changes or deletes a record at its newest
+// version.
+type Tries struct {
+	engine *Engine
+	id     ID
+	began  time.Time
+	n      int // the number of conflicts
+	turn   *wait.Turn[ID, *handed]
+	handed *handed
+}
+
+// A handed is a record as the turn before has stored it.
+type handed struct {
+	rec   Record
+	chain int // the number of turns since one has loaded the record
+}
+
+const (
+	maxTurn  = Timeout / 10 // the others do not wait for one that hangs in the Store
+	maxChain = 8            // so that other processes get in between
+)
+
+// Try begins an operation on the record of an id. The caller must call End.
+func (e *Engine) Try(id ID) Tries { return Tries{engine: e, id: id, began: time.Now()} }
+
+// Again waits before the next try after a conflict, or returns an error if there is
+// no time for one. Of the operations of this process on one session that have met
+// a conflict, one at a time tries again, so that it competes with other processes
+// only. After a further conflict it waits a random time, to find a gap between them.
+func (t *Tries) Again(ctx context.Context) (err error) {
+	t.n++
+	if t.n > 1 {
+		t.handed = nil
+		return BackOff(ctx, t.n-2, t.began)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t.turn, t.handed, err = t.engine.turns.Take(ctx, t.id, maxTurn)
+	return err
+}
+
+// again is Again, with an error that says what was tried.
+func (t *Tries) again(ctx context.Context, op string) error {
+	if err := t.Again(ctx); err != nil {
+		return conflicted(op, t.id, err)
+	}
+	return nil
+}
+
+func conflicted(op string, id ID, err error) error {
+	return &StoreError{op, id, fmt.Errorf("%w: %w", ErrConflict, err)}
+}
+
+// newest returns the record to try again with. That of the turn before need not be
+// loaded, which halves the time of a turn.
+func (t *Tries) newest(ctx context.Context) (Record, error) {
+	if t.handed != nil && t.handed.chain < maxChain {
+		return t.handed.rec, nil
+	}
+	t.handed = nil
+	return t.engine.Store.Newest(ctx, t.id)
+}
+
+// stored hands the record that this try has stored to the next turn.
+func (t *Tries) stored(rec Record, version uint64) {
+	if t.turn == nil {
+		return
+	}
+	next := &handed{rec: rec}
+	next.rec.Version = version
+	if t.handed != nil {
+		next.chain = t.handed.chain + 1
+	}
+	t.turn.End(next)
+}
+
+// End ends the tries.
+func (t *Tries) End() {
+	if t.turn != nil {
+		t.turn.End(nil)
+	}
+}
+
+// BackOff waits before the next try, up to 1 ms at first and up to 32 ms later, or
+// returns an error if there is no time for one.
+func BackOff(ctx context.Context, try int, began time.Time) error {
+	if time.Since(began) > Timeout {
+		return context.DeadlineExceeded
+	}
+	timer := time.NewTimer(rand.N(time.Millisecond << min(try, 5)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
