@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/typedsessions/sessions"
@@ -77,10 +78,11 @@ func (r reply) failure() string {
 // An app is an application with a Manager on a real HTTP server. It is controlled
 // only by requests, so it may run in another process.
 type app struct {
-	url     string
-	manager *sessions.Manager[account]
-	gates   sync.Map      // of slow requests, by name
-	over    chan struct{} // closed at the end of the test
+	url       string
+	manager   *sessions.Manager[account]
+	conflicts atomic.Int64
+	gates     sync.Map      // of slow requests, by name
+	over      chan struct{} // closed at the end of the test
 }
 
 // A gate stops a request between the load of its session and the verb.
@@ -94,11 +96,17 @@ func newApp(t *tester, store sessions.Store, mayFail bool) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a := &app{over: make(chan struct{})}
 	config := sessions.Config[account]{
 		Keys:   keys,
 		Store:  guardedInApp(t, store, mayFail),
 		Cookie: sessions.Cookie{Insecure: true},
 		Logger: slog.New(slog.DiscardHandler),
+		OnEvent: func(_ context.Context, e sessions.Event) {
+			if e.Kind == sessions.EventMerged {
+				a.conflicts.Add(1)
+			}
+		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		},
@@ -110,7 +118,7 @@ func newApp(t *tester, store sessions.Store, mayFail bool) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &app{manager: manager, over: make(chan struct{})}
+	a.manager = manager
 	mux := http.NewServeMux()
 	mux.Handle("POST /session/{verb}", manager.Middleware(http.HandlerFunc(a.serve)))
 	mux.HandleFunc("POST /gate/{name}/{step}", func(_ http.ResponseWriter, r *http.Request) {
@@ -127,6 +135,7 @@ func newApp(t *tester, store sessions.Store, mayFail bool) *app {
 		n, err := manager.RevokeOwner(r.Context(), r.FormValue("value"), r.Form["except"]...)
 		respond(w, n, err)
 	})
+	mux.HandleFunc("POST /conflicts", func(w http.ResponseWriter, _ *http.Request) { respond(w, a.conflicts.Load(), nil) })
 	mux.HandleFunc("POST /sessions", func(w http.ResponseWriter, r *http.Request) {
 		var ids []string
 		var failed error
