@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -561,6 +563,41 @@ func (n *tally) compareWith(t *testing.T, m *maker) {
 	}
 }
 
+// shareWithWorkers logs n in the end. The workers of go test -fuzz are processes
+// whose output is lost, so each leaves its tally in a folder.
+func (n *tally) shareWithWorkers(f *testing.F) {
+	const name = "CODEC_TEST_TALLIES"
+	if dir, ok := os.LookupEnv(name); ok {
+		f.Cleanup(func() {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(os.Getpid())), fmt.Append(nil, n.types, n.walks, n.values, n.accepted, n.certain), 0o600); err != nil {
+				f.Error(err)
+			}
+		})
+		return
+	}
+	dir := f.TempDir()
+	f.Setenv(name, dir)
+	f.Cleanup(func() {
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			var w tally
+			if _, err := fmt.Sscan(string(b), &w.types, &w.walks, &w.values, &w.accepted, &w.certain); err != nil {
+				f.Fatal(err)
+			}
+			n.types, n.walks, n.values = n.types+w.types, n.walks+w.walks, n.values+w.values
+			n.accepted, n.certain = n.accepted+w.accepted, n.certain+w.certain
+		}
+		f.Log(n)
+	})
+}
+
 func (n *tally) String() string {
 	return fmt.Sprintf("%d types, %d with a walk; %d values, %d valid, %d of them certain (%.2f %%)",
 		n.types, n.walks, n.values, n.accepted, n.certain, 100*float64(n.certain)/float64(max(n.accepted, 1)))
@@ -580,13 +617,14 @@ func TestPlainRulesAreCertainWhereValidatorAccepts(t *testing.T) {
 	}
 }
 
-// FuzzCertain checks that no value is certain which validator refuses.
+// FuzzCertain checks that no value is certain which validator refuses. With -v it
+// prints how often it was certain.
 func FuzzCertain(f *testing.F) {
 	for seed := range uint64(200) {
 		f.Add(seed, seed%4 != 0)
 	}
 	n := &tally{}
-	f.Cleanup(func() { f.Log(n) })
+	n.shareWithWorkers(f)
 	f.Fuzz(func(t *testing.T, seed uint64, wild bool) {
 		n.compareWith(t, &maker{rand.New(rand.NewPCG(seed, 2)), wild})
 	})
