@@ -83,6 +83,7 @@ var Contenders = []Contender{
 	{"floor", "floor", "", Floor, "signed cookie", Absolute | Idle | Encryption | Atomicity | Rotation},
 	{"floor-sealed", "floor, sealed", "", Floor, "sealed cookie", Absolute | Idle | Atomicity | Rotation},
 	{"floor-generated", "floor, generated codec", "", Floor, "signed cookie", Absolute | Idle | Encryption | Atomicity | Rotation},
+	{"floor-lean", "floor, lean", "", Floor, "signed cookie", Absolute | Idle | Encryption | Atomicity | Rotation},
 
 	// scs does not lack Rotation, since it signs nothing and has no keys.
 	{"scs", "scs, memstore", "github.com/alexedwards/scs/v2", Peer, "memory", Typing | Validation | Encryption | Detection | Atomicity},

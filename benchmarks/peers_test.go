@@ -45,6 +45,7 @@ var apps = map[string]func(testing.TB) app{
 	"floor":           func(testing.TB) app { return newFloor(false, newReflected()).app() },
 	"floor-sealed":    func(testing.TB) app { return newFloor(true, newReflected()).app() },
 	"floor-generated": func(testing.TB) app { return newFloor(false, generated{}).app() },
+	"floor-lean":      func(testing.TB) app { return newFloor(false, lean{}).app() },
 
 	"scs":               func(testing.TB) app { return scsApp(scsInMemory()) },
 	"gorilla":           func(testing.TB) app { return gorillaApp(gorilla.NewCookieStore(secret)) },
