@@ -1,0 +1,102 @@
+package main
+
+import "math"
+
+// erlangC returns the mean waiting time in an M/M/c queue: arrivals at a rate, and
+// servers that each take a mean time.
+func erlangC(rate, mean float64, servers int) float64 {
+	a := rate * mean
+	b := 1.0 // Erlang B, by its recursion over the servers
+	for n := 1; n <= servers; n++ {
+		b = a * b / (float64(n) + a*b)
+	}
+	c := float64(servers)
+	waits := b / (1 - a/c*(1-b)) // the probability that a job waits
+	return waits * mean / (c - a)
+}
+
+// pollaczekKhinchine returns the mean waiting time in an M/G/1 queue whose service
+// time has the given mean, and a standard deviation of cv times the mean.
+func pollaczekKhinchine(rate, mean, cv float64) float64 {
+	load := rate * mean
+	return load * mean * (1 + cv*cv) / (2 * (1 - load))
+}
+
+// formula returns what simulate finds if no user gives up, with users as a fluid:
+// users/back*exp(-t/back) come, and servers/hash are served.
+func (r loginRush) formula() (queue, wait, end float64) {
+	users, capacity := float64(r.users), float64(r.servers)/r.hash
+	load := users / r.back / capacity // at first
+	if load <= 1 {
+		return 0, 0, 0
+	}
+	queue = users * (1 - (1+math.Log(load))/load)
+	// Those who have come and were not served are as many as are served in a second.
+	end = users / capacity
+	for range 100 {
+		end = users*(1-math.Exp(-end/r.back))/capacity - 1
+	}
+	return queue, queue / capacity, end
+}
+
+// conflicts returns how many compare-and-sets fail for each that succeeds, and how
+// many succeed in a second, if there are always n requests that change one session.
+//
+// An attempt fails if another one succeeds in the window between its load and its
+// compare-and-set. So after each success, the next one is that of the first who loads,
+// a window later. With attempts at a rate a, successes are window + 1/a apart: each
+// has a*window failures beside it.
+func (h hotUser) conflicts(n float64) (failed, rate float64) {
+	if turns {
+		return h.conflictsInTurns(n)
+	}
+	window := h.trip + h.redis + h.work
+	low, high := 0.0, 1e9 // of the attempts
+	for range 100 {
+		a := (low + high) / 2
+		fails := a * window / (1 + a*window)
+		// The time that a request takes, if its tries fail with this probability.
+		took, again := 2*(h.trip+h.redis)+h.work, fails
+		for try := range 200 {
+			took += again * (meanPause(try) + 2*(h.trip+h.redis) + h.work)
+			again *= fails
+		}
+		if a*(1-fails)*took < n {
+			low = a
+		} else {
+			high = a
+		}
+	}
+	return low * window, 1 / (window + 1/low)
+}
+
+// conflictsInTurns is conflicts for requests that take turns in their processes.
+//
+// The first try of a request fails, since others succeed all the time. The process
+// that succeeded last goes on with what it has stored, a window later, before anybody
+// else who has loaded that. Only after maxChain turns does it load, and whoever loads
+// before it does is the next. The processes that wait for that fail meanwhile, once
+// in a cycle.
+func (h hotUser) conflictsInTurns(n float64) (failed, rate float64) {
+	window, load := h.trip+h.redis+h.work, h.trip+h.redis
+	others := min(n, float64(h.processes)) - 1
+	chain := maxChain + 1.0
+	gap := window + load/chain
+	fails := 1 - load/(chain*gap) // who loads at a random time
+	cycle, again := load+window, 1-fails
+	for try := range 200 {
+		cycle += again * meanPause(try)
+		again *= fails
+	}
+	return 1 + others*gap/cycle, 1 / gap
+}
+
+// touches returns the rate of Touches of a session whose requests come at random, at
+// a rate: the first request after a tenth of the idle timeout moves it.
+func touches(rate, idle float64) float64 { return 1 / (idle/10 + 1/rate) }
+
+// processesSeen returns by how many of the processes a user was served after
+// a number of requests that each go to any of them.
+func processesSeen(processes, requests float64) float64 {
+	return processes * (1 - math.Pow(1-1/processes, requests))
+}

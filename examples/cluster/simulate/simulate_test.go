@@ -1,0 +1,166 @@
+package main
+
+import (
+	"math"
+	"os"
+	"reflect"
+	"testing"
+)
+
+// near fails the test if got is farther from want than a share of it.
+func near(t *testing.T, what string, got, want, share float64) {
+	t.Helper()
+	if math.IsNaN(got) || math.Abs(got-want) > share*math.Abs(want) {
+		t.Errorf("%s: got %.4g, want %.4g within %.0f %%", what, got, want, 100*share)
+	}
+}
+
+func TestTheSameSeedGivesTheSameTables(t *testing.T) {
+	one, again, two := tables(1), tables(1), tables(2)
+	if !reflect.DeepEqual(one, again) {
+		t.Error("two runs with one seed differ")
+	}
+	for i, t1 := range one {
+		simulated := map[string]bool{"logins": true, "hot": true, "flood": true}[t1.name]
+		if same := reflect.DeepEqual(t1, two[i]); same == simulated {
+			t.Errorf("%s: with another seed, the table is the same: %v, want %v", t1.name, same, !simulated)
+		}
+	}
+}
+
+func TestTheDocumentHasTheTables(t *testing.T) {
+	const path = "../../../docs/SCALE.md"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := fillIn(string(text), tables(1))
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	if string(text) != want {
+		t.Errorf("the tables of %s are not those of this program: run go run ./examples/cluster/simulate -write docs/SCALE.md", path)
+	}
+}
+
+func TestQueuesWaitAsTheFormulasSay(t *testing.T) {
+	const mean, jobs = 0.01, 100_000
+	for _, tt := range []struct {
+		name     string
+		servers  int
+		rate     float64
+		constant bool // the service time; else it is exponentially distributed
+		want     float64
+	}{
+		{"M/M/1", 1, 70, false, pollaczekKhinchine(70, mean, 1)},
+		{"M/M/1 by Erlang's formula", 1, 70, false, erlangC(70, mean, 1)},
+		{"M/D/1", 1, 70, true, pollaczekKhinchine(70, mean, 0)},
+		{"M/M/4", 4, 320, false, erlangC(320, mean, 4)},
+		{"M/M/16", 16, 1280, false, erlangC(1280, mean, 16)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSimulation(1)
+			st := &station{simulation: s, servers: tt.servers}
+			var served float64
+			var arrive func()
+			arrive = func() {
+				st.serve(func() float64 {
+					took := mean
+					if !tt.constant {
+						took = s.exponential(mean)
+					}
+					served += took
+					return took
+				}, func() {})
+				if st.arrived < jobs {
+					s.after(s.exponential(1/tt.rate), arrive)
+				}
+			}
+			arrive()
+			s.run()
+			near(t, "the mean waiting time", st.wait(), tt.want, 0.07)
+			// Little's law holds for what happened, whatever the rates were.
+			near(t, "the mean number of jobs", st.crowd/s.now, jobs/s.now*(st.wait()+served/jobs), 1e-9)
+		})
+	}
+}
+
+func TestARushOfLoginsIsThatOfTheFormula(t *testing.T) {
+	for _, r := range []loginRush{
+		exampleRush,
+		{users: 20_000, back: 30, hash: 0.1, servers: 40},
+		{users: 3000, back: 20, hash: 0.5, servers: 30},
+	} {
+		got := r.simulate(1)
+		queue, wait, end := r.formula()
+		near(t, "the longest queue", float64(got.queue), queue, 0.1)
+		near(t, "the longest wait", got.wait, wait, 0.1)
+		near(t, "the end", got.end, end, 0.1)
+	}
+	small := exampleRush
+	small.users = 2000
+	if queue, _, _ := small.formula(); queue != 0 {
+		t.Errorf("a queue of %v by the formula where the servers are enough", queue)
+	}
+}
+
+// The table of the document says that a rush of users who give up does not end, and
+// what ends it.
+func TestARushOfUsersWhoGiveUpEndsIfNoWorkIsDoneForNobody(t *testing.T) {
+	r := exampleRush
+	all := r.simulate(1).signedIn
+	r.patience = 10
+	if got := r.simulate(1); got.signedIn > all/3 || got.end < horizon-1 {
+		t.Errorf("%d of %d signed in, over after %.0f s; want less than a third, and no end", got.signedIn, all, got.end)
+	}
+	heeds, refuses := r, r
+	heeds.heeds, refuses.refuses = true, true
+	for name, r := range map[string]loginRush{"heeds": heeds, "refuses": refuses} {
+		if got := r.simulate(1); got.signedIn < all*98/100 || got.end > horizon/2 || got.wasted > all/50 {
+			t.Errorf("%s: %d of %d signed in, over after %.0f s, %d checked for nobody; want all, and an end", name, got.signedIn, all, got.end, got.wasted)
+		}
+	}
+}
+
+func TestConflictsAreThoseOfTheFormula(t *testing.T) {
+	for _, processes := range []int{1, 2, 4, 16} {
+		for _, n := range []int{64, 250, 1000} {
+			h := exampleHot
+			h.requests, h.processes, h.forever = n, processes, 2
+			got := h.simulate(1)
+			failed, rate := h.conflicts(float64(n))
+			near(t, "failed for each that succeeds", ratio(got.conflicts, got.stored), failed, 0.15)
+			near(t, "successes in a second", float64(got.stored)/got.end, rate, 0.15)
+		}
+	}
+}
+
+func TestEveryRequestOfAHotUserEnds(t *testing.T) {
+	for seed := range uint64(3) {
+		h := exampleHot
+		h.requests, h.processes = 1000, 4
+		if got := h.simulate(seed); got.stored+got.failed != h.requests {
+			t.Errorf("seed %d: %+v, want %d in all", seed, got, h.requests)
+		}
+		h.requests, h.trip = 50, 2 // three trips take longer than a commit has time for
+		if got := h.simulate(seed); got.failed == 0 || got.stored+got.failed != h.requests {
+			t.Errorf("seed %d, with a network that takes %v s: %+v, want some that fail", seed, h.trip, got)
+		}
+	}
+}
+
+func TestAFloodIsThatOfLittlesLaw(t *testing.T) {
+	for _, f := range []flood{
+		{rate: 20, keeps: 1, lifetime: 600, time: 3600},
+		{rate: 20, keeps: 0.1, lifetime: 3600, time: 4 * 3600},
+		{rate: 20, keeps: 1, lifetime: 3600, max: 5000, time: 3 * 3600},
+	} {
+		got := f.simulate(1)
+		live, age := f.formula()
+		near(t, "live sessions", got.live, live, 0.05)
+		near(t, "the age of what gives way", got.age, age, 0.05)
+		if f.max > 0 && got.most > f.max {
+			t.Errorf("%d sessions where there is room for %d", got.most, f.max)
+		}
+	}
+}

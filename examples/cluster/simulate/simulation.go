@@ -1,0 +1,110 @@
+package main
+
+import (
+	"container/heap"
+	"math/rand/v2"
+)
+
+// A simulation has a clock, in seconds, and what is to happen. Events of the same
+// time happen in the order in which they were added.
+type simulation struct {
+	now    float64
+	events eventHeap
+	added  int
+	rand   *rand.Rand
+}
+
+func newSimulation(seed uint64) *simulation {
+	return &simulation{rand: rand.New(rand.NewPCG(seed, 0))}
+}
+
+// after has f called after a delay.
+func (s *simulation) after(delay float64, f func()) {
+	s.added++
+	heap.Push(&s.events, event{s.now + delay, s.added, f})
+}
+
+// run goes on until nothing is left to happen.
+func (s *simulation) run() {
+	for len(s.events) > 0 {
+		e := heap.Pop(&s.events).(event)
+		s.now = e.at
+		e.f()
+	}
+}
+
+// exponential returns an exponentially distributed time.
+func (s *simulation) exponential(mean float64) float64 { return s.rand.ExpFloat64() * mean }
+
+type event struct {
+	at    float64
+	order int
+	f     func()
+}
+
+type eventHeap []event
+
+func (h eventHeap) Len() int { return len(h) }
+func (h eventHeap) Less(i, j int) bool {
+	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].order < h[j].order
+}
+func (h eventHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *eventHeap) Push(x any)   { *h = append(*h, x.(event)) }
+func (h *eventHeap) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	(*h)[last] = event{}
+	*h = (*h)[:last]
+	return e
+}
+
+// A station has servers that serve jobs in the order of their arrival, such as the
+// processors of an application or the one thread of Redis.
+type station struct {
+	*simulation
+	servers, busy int
+	queue         []job
+
+	arrived, peak  int     // peak is the longest queue
+	waited, worst  float64 // the sum of the waiting times, and the longest
+	crowd, changed float64 // the integral of the number of jobs over time, until changed
+}
+
+type job struct {
+	arrived float64
+	service func() float64 // called when the job begins
+	done    func()
+}
+
+// serve has a job served, which takes the given time, and then calls done.
+func (st *station) serve(service func() float64, done func()) {
+	st.count()
+	st.arrived++
+	st.queue = append(st.queue, job{st.now, service, done})
+	st.next()
+	st.peak = max(st.peak, len(st.queue))
+}
+
+func (st *station) next() {
+	for st.busy < st.servers && len(st.queue) > 0 {
+		j := st.queue[0]
+		st.queue = st.queue[1:]
+		st.busy++
+		wait := st.now - j.arrived
+		st.waited, st.worst = st.waited+wait, max(st.worst, wait)
+		st.after(j.service(), func() {
+			st.count()
+			st.busy--
+			st.next()
+			j.done()
+		})
+	}
+}
+
+func (st *station) count() {
+	st.crowd += float64(st.busy+len(st.queue)) * (st.now - st.changed)
+	st.changed = st.now
+}
+
+// wait returns the mean waiting time.
+func (st *station) wait() float64 { return st.waited / float64(st.arrived) }
