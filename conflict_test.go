@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -138,6 +139,32 @@ func TestConflictThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 		first.Wait()
 		if d, _ := b.peek(); d.N != 5 {
 			t.Errorf("got N=%d, want 5", d.N)
+		}
+	})
+}
+
+func TestConflictingRequestsTryAgainWithWhatTheOneBeforeHasStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const all = 20
+		b, commit := overtaken(t, slices.Repeat([]func(*session){func(s *session) {
+			s.Update(func(d *AppSession) { d.N++ })
+		}}, all)...)
+		b.s.store.resetCounts()
+		b.s.store.hook(func(string, sessions.ID) error {
+			time.Sleep(time.Millisecond)
+			return nil
+		}, nil)
+		var wg sync.WaitGroup
+		for _, c := range commit {
+			wg.Go(func() { c() })
+		}
+		wg.Wait()
+		// Nine turns share a Load, so that other processes get in between.
+		if loads, updates := b.s.store.count("Load"), b.s.store.count("Update"); loads != 3 || updates != 2*all {
+			t.Errorf("%d requests in conflict took %d Loads and %d Updates, want 3 and %d", all, loads, updates, 2*all)
+		}
+		if d, _ := b.peek(); d.N != all+1 {
+			t.Errorf("got N=%d, want %d", d.N, all+1)
 		}
 	})
 }
