@@ -41,7 +41,6 @@ func testEngine(t *testing.T, e engine) {
 	})
 	t.Run("two processes share it", func(t *testing.T) { testProcesses(t, e) })
 	t.Run("ten processes migrate it at once", func(t *testing.T) { testMigrations(t, e) })
-	t.Run("the limit of an owner holds for logins at once", func(t *testing.T) { testLoginsAtOnce(t, e) })
 	for _, claim := range slices.Concat(claims, schemaClaims, labelClaims) {
 		t.Run(claim.name, func(t *testing.T) { claim.check(t, e) })
 	}

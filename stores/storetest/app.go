@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -88,6 +89,12 @@ type app struct {
 // A gate stops a request between the load of its session and the verb.
 type gate struct{ loaded, open chan struct{} }
 
+// limitedPath is where an app has at most maxPerOwner sessions of a user.
+const (
+	limitedPath = "/limited"
+	maxPerOwner = 3
+)
+
 // newApp starts an app that serves until the test ends. The test fails if
 // a handler panics, or if an operation of the store fails that may not fail.
 func newApp(t *tester, store sessions.Store, mayFail bool) *app {
@@ -108,7 +115,11 @@ func newApp(t *tester, store sessions.Store, mayFail bool) *app {
 			}
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			status := http.StatusServiceUnavailable
+			if errors.Is(err, sessions.ErrLimit) {
+				status = http.StatusConflict
+			}
+			http.Error(w, err.Error(), status)
 		},
 	}
 	if _, ok := store.(sessions.OwnerStore); ok {
@@ -121,6 +132,14 @@ func newApp(t *tester, store sessions.Store, mayFail bool) *app {
 	a.manager = manager
 	mux := http.NewServeMux()
 	mux.Handle("POST /session/{verb}", manager.Middleware(http.HandlerFunc(a.serve)))
+	if config.Owner != nil {
+		config.MaxPerOwner = maxPerOwner
+		limited, err := sessions.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux.Handle("POST "+limitedPath+"/session/{verb}", limited.Middleware(http.HandlerFunc(a.serve)))
+	}
 	mux.HandleFunc("POST /gate/{name}/{step}", func(_ http.ResponseWriter, r *http.Request) {
 		if g := a.gate(r.PathValue("name")); r.PathValue("step") == "loaded" {
 			a.await(r, g.loaded)

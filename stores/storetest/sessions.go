@@ -361,6 +361,27 @@ var sessionClauses = []sessionClause{
 			v.Errorf("%d of %d sessions are live again after the load", len(live), n)
 		}
 	}},
+	{"of 64 logins at once at most as many are left as MaxPerOwner allows", func(v *visit) {
+		if !v.hasOwners() {
+			return
+		}
+		user := newName()
+		var replies [64]reply
+		v.parallel(len(replies), func(i int) {
+			b := v.browser().at(v.apps[i%2] + limitedPath)
+			replies[i] = b.send(v.ctx, "login", "value", user)
+		})
+		for _, r := range replies {
+			if r.Status != http.StatusConflict && r.Status != http.StatusOK {
+				v.Errorf("a login: %s", r.failure())
+			}
+		}
+		var got []string
+		v.ask("sessions", user, &got)
+		if len(got) < 1 || len(got) > maxPerOwner {
+			v.Errorf("got %d sessions, want 1 to %d", len(got), maxPerOwner)
+		}
+	}},
 }
 
 // watchedClauses are for a store that is a Watcher.
