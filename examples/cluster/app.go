@@ -21,7 +21,7 @@ import (
 // The simulated users know these settings of the application.
 const (
 	maxPerOwner = 2
-	idleTimeout = 3 * time.Minute
+	idleTimeout = 20 * time.Second
 )
 
 // Settings are the first line of the standard input of an application process, as
@@ -30,7 +30,7 @@ type settings struct {
 	Connection connection
 	Keys       string // of the key ring
 	Release    string
-	Break      string // mine, version, or the fault of a brokenStore
+	Break      string // mine, schema, or the fault of a brokenStore
 }
 
 // A message is a line that an application process writes to its standard output.
@@ -254,24 +254,26 @@ func (m message) reason() string {
 //
 //   - versions: an update does not look at the version of the record.
 //   - revive: an update of a record that was deleted stores it again.
+//   - touch: a use of a record that was deleted stores it again.
 //   - deaf: nobody is told of changes.
 type brokenStore struct {
 	*redisstore.Store
-	fault string
+	fault  string
+	loaded *sync.Map // records by id
 }
 
 func breakStore(s sessions.Store, fault string) (sessions.Store, error) {
 	redis, ok := s.(*redisstore.Store)
 	switch fault {
-	case "", "mine", "version":
+	case "", "mine", "schema":
 		return s, nil
-	case "versions", "revive", "deaf":
+	case "versions", "revive", "touch", "deaf":
 		if !ok {
 			return nil, fmt.Errorf("-break %s: it needs an engine of Redis", fault)
 		}
-		return brokenStore{redis, fault}, nil
+		return brokenStore{redis, fault, new(sync.Map)}, nil
 	}
-	return nil, fmt.Errorf("-break %s: want versions, revive, mine, version or deaf", fault)
+	return nil, fmt.Errorf("-break %s: want versions, revive, touch, mine, schema or deaf", fault)
 }
 
 func (s brokenStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
@@ -289,6 +291,22 @@ func (s brokenStore) Update(ctx context.Context, id sessions.ID, rec sessions.Re
 		return s.Store.Create(ctx, id, rec)
 	}
 	return version, err
+}
+
+func (s brokenStore) Load(ctx context.Context, id sessions.ID) (sessions.Record, error) {
+	rec, err := s.Store.Load(ctx, id)
+	if err == nil && s.fault == "touch" {
+		s.loaded.Store(id, rec)
+	}
+	return rec, err
+}
+
+func (s brokenStore) Touch(ctx context.Context, id sessions.ID, expires time.Time) error {
+	err := s.Store.Touch(ctx, id, expires)
+	if rec, ok := s.loaded.Load(id); ok && errors.Is(err, sessions.ErrNotFound) {
+		_, err = s.Create(ctx, id, rec.(sessions.Record))
+	}
+	return err
 }
 
 func (s brokenStore) Changes(ctx context.Context) iter.Seq2[sessions.ID, error] {

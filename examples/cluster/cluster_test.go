@@ -65,18 +65,22 @@ func TestTheCheckerFindsBrokenApplications(t *testing.T) {
 	for fault, tt := range map[string]struct {
 		want   string
 		faults []string
+		users  int
+		think  time.Duration
 	}{
-		"versions": {"are lost", []string{"process"}},
-		"mine":     {"are lost", []string{"process"}},
-		"revive":   {"a session lives that ended", []string{"process"}},
-		"deaf":     {"after its session has ended", []string{"process"}},
-		"version":  {"acknowledged changes of the count are lost", []string{"deploy", "deploy"}},
+		"versions": {"are lost", []string{"process"}, 10, 200 * time.Millisecond},
+		"mine":     {"are lost", []string{"process"}, 10, 200 * time.Millisecond},
+		"revive":   {"a session lives that ended", []string{"process"}, 10, 200 * time.Millisecond},
+		// A use is stored once in two seconds.
+		"touch":  {"a session lives that ended", []string{"process"}, 60, time.Second},
+		"deaf":   {"after its session has ended", []string{"process"}, 10, 200 * time.Millisecond},
+		"schema": {"acknowledged changes of the count are lost", []string{"deploy", "deploy"}, 10, 200 * time.Millisecond},
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			violations, err := run(t.Context(), options{
-				engine: "redis", users: 10, processes: 2, think: 200 * time.Millisecond, duration: 40 * time.Second,
+				engine: "redis", users: tt.users, processes: 2, think: tt.think, duration: 40 * time.Second,
 				faults: tt.faults, fault: fault, stopEarly: true, out: &out,
 			})
 			if err != nil || violations == 0 || !strings.Contains(out.String(), tt.want) {

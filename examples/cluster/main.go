@@ -71,8 +71,9 @@
 //
 // The flag -break gives the application a fault, which the checker must find:
 // versions (an update does not compare the version of the record), revive (an update
-// of a deleted record stores it again), mine (a merge keeps the changes of its own
-// request only) or deaf (the store tells Watch nothing).
+// of a deleted record stores it again), touch (the use of a deleted record does), mine
+// (a merge keeps the changes of its own request only), schema (a release changes the
+// type without a new schema version) or deaf (the store tells Watch nothing).
 //
 // It is a module of its own, because it requires clients of Redis and PostgreSQL.
 package main
@@ -125,7 +126,7 @@ func main() {
 	flag.IntVar(&o.users, "users", 200, "how many users there are")
 	flag.IntVar(&o.processes, "processes", 4, "how many application processes there are")
 	flag.DurationVar(&o.think, "think", time.Second, "how long a user thinks between two steps, on average")
-	flag.StringVar(&o.fault, "break", "", "a fault of the applications that the checker must find: versions, revive, mine, version or deaf")
+	flag.StringVar(&o.fault, "break", "", "a fault of the applications that the checker must find: versions, revive, touch, mine, schema or deaf")
 	faults := flag.String("faults", "", "the faults of the schedule, separated by commas (default all that the engine has)")
 	flag.StringVar(&o.plot, "plot", "", "a file to draw the run into, whose name ends with .svg or .png")
 	flag.Parse()

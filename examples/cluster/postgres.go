@@ -85,7 +85,12 @@ func (p *postgres) start(ctx context.Context, sockets string) error {
 	if err := startProcess(p.cmd); err != nil {
 		return err
 	}
-	return eventually(ctx, "PostgreSQL does not answer at "+p.addr, func() bool { return p.db.PingContext(ctx) == nil })
+	err = eventually(ctx, "PostgreSQL does not answer at "+p.addr, func() bool { return p.db.PingContext(ctx) == nil })
+	if err != nil {
+		said, _ := os.ReadFile(p.dir + ".log")
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	return nil
 }
 
 // kill ends the server at once, without a checkpoint, as a crash does. Unlike after

@@ -83,7 +83,7 @@ func newRelease(r release) (http.Handler, error) {
 	case release11:
 		return newApp(r, sessions.Config[Session11]{})
 	case release20:
-		if r.set.Break == "version" {
+		if r.set.Break == "schema" {
 			return newApp(r, sessions.Config[Session20]{})
 		}
 		return newApp(r, sessions.Config[Session20]{Version: 1, Upgrades: []sessions.Upgrade{sessions.From(0, upgrade)}})

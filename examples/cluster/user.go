@@ -473,7 +473,7 @@ func (u *user) rotate(d *device) {
 	}
 }
 
-// logout signs out. Half of the time, another tab changes the session meanwhile.
+// logout signs out. Half of the time, another tab changes or uses the session meanwhile.
 func (u *user) logout(d *device) {
 	cookie := u.cookieOf(d)
 	var tab sync.WaitGroup
@@ -484,8 +484,9 @@ func (u *user) logout(d *device) {
 		jar, _ := cookiejar.New(nil)
 		at, _ := url.Parse(u.site.url)
 		jar.SetCookies(at, []*http.Cookie{{Name: cookie.Name, Value: cookie.Value}})
-		u.note("%s: another tab is saving", d.name)
-		tab.Go(func() { u.send(jar, "POST /set", form) })
+		op := []string{"POST /set", "GET /me"}[u.rand.IntN(2)]
+		u.note("%s: another tab is sending %s", d.name, op)
+		tab.Go(func() { u.send(jar, op, form) })
 		time.Sleep(time.Duration(u.rand.IntN(15)) * time.Millisecond)
 	}
 	r := u.do(d, "POST /logout", nil)
