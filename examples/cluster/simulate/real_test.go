@@ -47,8 +47,6 @@ type appSession struct {
 	Count int    `msgpack:"count"`
 }
 
-type session = sessions.Session[appSession]
-
 func newManager(tb testing.TB, config sessions.Config[appSession]) *sessions.Manager[appSession] {
 	tb.Helper()
 	if config.Keys == nil {
@@ -163,7 +161,7 @@ func TestAHotUserOfTheLibraryHasTheConflictsOfTheSimulation(t *testing.T) {
 	for _, tt := range []struct{ requests, processes int }{{64, 1}, {64, 2}, {200, 4}} {
 		h := exampleHot
 		h.requests, h.processes, h.work = tt.requests, tt.processes, 0 // the clock of a bubble stands still while the library works
-		runs := 1600 / h.requests
+		runs := 800 / h.requests
 		var got, took, want, wantTook float64
 		for run := range runs {
 			keys := newKeys(t)
@@ -475,7 +473,7 @@ func TestSessionsTakeTheBytesOfTheTable(t *testing.T) {
 		}},
 	} {
 		for _, owned := range []bool{false, true} {
-			want, n := tt.engine.anonymous, 20_000
+			want, n := tt.engine.anonymous, 8_000
 			if owned {
 				want = tt.engine.owner
 			}

@@ -158,11 +158,11 @@ var exampleHot = hotUser{trip: 0.0005, redis: 5e-6, work: 30e-6}
 
 func hotTable(seed uint64) table {
 	t := table{"hot", [][]string{{"requests at once, processes", "failed for each that succeeds", "the same for ever", "by the formula", "last one stored after, ms", "answered with an error"}}}
-	for _, row := range []struct{ requests, processes int }{{8, 2}, {64, 2}, {64, 16}, {1000, 4}, {1000, 100}} {
+	for _, row := range []struct{ requests, processes int }{{8, 2}, {64, 2}, {64, 16}, {1000, 4}} {
 		h := exampleHot
 		h.requests, h.processes = row.requests, row.processes
 		got := h.simulate(seed)
-		h.forever = 2
+		h.forever = 1
 		steady := h.simulate(seed)
 		failed, _ := h.conflicts(float64(h.requests))
 		t.rows = append(t.rows, []string{
