@@ -385,9 +385,9 @@ func get(tb testing.TB, url string, cookie *http.Cookie) (body string, set *http
 	return string(text), cookie
 }
 
-// However many conflicts there are, each costs one load and one compare-and-set more,
-// and nothing else, as in the simulation.
-func TestAConflictInRedisCostsALoadAndACompareAndSet(t *testing.T) {
+// However many conflicts there are, each costs one compare-and-set more, and one load
+// at most, as in the simulation.
+func TestAConflictInRedisCostsAtMostALoadAndACompareAndSet(t *testing.T) {
 	addr := testserver.Redis(t).Addr
 	keys, client := newKeys(t), connect(t, addr)
 	var conflicts atomic.Int64
@@ -411,8 +411,8 @@ func TestAConflictInRedisCostsALoadAndACompareAndSet(t *testing.T) {
 	wg.Wait()
 	after := commands(t, client)
 	want := n + int(conflicts.Load())
-	if got := after["get"] - before["get"]; got != want {
-		t.Errorf("%d requests with %d conflicts loaded %d times, want %d", n, want-n, got, want)
+	if got := after["get"] - before["get"]; got < n || got > want {
+		t.Errorf("%d requests with %d conflicts loaded %d times, want at most %d", n, want-n, got, want)
 	}
 	if got := after["evalsha"] - before["evalsha"]; got != want {
 		t.Errorf("%d requests with %d conflicts tried to store %d times, want %d", n, want-n, got, want)
