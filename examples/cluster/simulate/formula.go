@@ -40,46 +40,16 @@ func (r loginRush) formula() (queue, wait, end float64) {
 }
 
 // conflicts returns how many compare-and-sets fail for each that succeeds, and how
-// many succeed in a second, if there are always n requests that change one session.
-//
-// An attempt fails if another one succeeds in the window between its load and its
-// compare-and-set. So after each success, the next one is that of the first who loads,
-// a window later. With attempts at a rate a, successes are window + 1/a apart: each
-// has a*window failures beside it.
-func (h hotUser) conflicts(n float64) (failed, rate float64) {
-	if turns {
-		return h.conflictsInTurns(n)
-	}
-	window := h.trip + h.redis + h.work
-	low, high := 0.0, 1e9 // of the attempts
-	for range 100 {
-		a := (low + high) / 2
-		fails := a * window / (1 + a*window)
-		// The time that a request takes, if its tries fail with this probability.
-		took, again := 2*(h.trip+h.redis)+h.work, fails
-		for try := range 200 {
-			took += again * (meanPause(try) + 2*(h.trip+h.redis) + h.work)
-			again *= fails
-		}
-		if a*(1-fails)*took < n {
-			low = a
-		} else {
-			high = a
-		}
-	}
-	return low * window, 1 / (window + 1/low)
-}
-
-// conflictsInTurns is conflicts for requests that take turns in their processes.
+// many succeed in a second, if there are always many requests.
 //
 // The first try of a request fails, since others succeed all the time. The process
 // that succeeded last goes on with what it has stored, a window later, before anybody
 // else who has loaded that. Only after maxChain turns does it load, and whoever loads
 // before it does is the next. The processes that wait for that fail meanwhile, once
 // in a cycle.
-func (h hotUser) conflictsInTurns(n float64) (failed, rate float64) {
+func (h hotUser) conflicts() (failed, rate float64) {
 	window, load := h.trip+h.redis+h.work, h.trip+h.redis
-	others := min(n, float64(h.processes)) - 1
+	others := float64(min(h.requests, h.processes) - 1)
 	chain := maxChain + 1.0
 	gap := window + load/chain
 	fails := 1 - load/(chain*gap) // who loads at a random time

@@ -5,21 +5,17 @@ import (
 	"time"
 )
 
-// What follows is as in internal/txn; TestTheConstantsAreThoseOfTheLibrary and
-// TestAHotUserOfTheLibraryHasTheConflictsOfTheSimulation compare it.
+// These are as in internal/txn (Timeout, tries.go). The tests
+// TestTheConstantsAreThoseOfTheLibrary and
+// TestAHotUserOfTheLibraryHasTheConflictsOfTheSimulation compare them.
 const (
-	commitTime = 5.0 // Timeout: how long a commit is tried
-
-	// With turns, of the requests of a process that have met a conflict, one at a time
-	// tries again. It begins with what the one before has stored, unless that has been
-	// done maxChain times in a row.
-	turns    = false
-	maxTurn  = commitTime / 10
-	maxChain = 8
+	commitTime = 5.0 // how long a commit is tried
+	maxTurn    = commitTime / 10
+	maxChain   = 8
 )
 
-// mostPause returns the bound of the pause after a conflict, BackOff, which is drawn
-// uniformly.
+// mostPause returns the bound of the pause after a further conflict (BackOff), which
+// is drawn uniformly.
 func mostPause(try int) float64 { return (time.Millisecond << min(try, 5)).Seconds() }
 
 func pause(try int, r *rand.Rand) float64 { return r.Float64() * mostPause(try) }
@@ -27,7 +23,10 @@ func pause(try int, r *rand.Rand) float64 { return r.Float64() * mostPause(try) 
 func meanPause(try int) float64 { return mostPause(try) / 2 }
 
 // A hotUser is one session that many requests change at once, each by an Update: load
-// the record, compare and set, and after a conflict try again on the newest record.
+// the record, compare and set, and after a conflict try again on the newest record. Of
+// the requests of a process that have met a conflict, one at a time tries again. It
+// begins with what the one before has stored, unless that has been done maxChain times
+// in a row.
 type hotUser struct {
 	requests  int
 	processes int     // of the application, which get the requests in turn
@@ -135,15 +134,11 @@ func (a *attempt) conflict() {
 	a.result.conflicts++
 	a.handed = handed{}
 	a.tries++
-	if turns && a.tries == 1 {
+	if a.tries == 1 {
 		a.queue.take(a.turn)
 		return
 	}
-	try := a.tries - 1
-	if turns {
-		try--
-	}
-	wait := pause(try, a.rand)
+	wait := pause(a.tries-2, a.rand)
 	if a.now+wait-a.began > commitTime {
 		a.result.failed++
 		a.over(handed{})
@@ -155,6 +150,11 @@ func (a *attempt) conflict() {
 // turn tries again, when it is the turn of the request.
 func (a *attempt) turn(left handed) {
 	a.inTurn = true
+	if a.now-a.began > commitTime {
+		a.result.failed++
+		a.over(left)
+		return
+	}
 	a.after(maxTurn, func() { a.endTurn(handed{}) })
 	if left.version > 0 && left.chain < maxChain {
 		a.loaded, a.handed = left.version, handed{left.version, left.chain + 1}

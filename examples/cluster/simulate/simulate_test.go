@@ -129,7 +129,7 @@ func TestConflictsAreThoseOfTheFormula(t *testing.T) {
 		h := exampleHot
 		h.requests, h.processes, h.forever = tt.requests, tt.processes, 1
 		got := h.simulate(1)
-		failed, rate := h.conflicts(float64(h.requests))
+		failed, rate := h.conflicts()
 		what := fmt.Sprintf(" of %d requests to %d processes", h.requests, h.processes)
 		near(t, "failed for each that succeeds"+what, ratio(got.conflicts, got.stored), failed, 0.15)
 		near(t, "successes in a second"+what, float64(got.stored)/got.end, rate, 0.15)

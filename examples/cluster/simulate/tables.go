@@ -158,13 +158,13 @@ var exampleHot = hotUser{trip: 0.0005, redis: 5e-6, work: 30e-6}
 
 func hotTable(seed uint64) table {
 	t := table{"hot", [][]string{{"requests at once, processes", "failed for each that succeeds", "the same for ever", "by the formula", "last one stored after, ms", "answered with an error"}}}
-	for _, row := range []struct{ requests, processes int }{{8, 2}, {64, 2}, {64, 16}, {1000, 4}} {
+	for _, row := range []struct{ requests, processes int }{{8, 2}, {64, 2}, {64, 16}, {1000, 4}, {1000, 100}, {10_000, 4}} {
 		h := exampleHot
 		h.requests, h.processes = row.requests, row.processes
 		got := h.simulate(seed)
 		h.forever = 1
 		steady := h.simulate(seed)
-		failed, _ := h.conflicts(float64(h.requests))
+		failed, _ := h.conflicts()
 		t.rows = append(t.rows, []string{
 			fmt.Sprintf("%s, %d", number(float64(h.requests)), h.processes), decimal(ratio(got.conflicts, got.stored)),
 			decimal(ratio(steady.conflicts, steady.stored)), decimal(failed), number(got.end * 1000), strconv.Itoa(got.failed),
