@@ -44,15 +44,15 @@ func (r loginRush) formula() (queue, wait, end float64) {
 //
 // The first try of a request fails, since others succeed all the time. The process
 // that succeeded last goes on with what it has stored, a window later, before anybody
-// else who has loaded that. Only after maxChain turns does it load, and whoever loads
-// before it does is the next. The processes that wait for that fail meanwhile, once
-// in a cycle.
+// else who has loaded that. It loads after maxChain turns only, and a process that loads
+// just before is the next. The processes that wait for that fail meanwhile, once in
+// a cycle.
 func (h hotUser) conflicts() (failed, rate float64) {
 	window, load := h.trip+h.redis+h.work, h.trip+h.redis
 	others := float64(min(h.requests, h.processes) - 1)
 	chain := maxChain + 1.0
 	gap := window + load/chain
-	fails := 1 - load/(chain*gap) // who loads at a random time
+	fails := 1 - load/(chain*gap) // the probability, for a process that loads at a random time
 	cycle, again := load+window, 1-fails
 	for try := range 200 {
 		cycle += again * meanPause(try)
