@@ -376,7 +376,8 @@ func (p *player) act(name string, a *actor, rest string) {
 		p.want(rest, idOf(a.browser) == p.actors[words[3]].id, words[0] == "the")
 		return
 	case "beside:":
-		go p.verbs(a, other)
+		goroutine := *a // so that what both note of the actor is no data race
+		go p.verbs(&goroutine, other)
 		synctest.Wait() // until it has ended, or waits for a lock
 		return
 	}
