@@ -1,6 +1,22 @@
 // Package codec turns a session's data into bytes and back: it encodes, decodes,
 // upgrades, validates and merges. It sees data as any, so that a program has one
 // of it however many session types there are.
+//
+// Two fast paths take the place of libraries: certain.go that of validator,
+// direct.go that of msgpack. What is promised of data holds on them, too:
+//
+//	promise        what holds it on the fast path          the test that fails without it
+//	validated      certain.go takes no value that           FuzzCertain, TestCertainRulesKnowTheTraps,
+//	               validator refuses; validator decides     TestDataOfTheFastPathsAreValidatedBeforeASave
+//	               about the others and makes the error
+//	deterministic  direct.go writes what msgpack and Sort   FuzzDirect, TestTheFastPathDoesWhatMsgpackDoes,
+//	               write, maps by their keys; New compares  TestDataOfTheFastPathsHaveOneEncoding
+//	bounded        Append asks loadable of what direct.go   TestDataOfTheFastPathsAreBounded
+//	               wrote, too; Decode asks CheckUnknown
+//	               before any path reads untrusted bytes
+//	read back      types with codecs of their own have no   TestWhatOnlyMsgpackKnowsIsLeftToIt,
+//	               fast path; New decodes by both paths     TestDataOfTheFastPathsComeBack
+//	               what it encoded, and compares
 package codec
 
 import (
