@@ -54,9 +54,13 @@ func startEngine(tb testing.TB, keeps string) *engine {
 	return e
 }
 
-func (e *engine) rueidis(tb testing.TB) rueidis.Client {
+func (e *engine) rueidis(tb testing.TB, changes ...func(*rueidis.ClientOption)) rueidis.Client {
 	tb.Helper()
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{e.server.Addr}, DisableRetry: true})
+	option := rueidis.ClientOption{InitAddress: []string{e.server.Addr}, DisableRetry: true}
+	for _, change := range changes {
+		change(&option)
+	}
+	client, err := rueidis.NewClient(option)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -52,9 +52,9 @@ var storedApps = map[string]func(testing.TB, *engine) app{
 		m.Store = goredisstore.New(client)
 		return scsApp(m)
 	},
-	"postgres-ours": func(tb testing.TB, e *engine) app { return oursStored(tb, e.sqlStore(tb)) },
+	"postgres-ours": func(tb testing.TB, e *engine) app { return oursStored(tb, e.sqlStore(tb, connections)) },
 	"postgres-ours-unruled": func(tb testing.TB, e *engine) app {
-		return oursUnruled(tb, sessions.Config[FreeShop]{Store: e.sqlStore(tb)})
+		return oursUnruled(tb, sessions.Config[FreeShop]{Store: e.sqlStore(tb, connections)})
 	},
 	"postgres-floor": func(tb testing.TB, e *engine) app {
 		pool := e.pool(tb, `CREATE TABLE IF NOT EXISTS shelf (id text PRIMARY KEY, version bigint NOT NULL, data bytea NOT NULL, expires timestamptz NOT NULL)`)
@@ -76,12 +76,12 @@ func oursStored(tb testing.TB, store sessions.Store) app {
 	return oursPlain(tb, sessions.Config[Shop]{Store: store})
 }
 
-func (e *engine) sqlStore(tb testing.TB) *sqlstore.Store {
+func (e *engine) sqlStore(tb testing.TB, pool int) *sqlstore.Store {
 	tb.Helper()
 	db := stdlib.OpenDB(*e.pgx(tb).ConnConfig)
 	tb.Cleanup(func() { _ = db.Close() })
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
+	db.SetMaxOpenConns(pool)
+	db.SetMaxIdleConns(pool)
 	store, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Options{Table: "ours"})
 	if err != nil {
 		tb.Fatal(err)
