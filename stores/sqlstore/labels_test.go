@@ -268,6 +268,60 @@ var labelClaims = []claim{
 		}
 		holds("after Sweep", 10)
 	}},
+	{"the entries of a record end with it after the table of sessions was created anew", func(t *testing.T, e engine) {
+		db, table := e.open(t, e.where), newTable()
+		opt := sqlstore.Options{Table: table, Labels: true}
+		put(t, e.storeWith(t, db, opt), sessions.ID{1}, 0, "red")
+		switch e.dialect {
+		case sqlstore.PostgreSQL:
+			run(t, db, "DROP TABLE "+table+" CASCADE")
+		case sqlstore.MySQL:
+			run(t, db, "ALTER TABLE "+table+"_labels DROP FOREIGN KEY "+table+"_labels_ibfk_1")
+			run(t, db, "DROP TABLE "+table)
+		case sqlstore.SQLite:
+			run(t, db, "DROP TABLE "+table)
+		}
+		e.store(t, db, table)
+		run(t, db, "ALTER TABLE "+table+" ADD COLUMN labels "+e.blobType)
+		s := e.unmigrated(t, db, opt)
+		if _, err := s.Load(t.Context(), sessions.ID{1}); err == nil || !strings.Contains(err.Error(), "call Migrate") {
+			t.Errorf("Load before Migrate: got %v, want an error that names Migrate", err)
+		}
+		for range 2 {
+			if err := s.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := entries(t, e, table); n != 0 {
+			t.Errorf("after Migrate: got %d entries of no record, want none", n)
+		}
+		worksWithLabels(t, s)
+		put(t, s, sessions.ID{1}, 0, "red")
+		if err := s.Delete(t.Context(), sessions.ID{1}, 0); err != nil {
+			t.Fatal(err)
+		}
+		if n := entries(t, e, table); n != 0 {
+			t.Errorf("after a Delete: got %d entries, want none", n)
+		}
+	}},
+	{"a table of labels that belongs to another table of sessions is refused", func(t *testing.T, e engine) {
+		db, table := e.open(t, e.where), newTable()
+		opt := sqlstore.Options{Table: table, Labels: true}
+		e.storeWith(t, db, opt)
+		run(t, db, "ALTER TABLE "+table+" RENAME TO old_"+table)
+		if e.dialect != sqlstore.MySQL { // where each table has its own names of indexes
+			run(t, db, "DROP INDEX "+table+"_owner")
+		}
+		e.store(t, db, table)
+		run(t, db, "ALTER TABLE "+table+" ADD COLUMN labels "+e.blobType)
+		s := e.unmigrated(t, db, opt)
+		_, err := s.Create(t.Context(), sessions.ID{1}, recordWith("red"))
+		for _, err := range []error{err, s.Migrate(t.Context())} {
+			if err == nil || !strings.Contains(err.Error(), "old_"+table) {
+				t.Errorf("got %v, want an error that names the other table", err)
+			}
+		}
+	}},
 	{"a Store without Options.Labels leaves the labels of a record alone", func(t *testing.T, e engine) {
 		db, table := e.open(t, e.where), newTable()
 		s := e.storeWith(t, db, sqlstore.Options{Table: table, Labels: true})

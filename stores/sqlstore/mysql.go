@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/typedsessions/sessions"
@@ -97,6 +98,8 @@ var mySQLLabels = labelDialect{
 			create:  `CREATE INDEX {index_labels_id} ON {table_labels} (id)`,
 			columns: []string{"id"},
 		}},
+		follow: `DELETE l FROM {table_labels} l LEFT JOIN {table} s ON s.id = l.id WHERE s.id IS NULL;
+ALTER TABLE {table_labels} ADD FOREIGN KEY (id) REFERENCES {table} (id) ON DELETE CASCADE`,
 	},
 	overExpired: `ON DUPLICATE KEY UPDATE labels = IF(expires <= ?, VALUES(labels), labels),` + overExpiredMySQL,
 	nows:        6,
@@ -112,6 +115,10 @@ func mySQLDatabase(ctx context.Context, q querier, n names) (names, error) {
 	}
 	return n, err
 }
+
+// cascadeMySQL matches a foreign key in the result of SHOW CREATE TABLE. A foreign
+// key follows a table that is renamed, and an INSERT IGNORE skips what it refuses.
+var cascadeMySQL = regexp.MustCompile("FOREIGN KEY \\(`id`\\) REFERENCES (?:`\\w+`\\.)?`(\\w+)` \\(`id`\\) ON DELETE CASCADE")
 
 // inspectMySQL reads the information schema, which shows the columns of a table
 // only to a user with a privilege on them. It compares names without case, except
@@ -159,7 +166,18 @@ func inspectMySQL(ctx context.Context, q querier, n names, t table) (found, erro
 			got.indexes[name] = foundIndex{columns: append(got.indexes[name].columns, column)}
 			return nil
 		})
-	return got, err
+	if err != nil || t.follow == "" || got.hidden || got.kind != "table" {
+		return got, err
+	}
+	// The information schema shows foreign keys only to a user who may change them.
+	var name, text string
+	if err := q.QueryRowContext(ctx, n.in("SHOW CREATE TABLE {table"+t.suffix+"}")).Scan(&name, &text); err != nil {
+		return got, err
+	}
+	for _, key := range cascadeMySQL.FindAllStringSubmatch(text, -1) {
+		got.setFollows(key[1], n)
+	}
+	return got, nil
 }
 
 // rolledBackMySQL reports whether err has the number of a deadlock, or of a row

@@ -94,6 +94,10 @@ var postgreSQLLabels = labelDialect{
 			create:  `CREATE INDEX {index_labels_id} ON {table_labels} (id)`,
 			columns: []string{"id"},
 		}},
+		// The locks are taken in the order in which a write takes them.
+		follow: `LOCK TABLE {table}, {table_labels} IN SHARE ROW EXCLUSIVE MODE;
+DELETE FROM {table_labels} l WHERE NOT EXISTS (SELECT FROM {table} s WHERE s.id = l.id);
+ALTER TABLE {table_labels} ADD FOREIGN KEY (id) REFERENCES {table} (id) ON DELETE CASCADE`,
 	},
 	overExpired: onConflictLabels,
 	nows:        1,
@@ -220,6 +224,20 @@ func inspectPostgreSQL(ctx context.Context, q querier, n names, t table) (found,
 		})
 	if err != nil {
 		return got, err
+	}
+	if t.follow != "" {
+		err := each(ctx, q, `SELECT CASE WHEN o.relnamespace = n.oid THEN '' ELSE p.nspname || '.' END || o.relname `+relation+`
+			JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.confdeltype = 'c'
+			JOIN pg_catalog.pg_class o ON o.oid = k.confrelid
+			JOIN pg_catalog.pg_namespace p ON p.oid = o.relnamespace `+named, where, func(scan func(...any) error) error {
+			var other string
+			err := scan(&other)
+			got.setFollows(other, n)
+			return err
+		})
+		if err != nil {
+			return got, err
+		}
 	}
 	for _, i := range t.indexes {
 		name := n.table + i.suffix

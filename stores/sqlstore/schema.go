@@ -17,6 +17,11 @@ type table struct {
 	columns []column
 	key     []string // the columns of the primary key
 	indexes []index
+
+	// follow, if not "", is how Migrate makes the server delete the rows of an
+	// existing table together with the sessions that have their ids. It has a
+	// statement, or some with ";\n" between them.
+	follow string
 }
 
 type column struct {
@@ -80,6 +85,7 @@ type found struct {
 	key     []string
 	indexes map[string]foundIndex // of the table, by name
 	taken   map[string]string     // what else has the name of one of our indexes, by name
+	follows string                // the table together with whose rows the server deletes these, or ""
 }
 
 type foundColumn struct {
@@ -100,6 +106,14 @@ func (got *found) setTaken(name, kind, of, ours string) {
 		got.taken[name] = "another " + kind
 	case !strings.EqualFold(of, ours):
 		got.taken[name] = "an index of table " + of
+	}
+}
+
+// setFollows notes that the server deletes the rows of the table together with those of
+// another. One that is not the table of sessions is kept before that.
+func (got *found) setFollows(table string, n names) {
+	if got.follows == "" || !strings.EqualFold(table, n.table) {
+		got.follows = table
 	}
 }
 
@@ -136,6 +150,9 @@ func (t table) differs(n names, got found) error {
 				problem("its column %s needs a value, which sessions do not have", c.name)
 			}
 		}
+		if t.follow != "" && got.follows != "" && !strings.EqualFold(got.follows, n.table) {
+			problem("its rows are deleted with those of %s, need those of %s", got.follows, n.table)
+		}
 		if !slices.Equal(got.key, t.key) {
 			problem("its primary key is (%s), need (%s)", strings.Join(got.key, ", "), strings.Join(t.key, ", "))
 		}
@@ -146,13 +163,16 @@ func (t table) differs(n names, got found) error {
 	return fmt.Errorf("%s is not a table of sessions: %s: set Options.Table to a name that nothing else uses", n.quoted(t.suffix), strings.Join(problems, ", "))
 }
 
-// A part is a column or an index that Migrate adds to a table.
+// A part is a column or an index that Migrate adds to a table, or its table.follow.
 type part struct{ name, create string }
 
 // missing returns the parts of t that got does not have. It returns an error if
 // the names of indexes belong to something else.
 func (t table) missing(n names, got found) ([]part, error) {
 	missing := t.missingColumns(n, got)
+	if t.missesFollow(got) {
+		missing = append(missing, part{"the deletion of its rows with their sessions", n.in(t.follow)})
+	}
 	for _, want := range t.indexes {
 		name := n.table + want.suffix
 		i, ok := got.indexes[name]
@@ -169,6 +189,10 @@ func (t table) missing(n names, got found) ([]part, error) {
 		}
 	}
 	return missing, nil
+}
+
+func (t table) missesFollow(got found) bool {
+	return t.follow != "" && got.kind != "" && got.follows == ""
 }
 
 func (t table) missingColumns(n names, got found) (missing []part) {
@@ -247,7 +271,7 @@ func (d dialect) create(ctx context.Context, q querier, n names) error {
 			}
 		}
 		for _, p := range missing {
-			_, err := q.ExecContext(ctx, p.create)
+			err := execEach(ctx, q, p.create)
 			if err == nil {
 				continue
 			}
@@ -264,6 +288,16 @@ func (d dialect) create(ctx context.Context, q querier, n names) error {
 		err = errors.New("the table or its index was dropped while it was created")
 	}
 	return err
+}
+
+// execEach executes statements with ";\n" between them.
+func execEach(ctx context.Context, q querier, texts string) error {
+	for _, text := range strings.Split(texts, ";\n") {
+		if _, err := q.ExecContext(ctx, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // verify returns an error if a table does not exist or is not ours. It does not
@@ -286,6 +320,10 @@ func (d dialect) verify(ctx context.Context, q querier, n names) error {
 		}
 		if t.missingColumns(n, got) != nil {
 			return fmt.Errorf("table %s has no column labels, which Options.Labels needs: call Migrate, or run: %s", n.quoted(t.suffix), d.labelDDL(n))
+		}
+		if t.missesFollow(got) {
+			return fmt.Errorf("the server does not delete the rows of table %s with their sessions: call Migrate, or run: %s",
+				n.quoted(t.suffix), strings.Join(strings.Fields(n.in(t.follow)), " "))
 		}
 	}
 	return nil

@@ -41,8 +41,7 @@ var sqLiteLabels = labelDialect{
 	id         BLOB    NOT NULL,
 	PRIMARY KEY (label_hash, id)
 ) STRICT, WITHOUT ROWID;
-CREATE TRIGGER IF NOT EXISTS {index_labels_delete} AFTER DELETE ON {table} BEGIN
-	DELETE FROM {table_labels} WHERE id = OLD.id; END`,
+` + deleteEntries,
 		columns: []column{{name: "label_hash", typ: "INTEGER"}, {name: "id", typ: "BLOB"}},
 		key:     []string{"label_hash", "id"},
 		indexes: []index{{
@@ -50,12 +49,17 @@ CREATE TRIGGER IF NOT EXISTS {index_labels_delete} AFTER DELETE ON {table} BEGIN
 			create:  `CREATE INDEX IF NOT EXISTS {index_labels_id} ON {table_labels} (id)`,
 			columns: []string{"id"},
 		}},
+		follow: `DELETE FROM {table_labels} WHERE id NOT IN (SELECT id FROM {table});
+` + deleteEntries,
 	},
 	overExpired: onConflictLabels,
 	nows:        1,
 	same:        `labels IS ?`,
 	add:         `INSERT OR IGNORE INTO {table_labels} (label_hash, id)`,
 }
+
+const deleteEntries = `CREATE TRIGGER IF NOT EXISTS {index_labels_delete} AFTER DELETE ON {table} BEGIN
+	DELETE FROM {table_labels} WHERE id = OLD.id; END`
 
 // creatingSQLite calls f in a transaction that begins as a writer, so that it waits
 // for another one.
@@ -144,6 +148,17 @@ func inspectSQLite(ctx context.Context, q querier, n names, t table) (found, err
 		})
 	if err != nil {
 		return got, err
+	}
+	if t.follow != "" {
+		err := each(ctx, q, `SELECT tbl_name FROM sqlite_master WHERE type = 'trigger' AND name = ? COLLATE NOCASE`, []any{name + "_delete"}, func(scan func(...any) error) error {
+			var other string
+			err := scan(&other)
+			got.setFollows(other, n)
+			return err
+		})
+		if err != nil {
+			return got, err
+		}
 	}
 	for _, i := range t.indexes {
 		name := n.table + i.suffix

@@ -122,7 +122,8 @@ func (s *Store) checkCounts(ctx context.Context) error {
 
 // Migrate creates the table and its index if they do not exist. With
 // Options.Labels it also creates the table of labels, and adds the column labels
-// to a table that lacks it. In PostgreSQL it also creates the schema. Multiple
+// to a table that lacks it. If the table of sessions was created anew, it ties the
+// table of labels to the new one. In PostgreSQL it also creates the schema. Multiple
 // processes may call it at the same time, also while others use the table. If all
 // of it exists, Migrate needs no privilege to create it.
 //
