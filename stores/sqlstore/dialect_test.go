@@ -2,6 +2,9 @@ package sqlstore_test
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -233,6 +236,22 @@ func TestSQLiteDialect(t *testing.T) {
 		e.refuses(t, db, "sessions", "Options.Table")
 	})
 	t.Run("a schema is refused", func(t *testing.T) { refusesSchema(t, sqLite(t), "open another file") })
+	t.Run("Migrate leaves no transaction if its context ends when BEGIN has run", func(t *testing.T) {
+		e := sqLite(t)
+		fails := true
+		db := sql.OpenDB(lateConnector{e.open(t, e.where).Driver(), e.dsn(e.where), &fails})
+		defer db.Close()
+		db.SetMaxOpenConns(1)
+		s := e.unmigrated(t, db, sqlstore.Options{Labels: true})
+		if err := s.Migrate(t.Context()); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want the error of the context", err)
+		}
+		fails = false
+		if err := s.Migrate(t.Context()); err != nil {
+			t.Fatalf("the next Migrate, over the same connection: %v", err)
+		}
+		worksWithLabels(t, s)
+	})
 	t.Run("Migrate switches the file to write-ahead logging", func(t *testing.T) {
 		e := sqLite(t)
 		db := e.open(t, e.where)
@@ -285,4 +304,32 @@ func TestReadmeShowsTheExamples(t *testing.T) {
 			t.Errorf("README.md lacks\n%s", part)
 		}
 	}
+}
+
+// A lateConnector opens connections whose BEGIN IMMEDIATE returns an error after it
+// has run, while fails is true.
+type lateConnector struct {
+	driver driver.Driver
+	dsn    string
+	fails  *bool
+}
+
+func (c lateConnector) Driver() driver.Driver { return c.driver }
+
+func (c lateConnector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.driver.Open(c.dsn)
+	return lateConn{conn, c.fails}, err
+}
+
+type lateConn struct {
+	driver.Conn
+	fails *bool
+}
+
+func (c lateConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	res, err := c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+	if err == nil && query == "BEGIN IMMEDIATE" && *c.fails {
+		return nil, context.Canceled
+	}
+	return res, err
 }

@@ -69,13 +69,14 @@ func creatingSQLite(ctx context.Context, db *sql.DB, _ names, f func(querier) er
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return err
+	_, err = conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+	if err == nil {
+		err = f(conn)
 	}
-	err = f(conn)
 	if err == nil {
 		_, err = conn.ExecContext(ctx, "COMMIT")
 	}
+	// A BEGIN that has run returns an error too, if the context has ended meanwhile.
 	if err != nil {
 		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 	}
