@@ -58,18 +58,24 @@ func connect(tb testing.TB, h http.Handler, cookies []string) []*client {
 	tb.Cleanup(server.Close)
 	var clients []*client
 	for _, cookie := range cookies {
-		conn, err := net.Dial("tcp", server.Listener.Addr().String())
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() { _ = conn.Close() }) // before server.Close, which waits for connections
-		clients = append(clients, &client{
-			conn:    conn,
-			answers: bufio.NewReader(conn),
-			request: fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nCookie: %s\r\n\r\n", around(cookie)),
-		})
+		clients = append(clients, dial(tb, server.Listener.Addr().String(), "/", cookie)) // closed before the server, which waits for connections
 	}
 	return clients
+}
+
+// dial returns a client that is connected to the server at addr.
+func dial(tb testing.TB, addr, path, cookie string) *client {
+	tb.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = conn.Close() })
+	return &client{conn: conn, answers: bufio.NewReader(conn), request: requestBytes(path, cookie)}
+}
+
+func requestBytes(path, cookie string) []byte {
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nCookie: %s\r\n\r\n", path, around(cookie))
 }
 
 // get sends the request and reads an answer without a body.

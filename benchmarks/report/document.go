@@ -32,6 +32,7 @@ func document(r *results) []byte {
 	d.floors(r)
 	d.peers(r)
 	d.servers(r)
+	d.processes(r)
 	d.scale(r)
 	d.cores(r)
 	d.firstByte(r)
@@ -74,6 +75,9 @@ func (d *writer) setting(r *results) {
 	d.row("servers", strings.Join(r.versions("server-"), ", "))
 	if c["node"] != "" {
 		d.row("Node.js", c["node"]+" with "+strings.Join(r.versions("npm-"), ", "))
+	}
+	if later := r.versions(remeasured); later != nil {
+		d.row("measured anew", strings.Join(later, ", "))
 	}
 	d.row("rounds", c["rounds"]+" of requests; fewer of benchmarks that take long (see All figures)")
 	d.line("")
@@ -193,6 +197,27 @@ func (d *writer) servers(r *results) {
 			}
 		}
 		d.row(append(cells, c.Lacks.String())...)
+	}
+}
+
+// p99Unit is the unit to which benchfmt converts p99-ns.
+const p99Unit = "p99-sec"
+
+func (d *writer) processes(r *results) {
+	d.heading("Two processes")
+	d.line("Requests of 64 visitors at once, 32 at each of two processes with one Redis. Each visitor has a session and a connection of")
+	d.line("its own, and sends the next request when it has the answer. Of 20 requests 19 are R and one is W, at random. The handlers and")
+	d.line("the net/http servers are those above. rueidis has its default options but for `DisableRetry`: it sends the commands of")
+	d.line("parallel requests over a few connections. go-redis has its default options but for a pool of up to 64 connections in each")
+	d.line("process, so that no request waits for one. The processes, Redis and the visitors share the processors of the machine.")
+	d.table("", "requests/s", "× scs", "99th percentile", "of that of scs")
+	scs := processes("redis-scs")
+	for _, c := range benchmarks.Stored {
+		name := processes(c.Name)
+		if r.time(name).n == 0 {
+			continue
+		}
+		d.row(c.Title, whole(r.of(name, "req/s")), count(r.ratio(scs, name, "sec/op")), duration(r.of(name, p99Unit)), count(r.ratio(name, scs, p99Unit)))
 	}
 }
 

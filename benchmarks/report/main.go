@@ -8,6 +8,8 @@
 //	                                           prints ratios and writes no file
 //	go run ./benchmarks/report -from benchmarks/results.txt
 //	                                           writes the report without measuring
+//	go run ./benchmarks/report -from benchmarks/results.txt -only processes -rounds 20
+//	                                           measures one group anew and writes all
 //
 // It runs all benchmarks in rounds, each for a short time, so that other load of the
 // machine affects all of them alike. A ratio is the median of the ratios of the
@@ -36,9 +38,9 @@ func main() {
 func run() error {
 	rounds := flag.Int("rounds", 0, "how often everything is measured (40, with -short 3)")
 	short := flag.Bool("short", false, "measure everything for a short while, with at most 100,000 live sessions")
-	only := flag.String("only", "", "measure only these `groups`, print ratios and write no report: "+strings.Join(groupNames(), ", "))
-	out := flag.String("out", "", "where the raw results go, in benchstat's format (benchmarks/results.txt; with -only nowhere)")
-	from := flag.String("from", "", "take the results from this `file` instead of measuring")
+	only := flag.String("only", "", "measure only these `groups`, and without -from print ratios and write no report: "+strings.Join(groupNames(), ", "))
+	out := flag.String("out", "", "where the raw results go, in benchstat's format (benchmarks/results.txt; with -only nowhere, with both -from and -only the file of -from)")
+	from := flag.String("from", "", "take the results from this `file` instead of measuring, but for the groups of -only")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
@@ -57,16 +59,28 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	complete := *only == ""
-	if *out == "" && complete && *from == "" {
+	complete := *only == "" || *from != ""
+	if *out == "" && *only == "" && *from == "" {
 		*out = filepath.Join(dir, "results.txt")
 	}
 
-	var r *results
+	r := newResults()
 	if *from != "" {
-		r, err = readResults(*from)
-	} else {
+		if r, err = readResults(*from); err != nil {
+			return err
+		}
+	}
+	switch {
+	case *from == "":
 		r, err = measure(dir, chosen, *rounds, *short)
+	case *only != "":
+		var later *results
+		if later, err = measure(dir, chosen, *rounds, *short); err == nil {
+			err = r.replace(later, chosen)
+		}
+		if *out == "" {
+			*out = *from
+		}
 	}
 	if err != nil {
 		return err

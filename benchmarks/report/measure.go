@@ -35,6 +35,7 @@ var groups = []group{
 	// a loaded server. Otherwise another, idle processor would do it.
 	{name: "core", bench: "^BenchmarkRequest$", every: 1, time: "50ms", short: "20ms", args: []string{"-test.cpu", "1"}, node: true},
 	{name: "store", bench: "^BenchmarkStore$", every: 2, time: "500ms", short: "200ms"},
+	{name: "processes", bench: "^BenchmarkProcesses$", every: 2, time: "1s", short: "200ms"},
 	{name: "scale", bench: "^Benchmark(Scale|Memory)$", every: 10, time: "300ms", short: "50ms"},
 	{name: "cores", bench: "^BenchmarkParallel$", every: 8, time: "100ms", short: "20ms", args: []string{"-test.cpu", cpus()}},
 	{name: "firstbyte", bench: "^BenchmarkFirstByte$", every: 10, time: "1s", short: "200ms"},

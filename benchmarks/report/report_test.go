@@ -37,6 +37,9 @@ func everything(t *testing.T) *results {
 				lines = append(lines, fmt.Sprintf("BenchmarkRequest/work=%s/by=%s-2 100 %d ns/op 640 B/op 2 allocs/op", w.name, c.Name, ns*slow))
 			}
 		}
+		for _, by := range []string{"redis-ours", "redis-floor", "redis-scs"} {
+			lines = append(lines, fmt.Sprintf("Benchmark%s-2 100 %d ns/op 1000000 p99-ns 20000 req/s", processes(by), 50_000*slow))
+		}
 		for _, w := range []string{"R", "W"} {
 			for _, c := range benchmarks.Stored {
 				lines = append(lines, fmt.Sprintf("BenchmarkStore/work=%s/by=%s-2 100 %d ns/op 1.5 commands/req 20000 req/s 300 wire-B/req", w, c.Name, 50_000*slow))
@@ -121,6 +124,27 @@ func TestResultsComeBackFromTheirFile(t *testing.T) {
 	}
 	if got, want := document(again), document(r); !bytes.Equal(got, want) {
 		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+func TestGroupThatIsMeasuredAnewReplacesItsResultsOnly(t *testing.T) {
+	r := everything(t)
+	before := r.time(request("R", "signed"))
+	anew := "cpu: a processor\ndate: 2026-02-03\nrevision: abc\nBenchmark" + processes("redis-ours") + "-2 100 7000 ns/op"
+	if err := r.replace(read(t, anew), []group{{name: "processes"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.time(processes("redis-ours")); got.n != 1 || duration(got) != "7.00 µs" {
+		t.Errorf("got %+v, want what was measured anew only", got)
+	}
+	if got := r.time(request("R", "signed")); got != before {
+		t.Errorf("got %+v for another group, want %+v", got, before)
+	}
+	if text := string(document(r)); !strings.Contains(text, "| measured anew | processes 2026-02-03 at abc |") {
+		t.Error("the document does not say what was measured anew")
+	}
+	if err := r.replace(read(t, "cpu: another", anew[len("cpu: a processor\n"):]), nil); err == nil {
+		t.Error("got no error for results of another machine")
 	}
 }
 

@@ -66,6 +66,38 @@ func (r *results) add(one *benchfmt.Result) {
 	}
 }
 
+// remeasured is the prefix of the names, in the configuration, of the groups that
+// were measured later than the others.
+const remeasured = "remeasured-"
+
+// replace takes the results of the groups from later, in place of those that r has.
+func (r *results) replace(later *results, groups []group) error {
+	for k, v := range later.config {
+		if k != "date" && k != "revision" && k != "rounds" && k != "short" && r.config[k] != v {
+			return fmt.Errorf("the other results are of %s %q, these are of %q: measure all anew", k, r.config[k], v)
+		}
+	}
+	measured := map[string]bool{}
+	for _, one := range later.all {
+		measured[nameOf(one)] = true
+	}
+	kept := newResults()
+	kept.config = r.config
+	for _, one := range r.all {
+		if !measured[nameOf(one)] {
+			kept.add(one)
+		}
+	}
+	for _, one := range later.all {
+		kept.add(one)
+	}
+	for _, g := range groups {
+		kept.config[remeasured+g.name] = later.config["date"] + " at " + later.config["revision"]
+	}
+	*r = *kept
+	return nil
+}
+
 // nameOf returns the name of a result. It has the number of processors only for
 // BenchmarkParallel, which compares them.
 func nameOf(one *benchfmt.Result) string {

@@ -20,6 +20,7 @@ type target struct {
 
 func request(work, by string) string { return "Request/work=" + work + "/by=" + by }
 func stored(work, by string) string  { return "Store/work=" + work + "/by=" + by }
+func processes(by string) string     { return "Processes/by=" + by }
 func scaled(work, by string, n int) string {
 	return fmt.Sprintf("Scale/work=%s/by=%s/sessions=%d", work, by, n)
 }
@@ -75,6 +76,9 @@ func targets() []target {
 	faster(3, "Redis R, scs ÷ ours with LocalCache", stored("R", "redis-ours-cached"), stored("R", "redis-scs"), stored("R", "redis-floor-cached"))
 	faster(1.15, "PostgreSQL R, scs ÷ ours", stored("R", "postgres-ours"), stored("R", "postgres-scs"), stored("R", "postgres-floor"))
 	faster(1.1, "PostgreSQL W, scs ÷ ours", stored("W", "postgres-ours"), stored("W", "postgres-scs"), stored("W", "postgres-floor"))
+
+	faster(1.6, "Redis, two processes, scs ÷ ours", processes("redis-ours"), processes("redis-scs"), processes("redis-floor"))
+	all = append(all, target{claim: "Redis, two processes, p99, ours ÷ scs", a: processes("redis-ours"), b: processes("redis-scs"), unit: p99Unit, bound: 0.7})
 
 	for _, work := range []string{"R", "W"} {
 		for _, by := range []string{"memory", "redis-ours"} {
