@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -230,9 +231,11 @@ func TestEveryCellOfTheComparisonHasATestOrASource(t *testing.T) {
 		}
 	}
 	run := fileText(t, "benchmarks/go.mod") + fileText(t, "benchmarks/node/package-lock.json")
+	first, _, _ := strings.Cut(text, "A cell is empty")
+	read := regexp.MustCompile(`\d+\.\d+\.\d+`).FindAllString(first, -1)
 	for _, match := range regexp.MustCompile(`(?:/blob/|@)v?(\d+\.\d+\.\d+)`).FindAllStringSubmatch(text, -1) {
-		if !strings.Contains(run, " v"+match[1]+"\n") && !strings.Contains(run, `"version": "`+match[1]+`"`) {
-			t.Errorf("docs/COMPARISON.md speaks of a version %s, which the benchmarks do not run", match[1])
+		if !strings.Contains(run, " v"+match[1]+"\n") && !strings.Contains(run, `"version": "`+match[1]+`"`) && !slices.Contains(read, match[1]) {
+			t.Errorf("docs/COMPARISON.md speaks of a version %s, which the benchmarks do not run and its first paragraph does not name", match[1])
 		}
 	}
 }
