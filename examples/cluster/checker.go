@@ -8,6 +8,8 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"github.com/typedsessions/sessions"
 )
 
 const (
@@ -39,6 +41,8 @@ type checker struct {
 	users      map[string]*user     // by the ids of their sessions
 	ends       map[string][]message // of sessions, by id, as the processes told them
 	expected   []expectedEnd
+	discarded  map[string]int // by the ids of sessions: changes that processes told to be discarded
+	unstored   []discard
 }
 
 type tally struct {
@@ -63,7 +67,7 @@ type expectedEnd struct {
 func newChecker() *checker {
 	return &checker{
 		begun: time.Now(), requests: make(map[string]*tally), releases: make(map[string]bool),
-		users: make(map[string]*user), ends: make(map[string][]message),
+		users: make(map[string]*user), ends: make(map[string][]message), discarded: make(map[string]int),
 	}
 }
 
@@ -96,6 +100,13 @@ func (c *checker) heard(m message) {
 	case "renewed":
 		id = m.Prev
 	case "ended":
+	case "discarded":
+		if m.Why == string(sessions.ReasonNewer) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.discarded[id]++
+		}
+		return
 	case crashed:
 		c.violate(nil, "an application process ended by itself")
 		return
@@ -192,6 +203,30 @@ func (c *checker) expectEnd(e expectedEnd) {
 	c.expected = append(c.expected, e)
 }
 
+// A discard is an acknowledged change that was not stored.
+type discard struct {
+	user *user
+	id   string
+}
+
+// expectDiscard notes that a process must have told of a change that it discarded,
+// since a newer release had stored the session.
+func (c *checker) expectDiscard(u *user, id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unstored = append(c.unstored, discard{u, id})
+}
+
+// checkDiscards checks that no change was discarded in silence. The users and the
+// processes have stopped.
+func (c *checker) checkDiscards() {
+	for _, d := range c.unstored {
+		if c.discarded[d.id]--; c.discarded[d.id] < 0 {
+			c.violate(d.user, "an acknowledged change of session %s is lost, and no process told that it discarded it", d.id)
+		}
+	}
+}
+
 // checkEnds checks the events of all processes. The users and the processes have
 // stopped.
 func (c *checker) checkEnds() {
@@ -264,6 +299,9 @@ func (c *checker) report(w io.Writer) int {
 		told += len(e)
 	}
 	fmt.Fprintf(w, "\nends of sessions told by the processes: %d, of which the users expected %d\n", told, len(c.expected))
+	if len(c.unstored) > 0 {
+		fmt.Fprintf(w, "changes that an older release discarded, since the newest had stored the session meanwhile: %d\n", len(c.unstored))
+	}
 	fmt.Fprintf(w, "violations: %d\n", len(c.violations))
 	for i, v := range c.violations {
 		if i == 5 {

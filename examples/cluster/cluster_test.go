@@ -251,6 +251,43 @@ func TestWhatACounterMayHold(t *testing.T) {
 	}
 }
 
+func TestWhatAnOlderReleaseDiscardsIsTold(t *testing.T) {
+	at := time.Now()
+	changes := []change{{"POST /set", "left", "ada-1", at}, {"POST /note", "right", "ada-2", at}, {"POST /add", "", "", at}}
+	for _, tt := range []struct {
+		name    string
+		cart    string
+		note    string
+		pending bool // the addition did not count
+		told    int
+		want    int // violations
+	}{
+		{name: "all are stored", cart: "ada-1", note: "ada-2"},
+		{name: "one is not, and told", cart: "ada-0", note: "ada-2", told: 1},
+		{name: "one is not, in silence", cart: "ada-1", note: "ada-0", want: 1},
+		{name: "none is", pending: true, told: 3},
+		{name: "none is, and one told", pending: true, told: 1, want: 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := &device{name: "laptop", signedIn: true, id: "1"}
+			if tt.pending {
+				d.count.add(at, false)
+			}
+			u := &user{name: "ada", check: newChecker(), devices: []*device{d}}
+			r := answered("ada", "1", tt.cart)
+			r.release, r.view.Note = release20, tt.note
+			for range tt.told {
+				u.check.heard(message{Kind: "discarded", ID: "1", Why: "newer"})
+			}
+			u.checkDiscarded(d, changes, r)
+			u.check.checkDiscards()
+			if got := len(u.check.violations); got != tt.want {
+				t.Errorf("got %v, want %d violations", u.check.violations, tt.want)
+			}
+		})
+	}
+}
+
 func TestEveryEndIsToldOnce(t *testing.T) {
 	now := time.Now()
 	// The fail-over had lost another session, so that the limit did not end this one.

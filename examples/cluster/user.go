@@ -232,8 +232,8 @@ func (u *user) step(ctx context.Context) {
 	case n < 40:
 		u.browse(slices.MinFunc(in, func(a, b *device) int { return a.cookieAt.Compare(b.cookieAt) }))
 	case n < 68:
-		u.twoTabs(d)
-		u.browse(d)
+		unsure := u.twoTabs(d)
+		u.checkDiscarded(d, unsure, u.browse(d))
 	case n < 74:
 		u.open(d)
 	case n < 79:
@@ -309,7 +309,7 @@ func (u *user) ended(d *device, reason string, at time.Time, cookie *http.Cookie
 }
 
 // browse reads the session.
-func (u *user) browse(d *device) {
+func (u *user) browse(d *device) reply {
 	r := u.do(d, "GET /me", nil)
 	switch {
 	case r.ok():
@@ -317,6 +317,7 @@ func (u *user) browse(d *device) {
 	case !r.unknown():
 		u.missing(d, r.release)
 	}
+	return r
 }
 
 // see checks an answer: it must show the user's own session, with all changes.
@@ -393,8 +394,39 @@ func (u *user) missing(d *device, release string) {
 	u.ended(d, "", time.Now(), nil)
 }
 
-// twoTabs changes the session by two requests at once.
-func (u *user) twoTabs(d *device) {
+// A change is a request that an older release acknowledged, though it may have
+// discarded what the request was to change.
+type change struct {
+	op, field, value string
+	at               time.Time
+}
+
+// checkDiscarded expects that a process told of each change that an answer does not
+// show.
+func (u *user) checkDiscarded(d *device, changes []change, r reply) {
+	if !r.ok() || r.release == release10 {
+		return
+	}
+	for _, c := range changes {
+		stored := false
+		switch c.op {
+		case "POST /set":
+			stored = r.view.Cart[c.field] == c.value
+		case "POST /note":
+			stored = r.view.Note == c.value
+		case "POST /add":
+			stored = !slices.Contains(d.count.pending, c.at)
+		}
+		if !stored && !u.check.mayBeLost(c.at) {
+			u.check.expectDiscard(u, d.id)
+		}
+	}
+}
+
+// twoTabs changes the session by two requests at once. It returns the changes that may
+// be discarded.
+func (u *user) twoTabs(d *device) (unsure []change) {
+	counted := len(d.count.pending) == 0 // which additions count can be told
 	var ops [2]string
 	var forms [2]url.Values
 	var replies [2]reply
@@ -426,6 +458,9 @@ func (u *user) twoTabs(d *device) {
 		// stored the session meanwhile, which the older one cannot read.
 		acknowledged := r.ok() && (r.release == release20 || d.upgraded == no)
 		name, value := forms[i].Get("field"), forms[i].Get("value")
+		if r.ok() && !acknowledged && (ops[i] != "POST /note" || r.release != release10) && (ops[i] != "POST /add" || counted) {
+			unsure = append(unsure, change{ops[i], name, value, r.done})
+		}
 		switch ops[i] {
 		case "POST /add":
 			d.count.add(r.done, acknowledged)
@@ -440,6 +475,7 @@ func (u *user) twoTabs(d *device) {
 			d.cart[name].wrote(value, r.done, acknowledged)
 		}
 	}
+	return unsure
 }
 
 // patience is how often in a row a user meets a release that does not show the session,
