@@ -386,6 +386,7 @@ func (n *counter) see(count int, begun time.Time) (lost []time.Time, ok bool) {
 	switch {
 	case !ok:
 	case count > n.sum:
+		n.added = append(n.added, n.pending[:count-n.sum]...)
 		n.pending = n.pending[count-n.sum:]
 	case count < n.sum:
 		lost = slices.Clone(n.added[len(n.added)-(n.sum-count):])

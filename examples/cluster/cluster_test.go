@@ -225,6 +225,7 @@ func TestWhatACounterMayHold(t *testing.T) {
 		{name: "each at most once", acknowledged: 3, unknown: 2, sees: []int{6}, wrong: true},
 		{name: "not too late", acknowledged: 3, unknown: 2, sees: []int{3, 4}, late: true, wrong: true},
 		{name: "not less", acknowledged: 3, sees: []int{1}, lost: 2},
+		{name: "not less than it had, without any answer", unknown: 2, sees: []int{2, 0}, lost: 2},
 		{name: "not less than it had", acknowledged: 3, unknown: 1, sees: []int{4, 3}, lost: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

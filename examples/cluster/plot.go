@@ -82,11 +82,10 @@ func (c *checker) panel(title string, curves []curve, names bool) (*plot.Plot, e
 	p := plot.New()
 	p.Title.Text = title
 	p.Legend.Top, p.Legend.Left = true, true
-	p.Y.Min, p.Y.Max, p.X.Min = 0, 1, 0
+	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1, 0, float64(len(c.series.sent))
 	for _, v := range curves {
 		for _, at := range v.points {
-			p.Y.Max = max(p.Y.Max, at.Y*1.3) // room for the legend
-			p.X.Max = max(p.X.Max, at.X)
+			p.Y.Max = max(p.Y.Max, at.Y*1.4) // room for the names
 		}
 	}
 	for i, f := range c.faults {
@@ -110,9 +109,6 @@ func (c *checker) panel(title string, curves []curve, names bool) (*plot.Plot, e
 			p.Add(label)
 		}
 	}
-	if names {
-		p.Legend.YOffs = -1.2 * vg.Centimeter
-	}
 	for _, v := range curves {
 		if len(v.points) == 0 {
 			continue
@@ -123,7 +119,9 @@ func (c *checker) panel(title string, curves []curve, names bool) (*plot.Plot, e
 		}
 		line.Color = v.color
 		p.Add(line)
-		p.Legend.Add(v.name, line)
+		if len(curves) > 1 {
+			p.Legend.Add(v.name, line)
+		}
 	}
 	return p, nil
 }
@@ -133,6 +131,9 @@ func (c *checker) mean(r resource) (points plotter.XYs) {
 	var sum, n float64
 	slot := func(at time.Time) int { return int(at.Sub(c.begun) / usageInterval) }
 	for i, s := range c.samples {
+		if s.at.Before(c.begun) {
+			continue
+		}
 		sum, n = sum+r.of(s.usage), n+1
 		if i == len(c.samples)-1 || slot(c.samples[i+1].at) != slot(s.at) {
 			points = append(points, plotter.XY{X: s.at.Sub(c.begun).Seconds(), Y: sum / n})

@@ -158,10 +158,10 @@ func (u *user) noteReply(d *device, op string, form url.Values, r reply) {
 	}
 	changes := op == "POST /set" || op == "POST /add" || op == "POST /note"
 	switch {
-	case d.upgraded == yes:
+	case d.upgraded == yes || !changes && op != "POST /rotate":
 	case changes && r.ok() && r.release == release20:
 		d.upgraded, d.upgradedAt = yes, r.done
-	case (changes || op == "POST /rotate") && u.check.isReleased(release20):
+	case r.ok() && r.release == release20 || r.unknown() && u.check.isReleased(release20):
 		d.upgraded = maybe // a new id alone may leave the data as they are
 	}
 	if c := u.cookieOf(d); c != nil && c.Value != d.cookie {
