@@ -31,6 +31,7 @@ type checker struct {
 
 	mu         sync.Mutex
 	begun      time.Time
+	lasts      time.Duration // until the users finish
 	faults     []*fault
 	unprovoked fault // failures that no fault explains
 	requests   map[string]*tally

@@ -222,7 +222,7 @@ func run(ctx context.Context, o options) (violations int, err error) {
 	if o.stopEarly {
 		check.wrong = cancel
 	}
-	check.begun = time.Now()
+	check.begun, check.lasts = time.Now(), o.duration
 	var users []*user
 	var running sync.WaitGroup
 	for i := range o.users {

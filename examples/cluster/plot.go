@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,11 +31,12 @@ type curve struct {
 }
 
 // plot draws the requests of each second and the usage of the processes into a file,
-// with the faults as gray bands. The ending of its name is the format.
+// with the faults as gray bands. It leaves out what the users did in order to finish. The ending of its name is the format.
 func (c *checker) plot(file string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	sent, failed := make(plotter.XYs, len(c.series.sent)), make(plotter.XYs, len(c.series.sent))
+	n := min(len(c.series.sent), int(c.lasts.Seconds()))
+	sent, failed := make(plotter.XYs, n), make(plotter.XYs, n)
 	for i := range sent {
 		sent[i] = plotter.XY{X: float64(i) + 0.5, Y: c.series.sent[i]}
 		failed[i] = plotter.XY{X: float64(i) + 0.5, Y: c.series.failed[i]}
@@ -78,17 +80,18 @@ func (c *checker) plot(file string) error {
 }
 
 // panel returns a plot of curves over the faults.
-func (c *checker) panel(title string, curves []curve, names bool) (*plot.Plot, error) {
+func (c *checker) panel(title string, curves []curve, named bool) (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text = title
 	p.Legend.Top, p.Legend.Left = true, true
-	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1, 0, float64(len(c.series.sent))
+	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1, 0, c.lasts.Seconds()
 	for _, v := range curves {
 		for _, at := range v.points {
 			p.Y.Max = max(p.Y.Max, at.Y*1.4) // room for the names
 		}
 	}
-	for i, f := range c.faults {
+	var names plotter.XYLabels
+	for _, f := range c.faults {
 		from, to := f.at.Sub(c.begun).Seconds(), p.X.Max
 		if !f.back.IsZero() {
 			to = f.back.Sub(c.begun).Seconds()
@@ -99,15 +102,20 @@ func (c *checker) panel(title string, curves []curve, names bool) (*plot.Plot, e
 		}
 		band.Color, band.Width = shade, 0
 		p.Add(band)
-		if names {
-			// Neighbors stand at different heights.
-			at := plotter.XY{X: from, Y: p.Y.Max * (0.97 - 0.06*float64(i%4))}
-			label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{at}, Labels: []string{f.name}})
-			if err != nil {
-				return nil, err
-			}
-			p.Add(label)
+		names.XYs = append(names.XYs, plotter.XY{X: (from + to) / 2, Y: p.Y.Max * 0.98})
+		names.Labels = append(names.Labels, f.name)
+	}
+	if named && len(names.XYs) > 0 {
+		labels, err := plotter.NewLabels(names)
+		if err != nil {
+			return nil, err
 		}
+		for i := range labels.TextStyle {
+			labels.TextStyle[i].Rotation = -math.Pi / 2
+			labels.TextStyle[i].YAlign = draw.YCenter
+			labels.TextStyle[i].Font.Size = 8
+		}
+		p.Add(labels)
 	}
 	for _, v := range curves {
 		if len(v.points) == 0 {
@@ -131,7 +139,7 @@ func (c *checker) mean(r resource) (points plotter.XYs) {
 	var sum, n float64
 	slot := func(at time.Time) int { return int(at.Sub(c.begun) / usageInterval) }
 	for i, s := range c.samples {
-		if s.at.Before(c.begun) {
+		if at := s.at.Sub(c.begun); at < 0 || at > c.lasts {
 			continue
 		}
 		sum, n = sum+r.of(s.usage), n+1

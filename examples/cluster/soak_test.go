@@ -64,6 +64,7 @@ func TestUsageIsThatOfThisProcess(t *testing.T) {
 
 func TestThePlotShowsTheFaults(t *testing.T) {
 	c := newChecker()
+	c.lasts = time.Minute
 	c.end(c.begin(fault{name: "deploy"}), "")
 	c.begin(fault{name: "master"}) // lasts
 	c.request("GET /me", time.Now(), 200, false)
