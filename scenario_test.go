@@ -304,11 +304,20 @@ func (p *player) line(line string) {
 		p.events(words[1], words[2], words[3:])
 	default:
 		name, rest, _ := strings.Cut(line, " ")
-		if p.actors[name] == nil {
+		if p.actors[name] == nil && words[1] != "sees" && words[1] != "has" {
 			p.actors[name] = &actor{browser: p.visitor.clone(), idle: make(chan bool), replies: make(chan *reply)}
 		}
-		p.act(name, p.actors[name], rest)
+		p.act(name, p.known(name), rest)
 	}
+}
+
+// known returns an actor that has done something.
+func (p *player) known(name string) *actor {
+	a := p.actors[name]
+	if a == nil {
+		p.t.Fatalf("%s: nobody of the name %q has done anything yet", p.at.Load(), name)
+	}
+	return a
 }
 
 // fault plays "fails next Update", "loses 2nd Update", "fails every Delete as not found"
@@ -347,11 +356,11 @@ func (p *player) events(kind, n string, says []string) {
 			case "owner":
 				p.want("the owner of an event", e.Owner, value)
 			case "id":
-				p.want("the id of an event", e.ID, p.actors[value].id)
+				p.want("the id of an event", e.ID, p.known(value).id)
 			case "previous":
-				p.want("the previous id of an event", e.Previous, p.actors[value].id)
+				p.want("the previous id of an event", e.Previous, p.known(value).id)
 			case "names":
-				p.want("an event's error names the session", strings.Contains(e.Err.Error(), p.actors[value].id), true)
+				p.want("an event's error names the session", strings.Contains(e.Err.Error(), p.known(value).id), true)
 			case "err":
 				p.want("the error of an event", strings.ReplaceAll(result(e.Err), " ", "-"), value)
 			default:
@@ -366,14 +375,14 @@ func (p *player) act(name string, a *actor, rest string) {
 	before, other, _ := strings.Cut(rest, " ")
 	switch before {
 	case "copies":
-		a.browser, a.id = p.actors[other].clone(), p.actors[other].id
+		a.browser, a.id = p.known(other).clone(), p.known(other).id
 		return
 	case "sees":
 		p.sees(name, a, other)
 		return
 	case "has": // the id of B; another id than B
 		words := strings.Fields(other)
-		p.want(rest, idOf(a.browser) == p.actors[words[3]].id, words[0] == "the")
+		p.want(rest, idOf(a.browser) == p.known(words[3]).id, words[0] == "the")
 		return
 	case "beside:":
 		goroutine := *a // so that what both note of the actor is no data race
@@ -387,7 +396,7 @@ func (p *player) act(name string, a *actor, rest string) {
 		var at string
 		at, steps, _ = strings.Cut(steps, ": ")
 		if op, of, one := strings.Cut(at, " of "); one {
-			at = op + " of " + p.actors[of].id
+			at = op + " of " + p.known(of).id
 		}
 		p.mu.Lock()
 		p.pause = at

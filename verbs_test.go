@@ -90,13 +90,13 @@ func (p *player) verb(a *actor, d *AppSession, verb string) string {
 		return time.Until(a.s.ExpiresAt()).Round(time.Minute).String() // conflicts take time
 	case "edit": // B N++, Role=admin
 		who, edits, _ := strings.Cut(arg, " ")
-		return result(p.s.mgr.Edit(bg, p.actors[who].id, func(d *AppSession) { p.each(a, d, edits) }))
+		return result(p.s.mgr.Edit(bg, p.known(who).id, func(d *AppSession) { p.each(a, d, edits) }))
 	case "revoke":
-		return result(p.s.mgr.Revoke(bg, p.actors[arg].id))
+		return result(p.s.mgr.Revoke(bg, p.known(arg).id))
 	case "revoke-owner": // 42 except B
 		var except []string
 		if len(words) > 1 {
-			except = append(except, p.actors[words[2]].id)
+			except = append(except, p.known(words[2]).id)
 		}
 		n, err := p.s.mgr.RevokeOwner(bg, words[0], except...)
 		return fmt.Sprint(n, " ", result(err))
