@@ -37,6 +37,7 @@ func document(r *results) []byte {
 	d.cores(r)
 	d.firstByte(r)
 	d.footprint(r)
+	d.profiles()
 	d.figures(r)
 	return d.Bytes()
 }
@@ -324,6 +325,31 @@ func (d *writer) footprint(r *results) {
 		size := r.of("Footprint/by="+name, "binary-B")
 		d.row(name, thousands(int(size.median)), thousands(int(size.median-base)), thousands(int(r.of("Footprint/by="+name, "modules").median)))
 	}
+}
+
+// profiles writes where the time goes. It was not measured in this run: a profile
+// slows down what it measures.
+func (d *writer) profiles() {
+	d.heading("Where the time goes")
+	d.line("The share of the samples of a CPU profile with the given code in their stack, before the fast paths (commit 12e0c71) and")
+	d.line("with them (04dd079), both on 2026-11-30. Rows overlap: what validator allocates counts twice. With Redis, the process")
+	d.line("includes the HTTP server and the clients. In `benchmarks`, with `work=W` and `by=redis-ours` as wanted:")
+	d.line("")
+	d.line("```")
+	d.line("go test -run '^$' -bench '^BenchmarkStore$/^work=W$/^by=redis-ours$' -benchtime 5s -cpuprofile cpu.out")
+	d.line("go tool pprof -top -focus go-playground/validator benchmarks.test cpu.out")
+	d.line("```")
+	d.table("%, before → with the fast paths", "R, signed", "W, signed", "R, Redis", "W, Redis")
+	d.row("validator → `certain.go`", "30 → 4", "35 → 3", "5 → 1", "11 → 1")
+	d.row("msgpack → `direct.go`", "22 → 23", "25 → 17", "4 → 2", "4 → 3")
+	d.row("allocation", "23 → 20", "23 → 22", "10 → 9", "11 → 8")
+	d.row("HMAC-SHA-256", "6 → 13", "7 → 13", "1 → 1", "1 → 1")
+	d.row("base64", "3 → 8", "4 → 7", "0 → 1", "1 → 0")
+	d.row("system calls", "0 → 0", "0 → 0", "29 → 36", "25 → 31")
+	d.row("rueidis", "", "", "20 → 32", "28 → 29")
+	d.line("")
+	d.line("Of a cookie session, a fifth is now the decoding of the fields, and another the HMAC and base64, which nobody can leave")
+	d.line("out. With Redis, most of the time is that of the network on both sides, and the session's own code is a few percent.")
 }
 
 func (d *writer) figures(r *results) {
