@@ -426,7 +426,6 @@ func (u *user) checkDiscarded(d *device, changes []change, r reply) {
 // twoTabs changes the session by two requests at once. It returns the changes that may
 // be discarded.
 func (u *user) twoTabs(d *device) (unsure []change) {
-	counted := len(d.count.pending) == 0 // which additions count can be told
 	var ops [2]string
 	var forms [2]url.Values
 	var replies [2]reply
@@ -450,6 +449,11 @@ func (u *user) twoTabs(d *device) (unsure []change) {
 	for i, r := range replies {
 		u.noteReply(d, ops[i], forms[i], r)
 	}
+	// Whether a change is stored can be told if nothing else may still be stored.
+	certain := len(d.count.pending) == 0 && len(d.note.pending) == 0 && !slices.ContainsFunc(replies[:], reply.unknown)
+	for _, f := range d.cart {
+		certain = certain && len(f.pending) == 0
+	}
 	for i, r := range replies {
 		if !r.ok() && !r.unknown() {
 			continue // the session is missing: browse tells
@@ -458,7 +462,7 @@ func (u *user) twoTabs(d *device) (unsure []change) {
 		// stored the session meanwhile, which the older one cannot read.
 		acknowledged := r.ok() && (r.release == release20 || d.upgraded == no)
 		name, value := forms[i].Get("field"), forms[i].Get("value")
-		if r.ok() && !acknowledged && (ops[i] != "POST /note" || r.release != release10) && (ops[i] != "POST /add" || counted) {
+		if certain && !acknowledged && (ops[i] != "POST /note" || r.release != release10) {
 			unsure = append(unsure, change{ops[i], name, value, r.done})
 		}
 		switch ops[i] {
