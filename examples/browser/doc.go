@@ -12,6 +12,6 @@
 // The tests build the program themselves. The go command does not know about that,
 // so without -count=1 it may show a cached result of an older program.
 //
-// Three of the pictures are in docs: shop-1280-light, sessions-1280-dark and
-// sessions-bound-1280-light.
+// Four of the pictures are in docs: shop-1280-light, sessions-1280-dark,
+// sessions-bound-1280-light and revoked-elsewhere.
 package browser

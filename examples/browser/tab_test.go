@@ -1,9 +1,13 @@
 package browser
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
+	"image"
+	"image/draw"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -181,13 +185,51 @@ func (b *tab) screen(width int, scheme string) {
 // picture saves the content of the window.
 func (b *tab) picture(name string) {
 	b.t.Helper()
-	png := run(b, chromedp.CaptureScreenshot())
+	b.save(name, run(b, chromedp.CaptureScreenshot()))
+}
+
+func (b *tab) save(name string, png []byte) {
+	b.t.Helper()
 	if err := os.MkdirAll(b.pictures, 0o755); err != nil {
 		b.t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(b.pictures, name+".png"), png, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// A strip is a picture of several moments, from left to right.
+type strip []image.Image
+
+// take adds the upper part of the content of the window.
+func (s *strip) take(b *tab) {
+	b.t.Helper()
+	frame, err := png.Decode(bytes.NewReader(run(b, chromedp.CaptureScreenshot())))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	*s = append(*s, frame)
+}
+
+// save saves the strip among the pictures of b.
+func (s strip) save(b *tab, name string) {
+	b.t.Helper()
+	const height, gap = 820, 20
+	width := -gap
+	for _, frame := range s {
+		width += frame.Bounds().Dx() + gap
+	}
+	all := image.NewNRGBA(image.Rect(0, 0, width, height)) // transparent between the frames
+	x := 0
+	for _, frame := range s {
+		draw.Draw(all, image.Rect(x, 0, x+frame.Bounds().Dx(), height), frame, frame.Bounds().Min, draw.Src)
+		x += frame.Bounds().Dx() + gap
+	}
+	var out bytes.Buffer
+	if err := png.Encode(&out, all); err != nil {
+		b.t.Fatal(err)
+	}
+	b.save(name, out.Bytes())
 }
 
 // back clicks on Back. A page from the memory of the browser fires no load event,

@@ -141,10 +141,16 @@ func TestOpenPageOfARevokedDeviceSaysSo(t *testing.T) {
 	phone.signIn(ada, password)
 	phone.visit("/dashboard")
 
+	var frames strip
+	desktop.screen(390, "light")
 	desktop.visit("/sessions")
+	frames.take(desktop)
 	desktop.click("Revoke Safari on iPhone")
 	desktop.wantText("Signed out: Safari on iPhone")
+	frames.take(desktop)
 	phone.wantText("This device has been signed out") // without a click
+	frames.take(phone)
+	frames.save(phone, "revoked-elsewhere")
 
 	desktop.wantNoText("This device has been signed out")
 }
