@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,6 +155,34 @@ func TestSignInsOfOneSecondFollowEachOther(t *testing.T) {
 			}
 			if n := len(s.events.of(sessions.EventEnded)); n != 9 {
 				t.Errorf("got %d ends, want 9", n)
+			}
+		})
+	})
+}
+
+func TestASignInWaitsForTheNextSecondOnce(t *testing.T) {
+	eachOwnerStore(t, func(t *testing.T, m mode) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newOwnedSite(t, m, limitedTo(1))
+			s.store.hook(func(string, sessions.ID) error { time.Sleep(10 * time.Millisecond); return nil }, nil)
+			var waited atomic.Int64
+			var wg sync.WaitGroup
+			for range 16 {
+				wg.Go(func() {
+					began := time.Now()
+					s.browser().do(login(42))
+					took := time.Since(began)
+					if took > 2*time.Second {
+						t.Errorf("a sign-in took %v, want one second and its operations", took)
+					}
+					if took > time.Second/2 {
+						waited.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if waited.Load() == 0 {
+				t.Error("no sign-in has waited")
 			}
 		})
 	})
