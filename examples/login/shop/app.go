@@ -193,10 +193,8 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 	seeOther(w, r, "/dashboard")
 }
 
-// logout ends the session, and its message gives the browser a cookie with
-// another value. After a click on Back, Chromium shows a no-store page from its
-// memory if the cookie has only been expired, and asks the server if the value
-// has changed.
+// logout ends the session. Chromium keeps no-store pages in its memory, for a click
+// on Back. Since the cookie has changed, it asks the server for them again.
 func (a *App) logout(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[AppSession](r.Context())
 	sess.Reset()
