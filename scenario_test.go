@@ -179,6 +179,7 @@ type actor struct {
 	s       *session
 	w       http.ResponseWriter
 	open    bool        // a request is under way
+	ends    bool        // the handler has got its last step
 	steps   chan func() // what the handler is to do
 	idle    chan bool   // it has done that
 	replies chan *reply // the answer to the request
@@ -200,9 +201,25 @@ func play(t *testing.T, m mode, lines []scriptLine) {
 			func(op string, id sessions.ID) error { return p.meet("after "+op, id) })
 	}
 	p.visitor = p.s.piped()
+	t.Cleanup(p.release)
 	for _, line := range lines {
 		p.at.Store(line.at)
 		p.line(line.text)
+	}
+}
+
+// release ends what a script that failed has left under way.
+func (p *player) release() {
+	p.mu.Lock()
+	p.pause = ""
+	p.mu.Unlock()
+	for _, a := range p.actors {
+		if a.waits != nil {
+			<-a.waits
+		}
+		if a.open && !a.ends {
+			close(a.steps)
+		}
 	}
 }
 
@@ -305,7 +322,7 @@ func (p *player) line(line string) {
 	default:
 		name, rest, _ := strings.Cut(line, " ")
 		if p.actors[name] == nil && words[1] != "sees" && words[1] != "has" {
-			p.actors[name] = &actor{browser: p.visitor.clone(), idle: make(chan bool), replies: make(chan *reply)}
+			p.actors[name] = &actor{browser: p.visitor.clone(), idle: make(chan bool, 1), replies: make(chan *reply, 1)}
 		}
 		p.act(name, p.known(name), rest)
 	}
@@ -404,7 +421,11 @@ func (p *player) act(name string, a *actor, rest string) {
 	}
 	switch {
 	case steps == "goes on" || steps == "":
+		if a.waits == nil {
+			p.t.Fatalf("%s: %s is not paused", p.at.Load(), name)
+		}
 		<-a.waits
+		a.waits = nil
 	case name == "admin":
 		go func() {
 			p.verbs(a, steps)
@@ -430,6 +451,7 @@ func (p *player) act(name string, a *actor, rest string) {
 // is none.
 func (p *player) request(a *actor, steps string) {
 	ends := strings.HasSuffix(steps, "end") || !a.open && !strings.HasPrefix(steps, "begin")
+	a.ends = ends
 	step := func() {
 		if p.verbs(a, steps); !ends {
 			a.idle <- true
