@@ -33,6 +33,16 @@ func TestMySQLDialect(t *testing.T) {
 	t.Run("a connection without autocommit is refused", func(t *testing.T) {
 		refused(t, "mysql", "root@tcp("+e.where+")/app?clientFoundRows=true&autocommit=0", sqlstore.MySQL, "autocommit")
 	})
+	t.Run("the table of labels is known however the server quotes names", func(t *testing.T) {
+		for _, set := range []string{"sql_mode=%27ANSI_QUOTES%27", "sql_quote_show_create=0"} {
+			db := open(t, "mysql", e.dsn(e.where)+"&"+set)
+			opt := sqlstore.Options{Table: newTable(), Labels: true}
+			for range 2 {
+				worksWithLabels(t, e.storeWith(t, db, opt))
+			}
+			worksWithLabels(t, e.unmigrated(t, db, opt))
+		}
+	})
 	t.Run("a user with the privileges of operations gets the error about clientFoundRows too", func(t *testing.T) { testCountsChanged(t, e) })
 	t.Run("the privileges in the README are enough, and none can be left out", func(t *testing.T) {
 		testPrivileges(t, e, "MySQL and MariaDB", func(user string) string { return user + "@tcp(" + e.where + ")/app?clientFoundRows=true" })

@@ -116,9 +116,10 @@ func mySQLDatabase(ctx context.Context, q querier, n names) (names, error) {
 	return n, err
 }
 
-// cascadeMySQL matches a foreign key in the result of SHOW CREATE TABLE. A foreign
-// key follows a table that is renamed, and an INSERT IGNORE skips what it refuses.
-var cascadeMySQL = regexp.MustCompile("FOREIGN KEY \\(`id`\\) REFERENCES (?:`\\w+`\\.)?`(\\w+)` \\(`id`\\) ON DELETE CASCADE")
+// cascadeMySQL matches a foreign key in the result of SHOW CREATE TABLE, whose names
+// are quoted as the connection is set. A foreign key follows a table that is renamed,
+// and an INSERT IGNORE skips what it refuses.
+var cascadeMySQL = regexp.MustCompile("FOREIGN KEY \\([`\"]?id[`\"]?\\) REFERENCES ([^(]+) \\([`\"]?id[`\"]?\\) ON DELETE CASCADE")
 
 // inspectMySQL reads the information schema, which shows the columns of a table
 // only to a user with a privilege on them. It compares names without case, except
@@ -175,7 +176,7 @@ func inspectMySQL(ctx context.Context, q querier, n names, t table) (found, erro
 		return got, err
 	}
 	for _, key := range cascadeMySQL.FindAllStringSubmatch(text, -1) {
-		got.setFollows(key[1], n)
+		got.setFollows(strings.NewReplacer("`", "", `"`, "").Replace(key[1]), n)
 	}
 	return got, nil
 }
