@@ -43,8 +43,10 @@ const (
 	// RegenerateID, RotateID or a change of its owner.
 	EventRenewed EventKind = "renewed"
 	// EventEnded: a session was ended, for Reason. Exactly one process tells it:
-	// the one that ended the session. A session that merely expires has no such
-	// event: the request that still brings its cookie is an EventRefused.
+	// the one that ended the session. No process does if the Store carried out the
+	// end and its answer was lost, so that the operation failed. A session that
+	// merely expires has no such event: the request that still brings its cookie is
+	// an EventRefused.
 	EventEnded EventKind = "ended"
 	// EventRefused: a cookie came that gave no session, for Reason.
 	EventRefused EventKind = "refused"

@@ -69,6 +69,10 @@ func (s *Session[T]) ExpiresAt() time.Time {
 // that sends no cookie (ReasonReplaced), so that it cannot replace the new one. A
 // cookie session cannot be recalled: its old cookie stays valid until it expires.
 //
+// If the Store fails while it replaces the old id, Config.ErrorHandler answers, and
+// the session stays as it was. If the Store did replace it and its answer was lost,
+// the session has ended.
+//
 // The new id cannot reach the browser if the headers have left, the connection
 // was hijacked or the request's deadline has passed. Then nothing that the
 // request did to a stored session is stored, since rights that belong to a new id
