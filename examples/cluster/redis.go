@@ -188,7 +188,10 @@ const masterName = "sessions"
 // startSentinel starts a master, two replicas, and three sentinels that watch them.
 func (e *engine) startSentinel(ctx context.Context) error {
 	for i := range 3 {
-		n, err := e.newNode("--save", "", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local", "--replica-announce-ip", "{host}")
+		// A killed master that comes back still gets the requests of applications that
+		// have not heard of the new one. Until it has the data, it must answer none.
+		n, err := e.newNode("--save", "", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local", "--replica-announce-ip", "{host}",
+			"--replica-serve-stale-data", "no")
 		if err != nil {
 			return err
 		}
@@ -315,8 +318,7 @@ func (e *engine) failOver(ctx context.Context, i int, lag bool) error {
 		return err
 	}
 	if e.connect.Master != "" {
-		// As a master, it would still get requests of the applications that have not
-		// heard of the new one, and lose what it acknowledged.
+		// As a master, it would acknowledge writes, and lose them.
 		defer killed.startAsReplicaOf(e.masters(ctx)[0])()
 	}
 	if err := killed.start(ctx); err != nil {
