@@ -63,6 +63,15 @@ func (f *fault) overlaps(begun time.Time) bool {
 	return f.back.IsZero() || begun.Before(f.back.Add(settleTime))
 }
 
+// usesMayBeLost reports whether the engine may have refused a write since a time.
+func (c *checker) usesMayBeLost(since time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.faults, func(f *fault) bool {
+		return f.engine && f.cost().fails && (f.back.IsZero() || since.Before(f.back))
+	})
+}
+
 // blame notes a failed request. The cause is the last fault that may cost it, or else
 // the last one that may not.
 func (c *checker) blameLocked(begun time.Time, what string) {

@@ -43,7 +43,7 @@ type device struct {
 	id       string
 	login    time.Time // of the last sign-in: the oldest session ends first
 	stored   time.Time // when the session got its id: the record and the index were written
-	used     time.Time // when a request last succeeded
+	used     time.Time // when a request last succeeded, and its use was stored
 	cookie   string
 	cookieAt time.Time // when the request began that brought it
 	cart     map[string]*field
@@ -154,7 +154,7 @@ func (u *user) noteReply(d *device, op string, form url.Values, r reply) {
 	u.note("%s: %s %s: %d in %d ms by %s, id %.8s, user %s, cart %v, count %d, note %s", d.name, op, form.Encode(), r.status,
 		r.done.Sub(r.begun).Milliseconds(), r.release, r.view.ID, r.view.User, r.view.Cart, r.view.Count, r.view.Note)
 	if r.ok() {
-		d.used, d.hidden = r.done, 0
+		u.used(d, r.begun)
 	}
 	changes := op == "POST /set" || op == "POST /add" || op == "POST /note"
 	switch {
@@ -166,6 +166,15 @@ func (u *user) noteReply(d *device, op string, form url.Values, r reply) {
 	}
 	if c := u.cookieOf(d); c != nil && c.Value != d.cookie {
 		d.cookie, d.cookieAt = c.Value, r.begun
+	}
+}
+
+// used notes that a request has used the session of a device, unless the engine may have
+// refused to store the use, which costs no request.
+func (u *user) used(d *device, begun time.Time) {
+	d.hidden = 0
+	if !u.check.usesMayBeLost(begun) {
+		d.used = time.Now()
 	}
 }
 
@@ -279,7 +288,7 @@ func (u *user) login(ctx context.Context, d *device) bool {
 		u.ended(oldest, "limit", r.done, u.cookieOf(oldest))
 	}
 	u.check.belongs(r.view.ID, u)
-	d.signedIn, d.id, d.login, d.stored = true, r.view.ID, r.done, r.done
+	d.signedIn, d.id, d.login, d.stored, d.used = true, r.view.ID, r.done, r.done, r.done
 	d.cart, d.count, d.note = make(map[string]*field), counter{}, field{}
 	d.upgraded = no
 	if r.release == release20 {
@@ -649,7 +658,7 @@ func (u *user) open(d *device) {
 		}
 		return
 	}
-	d.used, d.hidden = time.Now(), 0
+	u.used(d, begun)
 	d.streams = append(d.streams, s)
 	go func() {
 		defer close(s.done)
