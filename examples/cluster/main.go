@@ -177,6 +177,10 @@ func run(ctx context.Context, o options) (violations int, err error) {
 	if o.users < 1 || o.processes < 2 {
 		return 0, errors.New("want at least one user and two processes")
 	}
+	// A user does not know that a device has been idle for too long.
+	if most := idleTimeout / 20; o.think > most {
+		return 0, fmt.Errorf("-think %v: want at most %v, since sessions end after %v without use", o.think, most, idleTimeout)
+	}
 	show := &screen{out: o.out}
 	o.out = show
 	fmt.Fprintf(o.out, "starting %s and %d application processes\n", o.engine, o.processes)
