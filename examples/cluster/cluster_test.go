@@ -28,11 +28,17 @@ func TestMain(m *testing.M) {
 func needsRedis(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%v: install Debian's package redis-server", err)
-		}
-		t.Skipf("%v: install Debian's package redis-server", err)
+		lacks(t, fmt.Errorf("%w: install Debian's package redis-server", err))
 	}
+}
+
+// lacks ends a test that needs a program. In CI that is a failure.
+func lacks(t *testing.T, err error) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
 }
 
 func TestNoUserIsWrongedWhileProcessesReleasesMastersAndKeysGo(t *testing.T) {

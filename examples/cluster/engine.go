@@ -88,29 +88,27 @@ func (e *engine) addLink(server string) (addr string, err error) {
 // networkFaults are the faults of an engine behind links. Each of them takes three
 // seconds.
 func (e *engine) networkFaults() []engineFault {
-	disturb := func(name string, set func(k *link, on bool, i int)) engineFault {
-		return engineFault{name: name, do: func(ctx context.Context, i int) (string, error) {
+	disturb := func(name string, set func(k *link, on bool)) engineFault {
+		return engineFault{name: name, do: func(ctx context.Context, _ int) (string, error) {
 			for _, k := range e.links {
-				set(k, true, i)
+				set(k, true)
+				defer set(k, false)
 			}
 			pause(ctx, 3*time.Second)
-			for _, k := range e.links {
-				set(k, false, i)
-			}
 			return "", nil
 		}}
 	}
 	return []engineFault{
-		disturb("slow", func(k *link, on bool, _ int) {
+		disturb("slow", func(k *link, on bool) {
 			if on {
 				k.setDelay(200 * time.Millisecond)
 			} else {
 				k.setDelay(0)
 			}
 		}),
-		disturb("cut", func(k *link, on bool, _ int) { k.setCut(on, on) }),
-		disturb("answers", func(k *link, on bool, _ int) { k.setCut(false, on) }),
-		disturb("requests", func(k *link, on bool, _ int) { k.setCut(on, false) }),
+		disturb("cut", func(k *link, on bool) { k.setCut(on, on) }),
+		disturb("answers", func(k *link, on bool) { k.setCut(false, on) }),
+		disturb("requests", func(k *link, on bool) { k.setCut(on, false) }),
 	}
 }
 

@@ -214,9 +214,8 @@ func (p *process) kill() {
 func (s *site) setSecrets(ctx context.Context, secrets ...[]byte) error {
 	s.mu.Lock()
 	s.secrets = secrets
-	apps := slices.Clone(s.apps)
 	s.mu.Unlock()
-	for _, p := range apps {
+	for _, p := range s.processes() {
 		if err := json.NewEncoder(p.stdin).Encode(secrets); err != nil {
 			return err
 		}
