@@ -207,17 +207,14 @@ func (s *Spec) ExpireFormer() []string { return s.former }
 // Request.Cookies it allocates nothing, finds the cookie among any number of
 // others, and returns values that net/http drops, so that they count as forged.
 func (s *Spec) Next(line string) (value, rest string, ok bool) {
-	for at := 0; ; at += len(s.begin) {
-		i := strings.Index(line[at:], s.begin)
-		if i < 0 {
-			return "", "", false
-		}
-		at += i
-		if before := trimEnd(line[:at]); before == "" || before[len(before)-1] == ';' {
-			value, rest, _ = strings.Cut(line[at+len(s.begin):], ";")
-			return trimEnd(value), rest, true
+	for more := true; more; {
+		var pair string
+		pair, line, more = strings.Cut(line, ";")
+		if pair = trimStart(pair); strings.HasPrefix(pair, s.begin) {
+			return trimEnd(pair[len(s.begin):]), line, true
 		}
 	}
+	return "", "", false
 }
 
 // trimEnd is strings.TrimRight(s, " \t") without the set that strings makes at
@@ -225,6 +222,13 @@ func (s *Spec) Next(line string) (value, rest string, ok bool) {
 func trimEnd(s string) string {
 	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
 		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func trimStart(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
 	}
 	return s
 }
