@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"time"
 
 	"github.com/typedsessions/sessions/internal/keys"
 	"github.com/typedsessions/sessions/internal/seam"
@@ -33,10 +34,13 @@ func (x *exchange) found(k seam.Key) bool {
 // implements [seam.Session].
 type deviceSession struct{ x *exchange }
 
-func (s deviceSession) Site() *seam.Site  { return s.x.m.site.Load() }
-func (s deviceSession) ID() string        { return s.x.session().ID() }
-func (s deviceSession) Extension() []byte { return s.x.session().Extension(wire.DeviceTag) }
-func (s deviceSession) Announce()         { s.x.session().Announce() }
+func (s deviceSession) Site() *seam.Site { return s.x.m.site.Load() }
+func (s deviceSession) ID() string       { return s.x.session().ID() }
+func (s deviceSession) Announce()        { s.x.session().Announce() }
+
+func (s deviceSession) Extension() (value []byte, opened time.Time) {
+	return s.x.session().Extension(wire.DeviceTag)
+}
 
 func (s deviceSession) Extend(change func(now []byte) []byte) {
 	s.x.session().Extend(wire.DeviceTag, change)

@@ -294,10 +294,10 @@ func Offer(ctx context.Context) {
 // [Devices.Middleware] has the request.
 func StateOf(ctx context.Context) State {
 	s, ok := ctx.Value(seam.Key{}).(seam.Session)
-	if !ok || !s.HadCookie() && s.Extension() == nil {
+	if !ok {
 		return None
 	}
-	switch st := readState(s.Extension()); st.phase {
+	switch st := stateOf(s); st.phase {
 	case offered, registered:
 		return Offered
 	case bound:
@@ -313,7 +313,7 @@ func askToRegister(s seam.Session) {
 
 // Announce implements [seam.Device].
 func (d *Devices) Announce(s seam.Session, h http.Header) {
-	if st := readState(s.Extension()); st.phase != offered && st.phase != registered {
+	if st := stateOf(s); st.phase != offered && st.phase != registered {
 		return // a parallel request has bound it
 	}
 	challenge := d.mint.challenge(registerChallenge, registerWithin, []byte(s.ID()))

@@ -119,10 +119,10 @@ func (d *Devices) serveRegister(w http.ResponseWriter, r *http.Request, s seam.S
 		return
 	}
 	s.Extend(register(p.key, time.Now().Unix()))
-	if readState(s.Extension()).phase == registered {
+	if stateOf(s).phase == registered {
 		err = s.Save(r.Context())
 	}
-	switch st := readState(s.Extension()); {
+	switch st := stateOf(s); {
 	case errors.Is(err, sessions.ErrNotFound):
 		bad(ReasonSession, err)
 	case err != nil:
@@ -150,7 +150,7 @@ func (d *Devices) serveRefresh(w http.ResponseWriter, r *http.Request, s seam.Se
 	var st state
 	id := ""
 	if s.HadCookie() {
-		st, id = readState(s.Extension()), s.ID()
+		st, id = stateOf(s), s.ID()
 	}
 	p, err := readProof(r)
 	switch {

@@ -3,6 +3,7 @@ package dbsc
 import (
 	"time"
 
+	"github.com/typedsessions/sessions/internal/seam"
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -28,6 +29,11 @@ const (
 	offeredSize = 1 + 5
 	keySize     = offeredSize + len(publicKey{})
 )
+
+func stateOf(s seam.Session) state {
+	extension, _ := s.Extension()
+	return readState(extension)
+}
 
 // readState reads an extension. What it cannot read is a session that no cookie
 // opens: a newer program may have bound it in a way of its own.

@@ -75,6 +75,6 @@ func unverified(token []byte) *session {
 func readSession(body []byte) *session {
 	b, err := wire.ReadBody(body)
 	s := &session{Body: b, content: body[wire.HeaderSize:], err: err}
-	s.id = hex.EncodeToString(s.Header.ID[:])
+	s.id = hex.EncodeToString(s.Body.ID[:])
 	return s
 }

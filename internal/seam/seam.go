@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/keys"
@@ -65,8 +66,9 @@ type Session interface {
 	ID() string
 
 	// Extension returns what a device keeps in the session, nil if that is
-	// nothing. It must not be changed.
-	Extension() []byte
+	// nothing, and when the request opened the session, now if that is new. The
+	// value must not be changed.
+	Extension() (value []byte, opened time.Time)
 
 	// Extend changes the extension. change may run again, on what another request
 	// has stored, and must not call the session.

@@ -54,13 +54,14 @@ type version struct {
 	dropped int
 	owner   string
 	life    Life
+	entries []byte // of the extensions
 	foreign Foreign
 	mark    []byte // of a record that is to take the place of another, for those who count sessions
 }
 
 // nothingIn reports whether nothing would be kept of a version.
 func (t *Txn) nothingIn(v *version) bool {
-	return len(v.flashes) == 0 && v.life.Lifetime == 0 && v.foreign.Extensions == nil && v.foreign.Unknown == nil && t.eng.Codec.IsZero(v.data)
+	return len(v.flashes) == 0 && v.life.Lifetime == 0 && v.entries == nil && v.foreign.Unknown == nil && t.eng.Codec.IsZero(v.data)
 }
 
 // own returns the version that a commit tries first.
@@ -85,9 +86,9 @@ func (t *Txn) dress(c *change, v *version, base *Base) (err error) {
 	passed := base.kept() && v.owner != base.Owner
 	v.life = t.eng.lifeAfter(c, base, v.owner)
 	if !passed && !c.view.Anew {
-		v.foreign = base.foreign()
+		v.entries, v.foreign = base.Extensions, base.foreign()
 	}
-	v.foreign.Extensions = c.view.extend(v.foreign.Extensions)
+	v.entries = c.view.extend(v.entries)
 	if v.foreign.Data != nil {
 		hash := c.hash
 		if v.data != t.data() {
@@ -168,7 +169,7 @@ func (t *Txn) see(n int32) {
 // has changed: no verb was called, and no use has to be noted.
 func (t *Txn) idleLocked(proof bool) bool {
 	return len(t.journal.ops) == 0 && (t.rare == nil || t.rare.orphans == nil) &&
-		(t.exists == Fresh || t.exists == Behind || t.exists == Loaded && !proof && !t.base.OldCookie && t.eng.Idle == 0)
+		(t.exists == Fresh || t.exists == Behind || t.exists == Loaded && !proof && !t.oldCookie && t.eng.Idle == 0)
 }
 
 // readData reads Data anew.
@@ -218,7 +219,7 @@ func (t *Txn) snapshot(c *change, read reading, r Reach, proof bool) {
 	c.facts = Facts{
 		Stored: t.eng.Store != nil, Exists: t.exists, Changed: c.hash != c.base.Hash, Owned: c.owner != "",
 		Passed:    t.exists == Loaded && c.owner != c.base.Owner || t.rare != nil && t.rare.passed,
-		OldCookie: c.base.OldCookie, Due: !proof && r != Gone && t.dueLocked(c.now), Proof: proof, Reach: r,
+		OldCookie: t.oldCookie, Due: !proof && r != Gone && t.dueLocked(c.now), Proof: proof, Reach: r,
 	}
 	t.planLocked(c)
 }
@@ -232,14 +233,13 @@ func (t *Txn) planLocked(c *change) {
 		v.flashes, v.dropped = mergeFlashes(c.base.Flashes, c.view.Consumed, c.view.Added)
 		c.facts.Beside = v.dropped > 0 || !slices.Equal(v.flashes, c.base.Flashes)
 	}
-	foreign := c.base.foreign()
-	extensions := foreign.Extensions
+	extensions := c.base.Extensions
 	if c.view.Extensions != nil {
 		extended := c.view.extend(extensions)
 		c.facts.Beside = c.facts.Beside || !bytes.Equal(extended, extensions)
 		extensions = extended
 	}
-	c.facts.Empty = c.zero && len(v.flashes) == 0 && (c.view.Anew || extensions == nil && foreign.Unknown == nil) && t.eng.lifeAfter(c, c.base, c.owner).Lifetime == 0
+	c.facts.Empty = c.zero && len(v.flashes) == 0 && (c.view.Anew || extensions == nil && c.base.foreign().Unknown == nil) && t.eng.lifeAfter(c, c.base, c.owner).Lifetime == 0
 	if t.rare != nil && t.rare.passed {
 		c.facts.Empty = false // what was merged is not
 	}

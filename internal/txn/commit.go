@@ -376,7 +376,7 @@ func (t *Txn) settle(c *change, v *version, base *Base) {
 	}
 	t.endImports = t.endImports || c.view.Imported
 	former := t.base.ID
-	t.base, t.exists = base, Loaded
+	t.base, t.exists, t.oldCookie = base, Loaded, false
 	if base.ID != former {
 		t.followLocked()
 	}

@@ -35,7 +35,7 @@ func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 			return err
 		}
 		f(data)
-		v := &version{data: data, flashes: base.Flashes, life: lifeOf(&base.Header), foreign: base.foreign()}
+		v := &version{data: data, flashes: base.Flashes, life: lifeOf(&base.Header), entries: base.Extensions, foreign: base.foreign()}
 		if v.owner, err = e.OwnerOf(data, base.Owner); err != nil {
 			return err
 		}

@@ -222,7 +222,9 @@ func (t *Txn) ask(ctx context.Context, c *change) error {
 		t.event(Event{Kind: Failed, Err: &StoreError{"load", c.base.ID, err}})
 		return nil
 	case c.action.Cookie:
-		t.changeBase(c.base, func(b *Base) { b.OldCookie = false })
+		t.mu.Lock()
+		t.oldCookie = false
+		t.mu.Unlock()
 		return t.readyID(c.identity, life, c.now)
 	}
 	return nil

@@ -272,21 +272,19 @@ type Base struct {
 	Flashes []wire.Flash
 	Kept    []byte // with a Store the data in today's schema; else a body that may be re-issued
 	Hash    uint64 // of the data
-	// OldCookie: an older key than the newest has made the cookie, or it ends before
-	// the session, and half of its time has passed.
-	OldCookie bool
-	Foreign   *Foreign
+
+	Extensions []byte // their entries, as in wire.Body
+	Foreign    *Foreign
 }
 
 // kept reports whether the session is kept anywhere.
 func (b *Base) kept() bool { return b.ID != ID{} }
 
-// Foreign is what other programs have put into a session, nil if there is
+// Foreign is what else other programs have put into a session, nil if there is
 // nothing. It is immutable.
 type Foreign struct {
-	Extensions []byte   // their entries, as in wire.Body
-	Labels     []string // of the record
-	Unknown    []byte   // the fields that this program's type does not have, by codec.Decode
+	Labels  []string // of the record
+	Unknown []byte   // the fields that this program's type does not have, by codec.Decode
 
 	// The data as they came, if another version of the program wrote them. They
 	// are not written anew unless they change.
@@ -305,7 +303,7 @@ func (b *Base) foreign() Foreign {
 
 // foreignOf returns f, nil if there is nothing in it.
 func foreignOf(f Foreign) *Foreign {
-	if f.Extensions == nil && f.Labels == nil && f.Unknown == nil && f.Data == nil {
+	if f.Labels == nil && f.Unknown == nil && f.Data == nil {
 		return nil
 	}
 	kept := f // not f: it would be on the heap for those that have none

@@ -164,7 +164,7 @@ func (t *Txn) Open(e *Engine, req Request, shared *Shared, session any, values [
 		codec.Clear(t.data()) // a decoder may have filled half of it
 	}
 	// The id is left to what was refused: a newer program may read it.
-	t.base, t.id = e.None, nil
+	t.base, t.id, t.began = e.None, nil, 0
 	if t.reason == Replaced {
 		t.exists = Behind
 	}
@@ -181,12 +181,13 @@ func (t *Txn) openRecord(f *Found) error {
 		return nil
 	}
 	t.id = &f.of.Identity
-	base, reason, err := t.eng.Read(t.id.ID, f.record, t.data(), time.Now())
+	now := time.Now()
+	base, reason, err := t.eng.Read(t.id.ID, f.record, t.data(), now)
 	if t.reason = reason; reason == NotNew {
 		n := f.of
 		issued := max(n.created, n.expires-cookie.MaxAge)
-		base.OldCookie = n.oldKey || n.expires < base.Expires && pastHalf(issued, n.expires, time.Now())
-		t.base = base
+		t.oldCookie = n.oldKey || n.expires < base.Expires && pastHalf(issued, n.expires, now)
+		t.base, t.began = base, now.UnixNano()
 	}
 	return err
 }
@@ -199,7 +200,7 @@ func (t *Txn) openCookie(values []string) error {
 	t.reason = Forged
 	var best wire.Header
 	var body []byte
-	oldKey, ambiguous := false, false
+	oldKey, ambiguous, now := false, false, time.Now()
 	c := signer.Scratch()
 	defer signer.Put(c)
 	for _, value := range values {
@@ -208,7 +209,7 @@ func (t *Txn) openCookie(values []string) error {
 			continue
 		}
 		h := wire.ParseHeader(b)
-		reason := e.over(&h, time.Now())
+		reason := e.over(&h, now)
 		if body != nil {
 			ambiguous = true
 			if reason != NotNew || t.reason == NotNew && h.Used <= best.Used {
@@ -226,17 +227,19 @@ func (t *Txn) openCookie(values []string) error {
 	if t.reason == Forged {
 		return nil
 	}
-	base := baseFor(body)
+	base := newBase(body)
 	ends := e.Cookie.Ends(best.Expires, best.Used, best.Lifetime != 0)
-	base.Header, base.OldCookie = best, oldKey || ends < best.Expires && pastHalf(best.Used, ends, time.Now())
-	copy(base.ID[:], best.ID[:])
-	t.base = base
+	base.Header = best
+	half := wire.BodyID(body)
+	copy(base.ID[:], half[:])
+	t.base, t.began = base, now.UnixNano()
+	t.oldCookie = oldKey || ends < best.Expires && pastHalf(best.Used, ends, now)
 	if t.reason != NotNew {
 		return nil
 	}
 	reason, err := e.readBody(base, body, t.data(), true)
 	base.Kept = nil // a part of c
-	if t.reason = reason; reason == NotNew && (e.Idle > 0 || base.OldCookie) {
+	if t.reason = reason; reason == NotNew && (e.Idle > 0 || t.oldCookie) {
 		base.Kept = bytes.Clone(body) // it may be re-issued
 	}
 	return err

@@ -12,10 +12,10 @@ import (
 )
 
 // header returns the header of a body for a session.
-func (e *Engine) header(id ID, l Life, now time.Time) wire.Header {
+func (e *Engine) header(l Life, now time.Time) wire.Header {
 	return wire.Header{
 		Created: l.Created, Used: now.Unix(), Expires: l.Expires, Lifetime: l.Lifetime,
-		Schema: uint16(e.Codec.Version), Shape: e.Codec.Fingerprint, ID: id.half(),
+		Schema: uint16(e.Codec.Version), Shape: e.Codec.Fingerprint,
 	}
 }
 
@@ -29,7 +29,7 @@ func (e *Engine) madeHere(h *wire.Header) bool {
 // changed, and else with the fields that this program does not know. It does not
 // change b.
 func (e *Engine) body(id ID, v *version, now time.Time, b []byte, start int) (body wire.Body, data []byte, err error) {
-	body = wire.Body{Header: e.header(id, v.life, now), Extensions: v.foreign.Extensions, Flashes: v.flashes}
+	body = wire.Body{Header: e.header(v.life, now), ID: id.half(), Extensions: v.entries, Flashes: v.flashes}
 	switch f := &v.foreign; {
 	case f.Data != nil:
 		body.Schema, body.Shape = f.Schema, f.Shape
@@ -50,7 +50,7 @@ func (e *Engine) record(id ID, v *version, now time.Time) (rec Record, base *Bas
 	if err != nil {
 		return rec, nil, err
 	}
-	base = &Base{Owner: v.owner, Header: body.Header, ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes, Foreign: foreignOf(v.foreign)}
+	base = &Base{Owner: v.owner, Header: body.Header, ID: id, Ends: rec.Expires.UnixMilli(), Kept: v.encoded, Flashes: v.flashes, Extensions: v.entries, Foreign: foreignOf(v.foreign)}
 	body.Data = data
 	if v.mark != nil {
 		body.Extensions = wire.WithExtension(body.Extensions, wire.ReplacesTag, v.mark)
@@ -84,7 +84,7 @@ func (e *Engine) Read(id ID, rec Record, data any, now time.Time) (*Base, Reason
 	base.Header = wire.ParseHeader(body)
 	base.Foreign = foreignOf(Foreign{Labels: rec.Labels})
 	switch {
-	case base.Header.ID != id.half():
+	case wire.BodyID(body) != id.half():
 		return base, Undecodable, errors.New("it is the record of another session")
 	case base.Expires <= now.Unix():
 		return base, Expired, nil
@@ -93,19 +93,18 @@ func (e *Engine) Read(id ID, rec Record, data any, now time.Time) (*Base, Reason
 	return base, reason, err
 }
 
-// baseFor returns a base for a body in a cookie. If that has extensions, there is
-// room for them in the same allocation (BenchmarkBound of package dbsc).
-func baseFor(body []byte) *Base {
+// newBase returns a base for a body in a cookie. There is room for its extensions
+// in the same allocation (BenchmarkBound of package dbsc).
+func newBase(body []byte) *Base {
 	const most = 48 // the extension of a device takes 41 with its tag and length
 	if len(body) <= wire.HeaderSize || body[wire.HeaderSize] == 0 || body[wire.HeaderSize] > most {
 		return new(Base)
 	}
 	with := new(struct {
 		Base
-		foreign Foreign
-		room    [most]byte
+		room [most]byte
 	})
-	with.foreign.Extensions, with.Foreign = with.room[:0], &with.foreign
+	with.Extensions = with.room[:0]
 	return &with.Base
 }
 
@@ -136,18 +135,14 @@ func (e *Engine) readBody(base *Base, body []byte, data any, authentic bool) (Re
 	if err := e.Codec.Check(data, known); err != nil {
 		return Invalid, err
 	}
-	if made := e.madeHere(&base.Header); b.Extensions != nil || unknown != nil || !made {
+	base.Extensions = wire.AppendWithout(base.Extensions, b.Extensions, wire.ReplacesTag)
+	if made := e.madeHere(&base.Header); unknown != nil || !made {
 		f := base.foreign()
-		f.Extensions = wire.AppendWithout(f.Extensions, b.Extensions, wire.ReplacesTag)
 		f.Unknown = unknown
 		if !made {
 			f.Data, f.Schema, f.Shape = bytes.Clone(b.Data), base.Schema, base.Shape
 		}
-		if base.Foreign == nil {
-			base.Foreign = foreignOf(f)
-		} else {
-			*base.Foreign = f // it is this base's alone
-		}
+		base.Foreign = &f
 	}
 	if base.Owner, err = e.OwnerOf(data, base.Owner); err != nil {
 		return Undecodable, err
@@ -210,7 +205,7 @@ func (t *Txn) cookieOf(v *version, c *change) (line string, h wire.Header, err e
 	sc := signer.Scratch()
 	defer signer.Put(sc)
 	for {
-		body := wire.Body{Header: t.eng.header(c.id(), v.life, c.now), Extensions: v.foreign.Extensions, Flashes: v.flashes}
+		body := wire.Body{Header: t.eng.header(v.life, c.now), ID: c.id().half(), Extensions: v.entries, Flashes: v.flashes}
 		head := signer.AppendPrefix(sc.Buf[:0], t.eng.Format())
 		b := body.AppendHead(head)
 		start := len(b)
@@ -247,7 +242,7 @@ func (t *Txn) seal(c *change) error {
 		return t.dropAll(c, v)
 	}
 	t.cookie = line
-	t.settle(c, v, &Base{Header: h, ID: c.id(), Owner: v.owner, Flashes: v.flashes, Foreign: foreignOf(v.foreign)})
+	t.settle(c, v, &Base{Header: h, ID: c.id(), Owner: v.owner, Flashes: v.flashes, Extensions: v.entries, Foreign: foreignOf(v.foreign)})
 	return nil
 }
 

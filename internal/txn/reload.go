@@ -92,7 +92,6 @@ func (t *Txn) adoptNewest(c *change, theirs *Base) error {
 		run.Before, run.After = seen.before, seen.after
 	}
 	codec.Set(t.data(), data)
-	theirs.OldCookie = c.base.OldCookie
 	if c.from > 0 {
 		t.settleLocked(c.from) // a lost answer has stored these
 	}

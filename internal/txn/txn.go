@@ -44,12 +44,16 @@ type Txn struct {
 	mu      sync.Mutex // guards what follows; never held while a store or the application's code runs
 	base    *Base      // what is kept, Engine.None unless something is
 	id      *Identity  // nil: that of base, or none drawn yet
-	began   int64      // when a new session began, in nanoseconds since 1970; 0: nobody asked yet
+	began   int64      // when the session was opened, or a new one began, in nanoseconds since 1970; 0: nobody asked yet
 	journal Journal
 	rare    *rare
 	exists  Existence
 	reason  Reason
 	wipe    bool // Data is to be cleared
+
+	// oldCookie: an older key than the newest has made the cookie, or it ends before
+	// the session, and half of its time has passed.
+	oldCookie bool
 
 	announced bool // the response is to tell something about the session
 
@@ -361,11 +365,11 @@ func (t *Txn) destroy(restart bool, why Reason) {
 	r.watchers = nil // they end when the session does
 	r.forget()
 	r.why = why
-	t.base = t.eng.None
+	t.base, t.began = t.eng.None, 0
 	if restart {
 		t.journal.Restart(Op{Verb: Reset})
 		t.exists, t.reason = Fresh, WasReset
-		t.id, t.began = nil, 0
+		t.id = nil
 	} else {
 		t.journal.Restart(Op{Verb: Destroy})
 		t.exists = Ended
@@ -420,18 +424,25 @@ func (t *Txn) Extend(tag byte, change func(now []byte) []byte) {
 }
 
 // Extension returns the extension with a tag, as this request sees it, nil if
-// there is none.
-func (t *Txn) Extension(tag byte) []byte {
+// there is none, and when the request opened the session, now if that is new.
+func (t *Txn) Extension(tag byte) (value []byte, opened time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.base.kept() {
+		return t.extensionLocked(tag), time.Now()
+	}
+	return t.extensionLocked(tag), time.Unix(0, t.began)
+}
+
+func (t *Txn) extensionLocked(tag byte) []byte {
 	if t.exists == Ended {
 		return nil
 	}
 	if len(t.journal.ops) == 0 { // as mostly: a View is on the heap
-		return wire.Extension(t.base.foreign().Extensions, tag)
+		return wire.Extension(t.base.Extensions, tag)
 	}
 	v := t.foldLocked(0, t.journal.End())
-	entries := t.base.foreign().Extensions
+	entries := t.base.Extensions
 	if v.Anew {
 		entries = nil
 	}

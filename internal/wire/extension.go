@@ -56,6 +56,10 @@ func NextExtension(entries []byte) (tag byte, value, rest []byte) {
 
 // readBytes reads a length, in the shortest spelling, and as many bytes.
 func readBytes(b []byte) (value, rest []byte, ok bool) {
+	if len(b) > 0 && b[0] < 0x80 && int(b[0]) < len(b) { // as mostly
+		end := 1 + int(b[0])
+		return b[1:end:end], b[end:], true
+	}
 	n, size := binary.Uvarint(b)
 	if size <= 0 || size > 1 && b[size-1] == 0 || n > uint64(len(b)-size) {
 		return nil, nil, false

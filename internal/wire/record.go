@@ -11,7 +11,8 @@ import (
 // A Body is a session as a cookie or a record has it.
 type Body struct {
 	Header
-	Extensions []byte // their entries
+	ID         [16]byte // the first half of a record's id; random in a cookie
+	Extensions []byte   // their entries
 	Flashes    []Flash
 	Data       []byte
 }
@@ -23,13 +24,13 @@ func (body *Body) Append(b []byte) []byte {
 
 // AppendHead appends all that comes before the data.
 func (body *Body) AppendHead(b []byte) []byte {
-	return AppendFlashes(AppendExtensions(body.Header.Append(b), body.Extensions), body.Flashes)
+	return AppendFlashes(AppendExtensions(body.Header.append(b, body.ID), body.Extensions), body.Flashes)
 }
 
 // ReadBody reads what Append wrote, at least HeaderSize bytes. The parts of the
 // body are parts of b. After an error its header is valid.
 func ReadBody(b []byte) (body Body, err error) {
-	body.Header = ParseHeader(b)
+	body.Header, body.ID = ParseHeader(b), BodyID(b)
 	var newer error
 	body.Extensions, b, newer = ReadExtensions(b[HeaderSize:])
 	if newer != nil && newer != ErrNewer {

@@ -41,24 +41,24 @@ const (
 // MaxTime is the latest time that five bytes hold: the year 36812.
 const MaxTime = 1<<40 - 1
 
-// A Header is the fixed part of a body. Times are seconds since 1970.
+// A Header is the fixed part of a body, but for the id. Times are seconds since
+// 1970.
 type Header struct {
 	Created  int64
 	Used     int64
 	Expires  int64
 	Lifetime uint32 // that SetLifetime gave, in seconds; 0 if it was never called
-	Schema   uint16
 	Shape    uint32
-	ID       [16]byte // the first half of a record's id; random in a cookie
+	Schema   uint16
 }
 
-// Append appends the header to b.
-func (h *Header) Append(b []byte) []byte {
+// append appends the header to b.
+func (h *Header) append(b []byte, id [16]byte) []byte {
 	b = AppendTime(AppendTime(AppendTime(b, h.Created), h.Used), h.Expires)
 	b = binary.BigEndian.AppendUint32(b, h.Lifetime)
 	b = binary.BigEndian.AppendUint16(b, h.Schema)
 	b = binary.BigEndian.AppendUint32(b, h.Shape)
-	return append(b, h.ID[:]...)
+	return append(b, id[:]...)
 }
 
 // ParseHeader reads the header of a body of at least HeaderSize bytes.
@@ -70,9 +70,11 @@ func ParseHeader(b []byte) Header {
 		Lifetime: binary.BigEndian.Uint32(b[15:]),
 		Schema:   binary.BigEndian.Uint16(b[19:]),
 		Shape:    binary.BigEndian.Uint32(b[21:]),
-		ID:       [16]byte(b[25:]),
 	}
 }
+
+// BodyID returns the id in a body of at least HeaderSize bytes.
+func BodyID(b []byte) [16]byte { return [16]byte(b[25:]) }
 
 // SetUsed changes the time of the last use in the header that begins at b.
 func SetUsed(b []byte, t int64) { AppendTime(b[5:5], t) }
