@@ -346,12 +346,13 @@ func (p *player) fault(words []string) {
 		p.faults = nil
 		return
 	}
-	f := &fault{at: "before " + words[2], every: words[1] == "every", err: errLost}
+	skip := slices.Index([]string{"next", "2nd", "3rd"}, words[1])
+	f := &fault{at: "before " + words[2], every: words[1] == "every", skip: max(skip, 0), err: errLost}
+	if skip < 0 && !f.every {
+		p.t.Fatalf("%s: there is no fault of the %q operation", p.at.Load(), words[1])
+	}
 	if words[0] == "loses" {
 		f.at = "after " + words[2]
-	}
-	if words[1] == "2nd" {
-		f.skip = 1
 	}
 	for _, err := range []error{sessions.ErrNotFound, sessions.ErrExists, sessions.ErrConflict} {
 		if strings.Join(words[3:], " ") == "as "+result(err) {
