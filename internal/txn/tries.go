@@ -44,9 +44,6 @@ func (t *Tries) Again(ctx context.Context) (err error) {
 		t.handed = nil
 		return BackOff(ctx, t.n-2, t.began)
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	t.turn, t.handed, err = t.engine.turns.Take(ctx, t.id, maxTurn)
 	return err
 }
