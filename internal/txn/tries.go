@@ -27,7 +27,8 @@ type handed struct {
 }
 
 const (
-	maxTurn  = Timeout / 10 // the others do not wait for one that hangs in the Store
+	maxTurn  = Timeout / 10 // the others do not wait for one that hangs
+	maxWait  = Timeout / 2  // nor for many that do: then all try at once
 	maxChain = 8            // so that other processes get in between
 )
 
@@ -44,8 +45,13 @@ func (t *Tries) Again(ctx context.Context) (err error) {
 		t.handed = nil
 		return BackOff(ctx, t.n-2, t.began)
 	}
-	t.turn, t.handed, err = t.engine.turns.Take(ctx, t.id, maxTurn)
-	return err
+	waiting, cancel := wait.Limit(ctx, maxWait)
+	defer cancel()
+	t.turn, t.handed, err = t.engine.turns.Take(waiting, t.id, maxTurn)
+	if err != nil {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // again is Again, with an error that says what was tried.
