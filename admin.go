@@ -223,15 +223,13 @@ func (m *core) revoke(ctx context.Context, id string) error {
 	}
 	ctx, cancel := m.engine.Limit(ctx)
 	defer cancel()
-	tries := m.engine.Try(txn.ID(at))
-	defer tries.End()
-	for {
+	for began, try := time.Now(), 0; ; try++ {
 		rec, err := m.engine.Store.Newest(ctx, txn.ID(at))
 		if err == nil {
 			err = m.revokeAt(ctx, at, rec)
 		}
 		if errors.Is(err, ErrConflict) {
-			if err = tries.Again(ctx); err == nil {
+			if err = txn.BackOff(ctx, try, began); err == nil {
 				continue
 			}
 		}

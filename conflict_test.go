@@ -145,6 +145,46 @@ func TestConflictsThatHangDoNotHoldUpTheOthers(t *testing.T) {
 	})
 }
 
+func TestWhatEndsASessionDoesNotWaitForTheRequestsThatConflict(t *testing.T) {
+	for _, how := range []string{"Destroy", "Revoke"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang := make(chan bool)
+				b, commit := overtaken(t, func(s *session) {
+					s.Update(func(d *AppSession) {
+						if d.Name == "start" && d.N == 1 { // the newest state
+							<-hang
+						}
+					})
+					s.Data.Name = "late"
+				}, (*session).Destroy)
+				id := idOf(b)
+				var wg sync.WaitGroup
+				wg.Go(func() { commit[0]() })
+				synctest.Wait() // it has its turn
+				began := time.Now()
+				if how == "Revoke" {
+					b.s.store.onceBefore("Delete", func() { b.clone().do(func(s *session) { s.Data.N++ }) })
+					if err := b.s.mgr.Revoke(bg, id); err != nil {
+						t.Error(err)
+					}
+				}
+				if res := commit[1](); res.StatusCode != http.StatusOK {
+					t.Errorf("the logout: got %d: %s", res.StatusCode, res.body)
+				}
+				if took := time.Since(began); took > 10*time.Millisecond {
+					t.Errorf("it took %v while a request that hangs had its turn", took)
+				}
+				close(hang)
+				wg.Wait()
+				if live := len(b.s.store.live()); live != 0 {
+					t.Errorf("%d records are left, want none", live)
+				}
+			})
+		})
+	}
+}
+
 func TestConflictingRequestsTryAgainWithWhatTheOneBeforeHasStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const all = 20

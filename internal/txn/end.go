@@ -58,7 +58,8 @@ func (t *Txn) tellEnd(d doomed) {
 }
 
 // finish ends a session, whatever its version is now. It returns NotNew if this call
-// did, and else why the session was gone. A tombstone stays.
+// did, and else why the session was gone. A tombstone stays. It waits for no turn: the
+// others would only change what is to end.
 func (e *Engine) finish(ctx context.Context, d doomed) (gone Reason, err error) {
 	done := e.Ending(d.id, d.reason)
 	defer func() { done(err == nil && gone == NotNew) }()
@@ -66,9 +67,7 @@ func (e *Engine) finish(ctx context.Context, d doomed) (gone Reason, err error) 
 		return NotNew, nil // its cookie expires
 	}
 	id, version := d.id, d.version
-	tries := e.Try(id)
-	defer tries.End()
-	for {
+	for began, try := time.Now(), 0; ; try++ {
 		if version == 0 {
 			rec, err := e.Store.Newest(ctx, id)
 			switch {
@@ -92,8 +91,8 @@ func (e *Engine) finish(ctx context.Context, d doomed) (gone Reason, err error) 
 			return NotNew, &StoreError{"destroy", id, err}
 		}
 		version = 0
-		if err := tries.again(ctx, "destroy"); err != nil {
-			return NotNew, err
+		if err := BackOff(ctx, try, began); err != nil {
+			return NotNew, conflicted("destroy", id, err)
 		}
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"github.com/typedsessions/sessions/internal/wait"
 )
 
-// Tries are those of one operation that changes or deletes a record at its newest
-// version.
+// Tries are those of one operation that changes a record at its newest version.
 type Tries struct {
 	engine *Engine
 	id     ID
@@ -36,8 +35,8 @@ const (
 func (e *Engine) Try(id ID) Tries { return Tries{engine: e, id: id, began: time.Now()} }
 
 // Again waits before the next try after a conflict, or returns an error if there is
-// no time for one. Of the operations of this process on one session that have met
-// a conflict, one at a time tries again, so that it competes with other processes
+// no time for one. Of the operations of this process that change one session and have
+// met a conflict, one at a time tries again, so that it competes with other processes
 // only. After a further conflict it waits a random time, to find a gap between them.
 func (t *Tries) Again(ctx context.Context) (err error) {
 	t.n++
