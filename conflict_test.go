@@ -210,3 +210,60 @@ func TestConflictingRequestsTryAgainWithWhatTheOneBeforeHasStored(t *testing.T) 
 		}
 	})
 }
+
+// What the turn before has stored may not be the newest state any more.
+func TestOnlyTheNewestStateCanRefuseAChange(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		left          time.Duration // of the session's life
+		change, other func(s *session)
+		want          AppSession
+	}{
+		{"as invalid", time.Hour, func(s *session) {
+			s.Update(func(d *AppSession) {
+				if d.UserID++; d.Name == "before" {
+					d.UserID = -1
+				}
+			})
+		}, func(s *session) {
+			s.Data.Name = "other"
+		}, AppSession{Name: "other", N: 1, UserID: 1}},
+		{"as one of a session that has ended", 100 * time.Millisecond, func(s *session) {
+			s.Data.UserID = 1
+		}, func(s *session) {
+			s.SetLifetime(time.Hour)
+		}, AppSession{Name: "before", N: 1, UserID: 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, commit := overtaken(t, func(s *session) { s.Data.Name = "before" }, tt.change)
+				another := newSite(t, mode{store: func() sessions.Store { return b.s.store.Store }}, nil).browser()
+				another.cookies = b.clone().cookies
+				time.Sleep(24*time.Hour - tt.left)
+				updates := 0
+				b.s.store.hook(nil, func(op string, _ sessions.ID) error {
+					if op == "Update" {
+						if updates++; updates == 2 { // the first one had a conflict
+							time.Sleep(200 * time.Millisecond)
+						}
+					}
+					return nil
+				})
+				var wg sync.WaitGroup
+				for _, c := range commit {
+					wg.Go(func() {
+						if res := c(); res.StatusCode != http.StatusOK {
+							t.Errorf("got %d: %s", res.StatusCode, res.body)
+						}
+					})
+					synctest.Wait()
+				}
+				another.do(tt.other)
+				wg.Wait()
+				if d, reason := another.peek(); d.Name != tt.want.Name || d.N != tt.want.N || d.UserID != tt.want.UserID {
+					t.Errorf("got %+v, %v, want %+v", d, reason, tt.want)
+				}
+			})
+		})
+	}
+}

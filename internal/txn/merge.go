@@ -24,8 +24,11 @@ func (t *Txn) rebase(ctx context.Context, c *change, tries *Tries) (*version, ui
 		return v, rec.Version, err
 	}
 	v, err := t.replay(c, theirs)
-	if err == nil {
+	switch {
+	case err == nil:
 		t.event(Event{Kind: Merged})
+	case !errors.Is(err, errAgain) && tries.forget():
+		return t.rebase(ctx, c, tries)
 	}
 	return v, rec.Version, err
 }
@@ -43,6 +46,8 @@ func (t *Txn) newest(ctx context.Context, c *change, tries *Tries) (Record, *Bas
 	theirs, reason, err := t.eng.Read(id, rec, t.eng.Codec.New(), time.Now())
 	switch {
 	case reason == NotNew:
+	case tries.forget():
+		return t.newest(ctx, c, tries)
 	case reason.Gone():
 		return rec, nil, t.discard(c, reason, ErrNotFound)
 	default:

@@ -75,6 +75,15 @@ func (t *Tries) newest(ctx context.Context) (Record, error) {
 	return t.engine.Store.Newest(ctx, t.id)
 }
 
+// forget drops the record that the turn before has handed on, and reports whether
+// there was one. It may not be the newest any more, which the Store finds out if the
+// try succeeds, but nobody if it does not.
+func (t *Tries) forget() bool {
+	forgot := t.handed != nil
+	t.handed = nil
+	return forgot
+}
+
 // stored hands the record that this try has stored to the next turn.
 func (t *Tries) stored(rec Record, version uint64) {
 	if t.turn == nil {
