@@ -62,8 +62,8 @@ func (e *Engine) Edit(ctx context.Context, id ID, f func(data any)) error {
 		if _, err = e.Store.Update(ctx, id, rec); !errors.Is(err, ErrConflict) {
 			return err
 		}
-		if err := tries.Again(ctx); err != nil {
-			return fmt.Errorf("%w: %w", ErrConflict, err)
+		if err := tries.again(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -98,8 +98,8 @@ func (t *Txn) overwrite(ctx context.Context, c *change, merged *version, base *B
 		case !errors.Is(err, ErrConflict):
 			return base, v, &StoreError{"update", id, err}
 		}
-		if err := tries.again(ctx, "update"); err != nil {
-			return base, v, err
+		if err := tries.again(ctx); err != nil {
+			return base, v, &StoreError{"update", id, err}
 		}
 		_, theirs, err := t.newest(ctx, c, &tries)
 		if err != nil {

@@ -92,7 +92,7 @@ func (e *Engine) finish(ctx context.Context, d doomed) (gone Reason, err error) 
 		}
 		version = 0
 		if err := BackOff(ctx, try, began); err != nil {
-			return NotNew, conflicted("destroy", id, err)
+			return NotNew, &StoreError{"destroy", id, err}
 		}
 	}
 }
@@ -130,8 +130,8 @@ func (t *Txn) spendRecord(ctx context.Context, c *change) (ended bool, err error
 		case !errors.Is(err, ErrConflict):
 			return false, &StoreError{"delete", id, err}
 		}
-		if err := tries.again(ctx, "delete"); err != nil {
-			return false, err
+		if err := tries.again(ctx); err != nil {
+			return false, &StoreError{"delete", id, err}
 		}
 		if c.mine, err = t.eng.Codec.Encode(nil, t.data()); err != nil {
 			return false, err

@@ -199,7 +199,7 @@ func (t *Txn) endSurplus(ctx context.Context, base *Base, surplus [][]rival) err
 		if err == nil && moved {
 			// What had moved to a new id lives on under it.
 			if err = BackOff(ctx, try, began); err != nil {
-				err = conflicted("count the other sessions of the owner of", base.ID, err)
+				err = &StoreError{"count the other sessions of the owner of", base.ID, err}
 			} else {
 				surplus, err = t.eng.surplus(ctx, base.Owner, base, base.ID)
 			}

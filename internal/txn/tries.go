@@ -22,23 +22,23 @@ type Tries struct {
 // A handed is a record as the turn before has stored it.
 type handed struct {
 	rec   Record
-	chain int // the number of turns since one has loaded the record
+	turns int // that have changed it since one has loaded it
 }
 
 const (
 	maxTurn  = Timeout / 10 // the others do not wait for one that hangs
 	maxWait  = Timeout / 2  // nor for many that do: then all try at once
-	maxChain = 8            // so that other processes get in between
+	maxTurns = 8            // so that other processes get in between
 )
 
 // Try begins an operation on the record of an id. The caller must call End.
 func (e *Engine) Try(id ID) Tries { return Tries{engine: e, id: id, began: time.Now()} }
 
-// Again waits before the next try after a conflict, or returns an error if there is
+// again waits before the next try after a conflict, or returns ErrConflict if there is
 // no time for one. Of the operations of this process that change one session and have
 // met a conflict, one at a time tries again, so that it competes with other processes
 // only. After a further conflict it waits a random time, to find a gap between them.
-func (t *Tries) Again(ctx context.Context) (err error) {
+func (t *Tries) again(ctx context.Context) (err error) {
 	t.n++
 	if t.n > 1 {
 		t.handed = nil
@@ -47,31 +47,18 @@ func (t *Tries) Again(ctx context.Context) (err error) {
 	waiting, cancel := wait.Limit(ctx, maxWait)
 	defer cancel()
 	t.turn, t.handed, err = t.engine.turns.Take(waiting, t.id, maxTurn)
-	if err != nil {
-		return ctx.Err()
+	if err != nil && ctx.Err() != nil {
+		return noTime(ctx.Err())
 	}
 	return nil
-}
-
-// again is Again, with an error that says what was tried.
-func (t *Tries) again(ctx context.Context, op string) error {
-	if err := t.Again(ctx); err != nil {
-		return conflicted(op, t.id, err)
-	}
-	return nil
-}
-
-func conflicted(op string, id ID, err error) error {
-	return &StoreError{op, id, fmt.Errorf("%w: %w", ErrConflict, err)}
 }
 
 // newest returns the record to try again with. That of the turn before need not be
 // loaded, which halves the time of a turn.
 func (t *Tries) newest(ctx context.Context) (Record, error) {
-	if t.handed != nil && t.handed.chain < maxChain {
+	if t.handed != nil {
 		return t.handed.rec, nil
 	}
-	t.handed = nil
 	return t.engine.Store.Newest(ctx, t.id)
 }
 
@@ -89,10 +76,13 @@ func (t *Tries) stored(rec Record, version uint64) {
 	if t.turn == nil {
 		return
 	}
-	next := &handed{rec: rec}
-	next.rec.Version = version
+	rec.Version = version
+	next := &handed{rec, 1}
 	if t.handed != nil {
-		next.chain = t.handed.chain + 1
+		next.turns += t.handed.turns
+	}
+	if next.turns > maxTurns {
+		next = nil
 	}
 	t.turn.End(next)
 }
@@ -105,10 +95,10 @@ func (t *Tries) End() {
 }
 
 // BackOff waits before the next try, up to 1 ms at first and up to 32 ms later, or
-// returns an error if there is no time for one.
+// returns ErrConflict if there is no time for one.
 func BackOff(ctx context.Context, try int, began time.Time) error {
 	if time.Since(began) > Timeout {
-		return context.DeadlineExceeded
+		return noTime(context.DeadlineExceeded)
 	}
 	timer := time.NewTimer(rand.N(time.Millisecond << min(try, 5)))
 	defer timer.Stop()
@@ -116,6 +106,8 @@ func BackOff(ctx context.Context, try int, began time.Time) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return noTime(ctx.Err())
 	}
 }
+
+func noTime(err error) error { return fmt.Errorf("%w: %w", ErrConflict, err) }

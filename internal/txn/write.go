@@ -123,8 +123,8 @@ func (t *Txn) replace(ctx context.Context, c *change, v *version, expected uint6
 			t.mu.Unlock()
 			return base, v, &StoreError{"update", id, err}
 		}
-		if err := tries.again(ctx, "update"); err != nil {
-			return base, v, err
+		if err := tries.again(ctx); err != nil {
+			return base, v, &StoreError{"update", id, err}
 		}
 		if v, expected, err = t.rebase(ctx, c, &tries); err != nil {
 			return base, v, err
@@ -172,7 +172,9 @@ func (t *Txn) move(ctx context.Context, c *change, v *version) (base *Base, _ *v
 		case !errors.Is(err, ErrConflict):
 			err = &StoreError{"replace", old, err}
 		default:
-			if err = tries.again(ctx, "replace"); err == nil {
+			if err = tries.again(ctx); err != nil {
+				err = &StoreError{"replace", old, err}
+			} else {
 				mark := v.mark
 				v, expected, err = t.rebase(ctx, c, &tries)
 				if err == nil {
