@@ -81,7 +81,12 @@ func TestParallelUpdatesOfTwoProcessesConflictAtMostThreeTimesEach(t *testing.T)
 // these handlers has loaded it. A handler commits when its request is called for.
 func overtaken(t *testing.T, handlers ...func(s *session)) (b *browser, commit []func() *reply) {
 	t.Helper()
-	b = newSite(t, modes[2], nil).browser()
+	return overtakenAt(newSite(t, modes[2], nil), handlers...)
+}
+
+func overtakenAt(s *site, handlers ...func(s *session)) (b *browser, commit []func() *reply) {
+	s.t.Helper()
+	b = s.browser()
 	b.do(func(s *session) { s.Data.Name = "start" })
 	for _, h := range handlers {
 		goOn, replies := make(chan bool), make(chan *reply)
@@ -102,47 +107,72 @@ func overtaken(t *testing.T, handlers ...func(s *session)) (b *browser, commit [
 }
 
 func TestConflictsThatHangDoNotHoldUpTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const hanging = 20 // half a second each would be more than a commit has
-		hang := make(chan bool)
-		add := func(s *session) { s.Update(func(d *AppSession) { d.N++ }) }
-		handlers := append(slices.Repeat([]func(*session){func(s *session) {
-			runs := 0
-			s.Update(func(d *AppSession) {
-				if runs++; runs == 2 {
-					<-hang
+	for _, bare := range []bool{false, true} { // a MemoryStore alone, for which operations have no time limit
+		t.Run(fmt.Sprintf("bare=%v", bare), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const hanging = 20 // half a second each would be more than a commit has
+				hang := make(chan bool)
+				add := func(s *session) { s.Update(func(d *AppSession) { d.N++ }) }
+				handlers := append(slices.Repeat([]func(*session){func(s *session) {
+					runs := 0
+					s.Update(func(d *AppSession) {
+						if runs++; runs == 2 {
+							<-hang
+						}
+						d.N++
+					})
+				}}, hanging), func(s *session) {
+					add(s)
+					ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+					defer cancel()
+					if err := s.Save(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, sessions.ErrConflict) {
+						t.Errorf("Save without time: got %v, want an error that is DeadlineExceeded and ErrConflict", err)
+					}
+				}, add, add)
+				b, commit := overtakenAt(newSite(t, modes[2], func(c *config) {
+					if bare {
+						c.Store = new(sessions.MemoryStore)
+					}
+				}), handlers...)
+				id := idOf(b)
+				var hung, others sync.WaitGroup
+				for i, c := range commit {
+					wg := &others
+					if i < hanging {
+						wg = &hung
+					}
+					wg.Go(func() {
+						if res := c(); res.StatusCode != http.StatusOK {
+							t.Errorf("request %d: got %d: %s", i, res.StatusCode, res.body)
+						}
+					})
+					synctest.Wait()
 				}
-				d.N++
-			})
-		}}, hanging), func(s *session) {
-			add(s)
-			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-			defer cancel()
-			if err := s.Save(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, sessions.ErrConflict) {
-				t.Errorf("Save without time: got %v, want an error that is DeadlineExceeded and ErrConflict", err)
-			}
-		}, add, add)
-		b, commit := overtaken(t, handlers...)
-		var hung, others sync.WaitGroup
-		for i, c := range commit {
-			wg := &others
-			if i < hanging {
-				wg = &hung
-			}
-			wg.Go(func() {
-				if res := c(); res.StatusCode != http.StatusOK {
-					t.Errorf("request %d: got %d: %s", i, res.StatusCode, res.body)
+				others.Go(func() {
+					runs := 0
+					err := b.s.mgr.Edit(bg, id, func(d *AppSession) {
+						if runs++; runs == 1 {
+							b.clone().do(add) // a conflict
+						}
+						d.N++
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				})
+				began := time.Now()
+				others.Wait()
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("it took %v, want 5 seconds at most", took)
+				}
+				close(hang)
+				hung.Wait()
+				if d, _ := b.peek(); d.N != len(handlers)+3 {
+					t.Errorf("got N=%d, want %d", d.N, len(handlers)+3)
 				}
 			})
-			synctest.Wait()
-		}
-		others.Wait()
-		close(hang)
-		hung.Wait()
-		if d, _ := b.peek(); d.N != 1+len(handlers) {
-			t.Errorf("got N=%d, want %d", d.N, 1+len(handlers))
-		}
-	})
+		})
+	}
 }
 
 func TestWhatEndsASessionDoesNotWaitForTheRequestsThatConflict(t *testing.T) {
