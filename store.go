@@ -42,14 +42,14 @@ type Store interface {
 	Load(ctx context.Context, id ID) (Record, error)
 
 	// Create stores a record that must not exist yet and returns the version
-	// that it got, or ErrExists. It ignores rec.Version and does not keep
-	// rec.Data's array.
+	// that it got, or ErrExists. It ignores rec.Version, and neither keeps nor
+	// changes rec.Data's array.
 	Create(ctx context.Context, id ID, rec Record) (uint64, error)
 
 	// Update replaces the record of id if its version is still rec.Version, and
 	// returns the new version. It returns ErrConflict if the record has another
-	// version and ErrNotFound if there is none; nothing is written then. It does
-	// not keep rec.Data's array.
+	// version and ErrNotFound if there is none; nothing is written then. It neither
+	// keeps nor changes rec.Data's array, which is used again.
 	Update(ctx context.Context, id ID, rec Record) (uint64, error)
 
 	// Touch moves the expiry of a record and leaves everything else, also its

@@ -213,9 +213,12 @@ var storeClauses = []clause{
 			}
 		}
 	}},
-	{"Create does not retain the array of the data", func(s *subject) {
+	{"Create neither retains nor changes the array of the data", func(s *subject) {
 		rec := recordFor(time.Hour, "data", "")
 		version := s.create(oneID, rec)
+		if string(rec.Data) != "data" {
+			s.Errorf("Create changed the data that it was given to %q", rec.Data)
+		}
 		copy(rec.Data, "XXXX")
 		s.holds(oneID, version, sessions.Record{Data: []byte("data"), Expires: rec.Expires})
 	}},
@@ -279,9 +282,12 @@ var storeClauses = []clause{
 			s.absent(oneID)
 		}
 	}},
-	{"Update does not retain the array of the data", func(s *subject) {
+	{"Update neither retains nor changes the array of the data", func(s *subject) {
 		rec := recordFor(time.Hour, "data", "")
 		version := s.update(oneID, s.create(oneID, rec), rec)
+		if string(rec.Data) != "data" {
+			s.Errorf("Update changed the data that it was given to %q", rec.Data)
+		}
 		copy(rec.Data, "XXXX")
 		s.holds(oneID, version, sessions.Record{Data: []byte("data"), Expires: rec.Expires})
 	}},

@@ -120,6 +120,18 @@ func (s *plainStore) putLocked(id sessions.ID, rec sessions.Record) uint64 {
 		if !existed {
 			rec.Data = bytes.Clone(rec.Data)
 		}
+	case "Create changes the caller's array":
+		given := rec.Data
+		rec.Data = bytes.Clone(given)
+		if !existed {
+			clear(given)
+		}
+	case "Update changes the caller's array":
+		given := rec.Data
+		rec.Data = bytes.Clone(given)
+		if existed {
+			clear(given)
+		}
 	case "Update writes into data that Load returned":
 		if existed && len(old.Data) >= len(rec.Data) {
 			rec.Data = old.Data[:copy(old.Data, rec.Data)]
@@ -420,7 +432,8 @@ func (s *plainStore) list(owner string) (ids []sessions.ID) {
 var caught = map[fault][]string{
 	"Update is an upsert":                                         {"Update of an absent id is ErrNotFound and writes nothing", sequences, histories, staysEnded},
 	"Update ignores the version":                                  {"Update of another version is ErrConflict and writes nothing", sequences, histories, keepAll},
-	"Update keeps the caller's array":                             {"Update does not retain the array of the data"},
+	"Update keeps the caller's array":                             {"Update neither retains nor changes the array of the data"},
+	"Update changes the caller's array":                           {"Update neither retains nor changes the array of the data"},
 	"Update writes into data that Load returned":                  {"the store does not change data that Load returned"},
 	"Update finds expired records":                                {"a record that is created with an expiry in the past is absent for every operation", sequences},
 	"Update keeps the expiry":                                     {"Update replaces the whole record", "Update may move the expiry to an earlier time"},
@@ -430,7 +443,8 @@ var caught = map[fault][]string{
 	"an Update that conflicts returns ErrNotFound":                {"Update of another version is ErrConflict and writes nothing", keepAll},
 	"Create overwrites":                                           {"Create of an id that is taken is ErrExists and writes nothing", sequences, histories},
 	"Create refuses to replace an expired record":                 {"an expired record is absent for every operation", "an Update to an expiry in the past makes the record absent for every operation"},
-	"Create keeps the caller's array":                             {"Create does not retain the array of the data"},
+	"Create keeps the caller's array":                             {"Create neither retains nor changes the array of the data"},
+	"Create changes the caller's array":                           {"Create neither retains nor changes the array of the data"},
 	"Create checks and then writes":                               {"one of several parallel Creates of an id succeeds", "one of several parallel Creates over an expired record succeeds", histories},
 	"Touch revives expired records":                               {"an expired record is absent for every operation", "Touch does not revive a deleted or expired record"},
 	"Touch revives deleted records":                               {"Touch does not revive a deleted or expired record", sequences, histories},
