@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/typedsessions/sessions/internal/keys"
@@ -34,9 +35,10 @@ func (x *exchange) found(k seam.Key) bool {
 // implements [seam.Session].
 type deviceSession struct{ x *exchange }
 
-func (s deviceSession) Site() *seam.Site { return s.x.m.site.Load() }
-func (s deviceSession) ID() string       { return s.x.session().ID() }
-func (s deviceSession) Announce()        { s.x.session().Announce() }
+func (s deviceSession) Site() *seam.Site    { return s.x.m.site.Load() }
+func (s deviceSession) Header() http.Header { return s.x.req.Header }
+func (s deviceSession) ID() string          { return s.x.session().ID() }
+func (s deviceSession) Announce()           { s.x.session().Announce() }
 
 func (s deviceSession) Extension() (value []byte, opened time.Time) {
 	return s.x.session().Extension(wire.DeviceTag)

@@ -64,7 +64,7 @@ const (
 	// None: the session was not offered, or is withheld.
 	None State = iota
 	// Offered: the browser was asked to bind it and has not done so, or has not
-	// come with its first bound cookie yet.
+	// come with its first bound cookie yet, or had not when this request began.
 	Offered
 	// Bound: the request has proved to be of the device that the session is bound
 	// to, at most Options.Every ago.
@@ -297,13 +297,15 @@ func StateOf(ctx context.Context) State {
 	if !ok {
 		return None
 	}
-	switch st := stateOf(s); st.phase {
-	case offered, registered:
-		return Offered
-	case bound:
-		return Bound // the gate has let it pass
+	extension, opened := s.Extension()
+	st := readState(extension)
+	switch {
+	case st.phase == none:
+		return None
+	case st.phase == bound && s.Site().Device().(*Devices).verdict(s.Header(), &st.key, opened) == good:
+		return Bound
 	}
-	return None
+	return Offered // or a parallel request has bound it since this one began
 }
 
 func askToRegister(s seam.Session) {

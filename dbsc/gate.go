@@ -24,7 +24,7 @@ func (d *Devices) admits(w http.ResponseWriter, r *http.Request, s seam.Session)
 		d.offerAgain(r, s, &st, now)
 		return true
 	}
-	switch v := d.verdict(r, &st.key, now); {
+	switch v := d.verdict(s.Header(), &st.key, now); {
 	case st.phase == bound && v == good:
 		return true
 	case st.phase == bound:
@@ -48,9 +48,9 @@ func (d *Devices) offerAgain(r *http.Request, s seam.Session, st *state, now tim
 const maxCandidates = 4
 
 // verdict says what the best bound cookie of a request is worth for a key.
-func (d *Devices) verdict(r *http.Request, key *publicKey, now time.Time) (best verdict) {
+func (d *Devices) verdict(h http.Header, key *publicKey, now time.Time) (best verdict) {
 	tried := 0
-	for _, line := range r.Header["Cookie"] {
+	for _, line := range h["Cookie"] {
 		for tried < maxCandidates && best < good {
 			value, rest, ok := d.cookie.Next(line)
 			if !ok {

@@ -47,7 +47,8 @@ type site struct {
 	mu     sync.Mutex
 	events []dbsc.Event
 	during map[string]func(*session) // what a path does to the session
-	ran    map[string]int            // how often a path's handler was called
+	serves map[string]http.HandlerFunc
+	ran    map[string]int // how often a path's handler was called
 }
 
 type change func(*config, *dbsc.Options)
@@ -55,7 +56,7 @@ type change func(*config, *dbsc.Options)
 // newSite makes a site with a handler for each path that the tests use.
 func newSite(t testing.TB, withStore bool, changes ...change) *site {
 	t.Helper()
-	s := &site{t: t, during: map[string]func(*session){}, ran: map[string]int{}}
+	s := &site{t: t, during: map[string]func(*session){}, serves: map[string]http.HandlerFunc{}, ran: map[string]int{}}
 	keys, err := sessions.NewKeyring(secret)
 	if err != nil {
 		t.Fatal(err)
@@ -99,9 +100,13 @@ func (s *site) build(cfg config, options dbsc.Options) (http.Handler, *dbsc.Devi
 func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	sess := sessions.Get[Account](r.Context())
 	s.mu.Lock()
-	during := s.during[r.URL.Path]
+	during, serves := s.during[r.URL.Path], s.serves[r.URL.Path]
 	s.ran[r.URL.Path]++
 	s.mu.Unlock()
+	if serves != nil {
+		serves(w, r)
+		return
+	}
 	switch r.Method + " " + r.URL.Path {
 	case "POST /login":
 		sess.RegenerateID()
@@ -147,6 +152,13 @@ func (s *site) on(path string, f func(*session)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.during[path] = f
+}
+
+// handle sets what serves a path.
+func (s *site) handle(path string, h http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serves[path] = h
 }
 
 // pipes is a network of one host.

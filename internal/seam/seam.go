@@ -58,8 +58,11 @@ type Key struct{ Of *Site }
 type Session interface {
 	Site() *Site
 
+	// Header is that of the request.
+	Header() http.Header
+
 	// HadCookie reports whether the request brought a cookie of the session's
-	// name. It does not open the session, as all others do.
+	// name. It does not open the session, as all that follow do.
 	HadCookie() bool
 
 	// ID is the public id.
