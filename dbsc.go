@@ -7,6 +7,7 @@ import (
 
 	"github.com/typedsessions/sessions/internal/keys"
 	"github.com/typedsessions/sessions/internal/seam"
+	"github.com/typedsessions/sessions/internal/txn"
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -50,6 +51,14 @@ func (s deviceSession) Extend(change func(now []byte) []byte) {
 
 func (s deviceSession) Save(ctx context.Context) error { return s.x.session().Save(ctx) }
 func (s deviceSession) Withhold(begin bool)            { s.x.session().Withhold(begin) }
+
+func (s deviceSession) Elsewhere() bool {
+	switch s.x.session().Reason() {
+	case txn.Replaced, txn.Newer, txn.Undecodable, txn.Invalid:
+		return true
+	}
+	return false
+}
 
 func (s deviceSession) HadCookie() bool {
 	x := s.x

@@ -329,6 +329,7 @@ func (b *browser) refresh(s *binding, v visit) (skip string) {
 			return "server_error"
 		}
 		s.failures, s.notBefore = 0, time.Time{}
+		s.take(parseList(b.t, resp.Header["Secure-Session-Challenge"])) // also if another has taken its place
 		switch {
 		case resp.StatusCode == http.StatusForbidden && s.challenge != "":
 			continue
@@ -344,6 +345,15 @@ func (b *browser) refresh(s *binding, v visit) (skip string) {
 		default:
 			b.end(s, fmt.Sprint(resp.StatusCode))
 			return ""
+		}
+	}
+}
+
+// take notes the challenge for the session, if there is one.
+func (s *binding) take(challenges []item) {
+	for _, c := range challenges {
+		if c.params["id"] == s.id {
+			s.challenge = c.value
 		}
 	}
 }
@@ -372,10 +382,16 @@ func (b *browser) maySign() bool {
 	return true
 }
 
+// end ends a session, and what has taken its place: Chromium finds it by site and
+// identifier.
 func (b *browser) end(s *binding, why string) {
 	b.mu.Lock()
 	s.gone = true
-	b.bindings = slices.DeleteFunc(b.bindings, func(other *binding) bool { return other == s })
+	b.bindings = slices.DeleteFunc(b.bindings, func(other *binding) bool {
+		same := other.site == s.site && other.id == s.id
+		other.gone = other.gone || same
+		return same
+	})
 	b.mu.Unlock()
 	b.note("ended: %s", why)
 }
@@ -532,11 +548,9 @@ func (b *browser) receive(resp *http.Response, u *url.URL, v visit) {
 	if b.plain || u.Scheme != "https" || v.frame {
 		return
 	}
-	for _, item := range parseList(b.t, resp.Header["Secure-Session-Challenge"]) {
-		for _, s := range slices.Clone(b.bindings) {
-			if s.site == siteOf(u.Host) && item.params["id"] == s.id {
-				s.challenge = item.value
-			}
+	for _, s := range slices.Clone(b.bindings) {
+		if s.site == siteOf(u.Host) {
+			s.take(parseList(b.t, resp.Header["Secure-Session-Challenge"]))
 		}
 	}
 	for _, item := range parseList(b.t, resp.Header["Secure-Session-Registration"]) {
@@ -584,11 +598,7 @@ func (b *browser) register(item item, from *url.URL, v visit) {
 	})
 	b.bindings = append(b.bindings, s)
 	b.mu.Unlock()
-	for _, item := range parseList(b.t, resp.Header["Secure-Session-Challenge"]) {
-		if item.params["id"] == s.id {
-			s.challenge = item.value
-		}
-	}
+	s.take(parseList(b.t, resp.Header["Secure-Session-Challenge"]))
 	b.note("registered")
 }
 

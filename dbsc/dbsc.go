@@ -404,7 +404,8 @@ const (
 	// of this session. A refresh gets another one.
 	ReasonChallenge Reason = "challenge"
 	// ReasonSession: there is no session to register or refresh, or none that is
-	// bound. The browser is told to forget it.
+	// bound. The browser is told to forget it, or, if that is not certain (Err says
+	// so), to come again.
 	ReasonSession Reason = "no session"
 	// ReasonBound: a key came for a session that is bound already.
 	ReasonBound Reason = "already bound"

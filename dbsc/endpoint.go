@@ -152,10 +152,21 @@ func (d *Devices) serveRefresh(w http.ResponseWriter, r *http.Request, s seam.Se
 	if s.HadCookie() {
 		st, id = stateOf(s), s.ID()
 	}
+	// A refusal ends the session in the browser, whose user must then sign in again.
+	// So it has to be certain.
+	later := func(why Reason, text string) {
+		d.refuse(w, r, s, http.StatusServiceUnavailable, why, errors.New(text+"; the browser is asked to come again"))
+	}
 	p, err := readProof(r)
 	switch {
 	case !ok:
 		d.refuse(w, r, s, http.StatusBadRequest, ReasonRequest, errors.New(idHeader+": need one identifier, quoted or not"))
+	case id != "" && s.Elsewhere():
+		later(ReasonSession, "the session has moved to another id, or this program cannot read it")
+	case st.unknown():
+		later(ReasonSession, "this program cannot read how the session is bound")
+	case st.phase == offered && asked == identifier && st.mayRegister(time.Now()):
+		later(ReasonSession, "the browser refreshes a former session while it registers this one")
 	case st.phase < registered || asked != identifier:
 		s.Withhold(false)
 		d.tell(r.Context(), Event{Kind: EventRefused, Reason: ReasonSession, ID: id})
@@ -166,7 +177,12 @@ func (d *Devices) serveRefresh(w http.ResponseWriter, r *http.Request, s seam.Se
 		s.Withhold(false)
 		d.challenge(w, identifier, &st.key)
 	case !p.verify(&st.key):
-		d.refuse(w, r, s, http.StatusBadRequest, ReasonProof, errors.New("another key than that of the session has signed it"))
+		const text = "another key than that of the session has signed it"
+		if st.mayRegister(time.Now()) {
+			later(ReasonProof, text+", perhaps that of a former session")
+			return
+		}
+		d.refuse(w, r, s, http.StatusBadRequest, ReasonProof, errors.New(text))
 	case d.mint.check(refreshChallenge, p.challenge, st.key[:], time.Now()) != good:
 		// The holder of the key, late: a slow device, a ring that was replaced.
 		s.Withhold(false)

@@ -288,6 +288,8 @@ type faultyStore struct {
 	touch  int
 	writes int
 	before func(op string)
+
+	rewrite func(*sessions.Record) // changes what Load returns
 }
 
 func (s *faultyStore) ask(op string) error {
@@ -320,7 +322,13 @@ func (s *faultyStore) Load(ctx context.Context, id sessions.ID) (sessions.Record
 	if err := s.ask("load"); err != nil {
 		return sessions.Record{}, err
 	}
-	return s.Store.Load(ctx, id)
+	rec, err := s.Store.Load(ctx, id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.rewrite != nil {
+		s.rewrite(&rec)
+	}
+	return rec, err
 }
 
 func (s *faultyStore) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {

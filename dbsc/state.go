@@ -35,6 +35,18 @@ func stateOf(s seam.Session) state {
 	return readState(extension)
 }
 
+// unknown reports whether the state is one that this program cannot read.
+func (s *state) unknown() bool { return s.phase == bound && s.key == (publicKey{}) }
+
+// mayRegister reports whether the answer to a registration may still be on its way
+// to the browser. Browsers know a session by its identifier alone, which is that of
+// the former session too (Chromium, session_service_impl.cc): what ends the one
+// ends the other.
+func (s *state) mayRegister(now time.Time) bool {
+	age := now.Sub(time.Unix(s.since, 0))
+	return age < registerWithin && age > -registerWithin
+}
+
 // readState reads an extension. What it cannot read is a session that no cookie
 // opens: a newer program may have bound it in a way of its own.
 func readState(b []byte) (s state) {

@@ -68,6 +68,11 @@ type Session interface {
 	// ID is the public id.
 	ID() string
 
+	// Elsewhere reports whether the session that the cookies ask for may live although
+	// it was not found: it has just moved to another id, or this program cannot read
+	// it and another one may.
+	Elsewhere() bool
+
 	// Extension returns what a device keeps in the session, nil if that is
 	// nothing, and when the request opened the session, now if that is new. The
 	// value must not be changed.

@@ -1,0 +1,140 @@
+package dbsc_test
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/typedsessions/sessions"
+	"github.com/typedsessions/sessions/dbsc"
+)
+
+// beside lets another request answer while the browser's first request to the
+// refresh URL is on its way, with the cookies from before.
+func (s *site) beside(b *browser, path string) {
+	b.on = func(r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/refresh") {
+			b.on = nil
+			b.receive(s.ask(b, "GET", home+path).Result(), parse(s.t, home), visit{})
+		}
+	}
+}
+
+func TestARefreshBesideARotateIDEndsNothing(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.bind()
+		s.on("/confirm", (*session).RotateID)
+		pass(9 * time.Minute)
+		s.beside(b, "confirm")
+		expect(t, b.get(home), 200, boundText) // and refreshes beside it
+		if b.on != nil {
+			t.Fatal("the browser has not refreshed")
+		}
+		pass(10 * time.Minute)
+		expect(t, b.get(home), 200, boundText)
+		if i := slices.IndexFunc(b.took(), func(e string) bool { return strings.HasPrefix(e, "ended") }); i >= 0 {
+			t.Error("the browser has ended the session")
+		}
+	})
+}
+
+// In a rolling deploy a process of the former release gets sessions that it cannot
+// read.
+func TestARefreshAtAProcessThatCannotReadTheSessionEndsNothing(t *testing.T) {
+	for name, other := range map[string]change{
+		"a former schema":             func(*config, *dbsc.Options) {},
+		"rules that it does not keep": func(c *config, _ *dbsc.Options) { c.Version, c.Validate = 1, func(*Account) error { return errDown } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, withStore bool) {
+				upgrades := sessions.From(0, func(a Account) (Account, error) { return a, nil })
+				s := newSite(t, withStore, func(c *config, _ *dbsc.Options) { c.Version, c.Upgrades = 1, []sessions.Upgrade{upgrades} })
+				former := newSite(t, withStore, func(c *config, o *dbsc.Options) {
+					if other(c, o); c.Version == 1 {
+						c.Upgrades = []sessions.Upgrade{upgrades}
+					}
+					if withStore {
+						c.Store = s.store
+					}
+				})
+				b := s.bind()
+				pass(11 * time.Minute)
+				b.rt = online(t, former.handler)
+				b.get(home)
+				expectEvents(t, "browser", b.took(), "refresh: 503", "skipped: server_error")
+				expectEvents(t, "the former release", former.told(), "refused: no session")
+				b.rt = online(t, s.handler)
+				expect(t, b.get(home), 200, boundText)
+			})
+		})
+	}
+}
+
+// A browser that signs in anew, for instance as somebody else, may refresh its
+// former session meanwhile, and both have one identifier there.
+func TestARefreshOfAFormerSessionDoesNotEndTheOneThatRegisters(t *testing.T) {
+	for name, order := range map[string]func(b *browser, refresh func() string){
+		"before the registration": func(b *browser, refresh func() string) {
+			refresh()
+			b.run()
+		},
+		"after it": func(b *browser, refresh func() string) {
+			b.run()
+			refresh()
+		},
+		"after the first bound cookie": func(b *browser, refresh func() string) {
+			b.run()
+			b.get(home)
+			refresh()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, withStore bool) {
+				s := newSite(t, withStore)
+				b := s.bind()
+				former := b.bindings[0]
+				b.hold = true
+				b.visit(visit{method: "POST", url: home + "login", from: "https://app.test", body: "user=eve", header: form})
+				order(b, func() string {
+					was := former.gone
+					defer func() { former.gone = was }()
+					former.gone = false
+					kept := b.cookie("-bound")
+					bound := slices.Clone(b.jar)
+					b.drop("-bound")
+					why := b.refresh(former, visit{})
+					if b.jar = bound; b.cookie("-bound") != kept {
+						t.Error("the refresh has replaced the bound cookie")
+					}
+					return why
+				})
+				b.hold = false
+				b.get(home)
+				pass(11 * time.Minute)
+				expect(t, b.get(home), 200, "GET user=eve state=bound reason= body=")
+			})
+		})
+	}
+}
+
+func TestARefreshOfWhatANewerProgramHasBoundEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, true)
+		b := s.bind()
+		s.store.rewrite = func(rec *sessions.Record) { // tag, length and phase of docs/DBSC.md
+			rec.Data = bytes.Replace(rec.Data, []byte{1, 39, 3}, []byte{1, 39, 9}, 1)
+		}
+		pass(11 * time.Minute)
+		if a := b.get(home); a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.text, "ada") {
+			t.Errorf("got %d %q", a.StatusCode, a.text)
+		}
+		expectEvents(t, "browser", b.took(), "refresh: 503", "skipped: server_error")
+		s.store.rewrite = nil
+		expect(t, b.get(home), 200, boundText)
+	})
+}
