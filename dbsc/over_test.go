@@ -2,6 +2,8 @@ package dbsc_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -137,4 +139,54 @@ func TestARefreshOfWhatANewerProgramHasBoundEndsNothing(t *testing.T) {
 		s.store.rewrite = nil
 		expect(t, b.get(home), 200, boundText)
 	})
+}
+
+// The gate's own notes are no reason to fail a page that is only read, as a use is
+// none that a Store does not note.
+func TestAPageIsServedWhereTheStoreCannotNoteAnOfferOrABinding(t *testing.T) {
+	for name, start := range map[string]func(*site) *browser{
+		"an offer": func(s *site) *browser {
+			b := s.signIn(true)
+			b.plain = true
+			pass(10 * time.Minute)
+			return b
+		},
+		"a binding": func(s *site) *browser {
+			b := s.signIn(true)
+			b.run()
+			b.hold = false
+			return b
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var failed []sessions.Event
+				s := newSite(t, true, func(c *config, _ *dbsc.Options) {
+					c.OnEvent = func(_ context.Context, e sessions.Event) {
+						if e.Kind == sessions.EventFailed {
+							failed = append(failed, e)
+						}
+					}
+				})
+				b := start(s)
+				s.store.set("update")
+				s.store.writes = 0
+				a := b.get(home)
+				if a.StatusCode != 200 || !strings.Contains(a.text, "user=ada") || a.Header.Get("Secure-Session-Registration") != "" {
+					t.Errorf("got %d %q and an offer of %q", a.StatusCode, a.text, a.Header.Get("Secure-Session-Registration"))
+				}
+				if s.store.writes != 1 || len(failed) != 1 || !errors.Is(failed[0].Err, errDown) {
+					t.Errorf("%d writes, and the events %v", s.store.writes, failed)
+				}
+				s.on("/cart", func(sess *session) { sess.Data.Cart = "book" })
+				if a := b.get(home + "cart"); a.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("an edit that is lost: got %d", a.StatusCode)
+				}
+				s.store.set("")
+				b.plain, b.hold = false, false
+				b.get(home)
+				expect(t, b.get(home), 200, boundText)
+			})
+		})
+	}
 }

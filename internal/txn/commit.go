@@ -42,6 +42,9 @@ func (t *Txn) Commit(r Reach) (Outcome, error) {
 	if err == nil {
 		return t.outcome(), nil
 	}
+	if t.besides(err) {
+		return t.outcome(), nil
+	}
 	shown := t.visible(err)
 	if r == Overdue && errors.Is(err, ErrTooLate) {
 		shown = fmt.Errorf("sessions: the request's deadline has passed: %w", err)
@@ -56,10 +59,10 @@ func (t *Txn) commitToHeader() (Outcome, error) {
 	if err == nil && !saved && t.cookie != before && t.currentBase() != base { // one that a read has renewed is no loss
 		t.event(Event{Kind: Late, Err: errors.New("the connection was hijacked: the session's cookie stands in the header for whoever still sends it")})
 	}
-	if err != nil {
-		err = t.visible(err)
+	if err != nil && !t.besides(err) {
+		return t.outcome(), t.visible(err)
 	}
-	return t.outcome(), err
+	return t.outcome(), nil
 }
 
 // Abort carries out a Destroy, or that half of a Reset, of a request whose

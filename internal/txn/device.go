@@ -1,6 +1,9 @@
 package txn
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/typedsessions/sessions/internal/codec"
 )
 
@@ -17,6 +20,32 @@ func (t *Txn) Announced() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.announced && t.exists == Loaded
+}
+
+// besides reports whether err is that of a Store which did not take the extensions
+// of a session, and nothing else has changed. That is an event, as a use is which
+// the Store does not note: the handler's answer does not depend on it. The change
+// is given up.
+func (t *Txn) besides(err error) bool {
+	var failed *StoreError
+	if !errors.As(err, &failed) {
+		return false
+	}
+	hash, _ := t.hashSince(t.currentBase())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.exists != Loaded || hash != t.base.Hash || len(t.journal.ops) == 0 {
+		return false
+	}
+	for i := range t.journal.ops {
+		if t.journal.ops[i].Verb != Extend {
+			return false
+		}
+	}
+	t.eventLocked(Event{Kind: Failed, Err: fmt.Errorf("sessions: %w", err)})
+	t.journal.Settle(t.journal.seen)
+	t.rareLocked().attempts, t.announced = nil, false
+	return true
 }
 
 // Withhold shows a new session in place of the one that was found, which stays as
