@@ -190,3 +190,23 @@ func TestAPageIsServedWhereTheStoreCannotNoteAnOfferOrABinding(t *testing.T) {
 		})
 	}
 }
+
+func TestAPageAfterItsDeadlineIsServedWhateverTheGateNotes(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.signIn(true)
+		b.plain = true
+		pass(10 * time.Minute)
+		s.handle("/slow", func(w http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			_, _ = w.Write([]byte(sessionOf(r).Data.User))
+		})
+		within := s.handler
+		b.rt = online(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+			defer cancel()
+			within.ServeHTTP(w, r.WithContext(ctx))
+		}))
+		expect(t, b.get(home+"slow"), 200, "ada")
+	})
+}

@@ -22,13 +22,14 @@ func (t *Txn) Announced() bool {
 	return t.announced && t.exists == Loaded
 }
 
-// besides reports whether err is that of a Store which did not take the extensions
-// of a session, and nothing else has changed. That is an event, as a use is which
-// the Store does not note: the handler's answer does not depend on it. The change
-// is given up.
+// besides reports whether err is about the extensions of a session alone: a Store
+// has not taken them, or the request's deadline has passed. That is an event, as
+// a use is that the Store does not note: the handler's answer does not depend on
+// it. The change is given up.
 func (t *Txn) besides(err error) bool {
 	var failed *StoreError
-	if !errors.As(err, &failed) {
+	late := errors.Is(err, ErrTooLate)
+	if !errors.As(err, &failed) && !late {
 		return false
 	}
 	hash, _ := t.hashSince(t.currentBase())
@@ -42,7 +43,11 @@ func (t *Txn) besides(err error) bool {
 			return false
 		}
 	}
-	t.eventLocked(Event{Kind: Failed, Err: fmt.Errorf("sessions: %w", err)})
+	e := Event{Kind: Failed, Err: fmt.Errorf("sessions: %w", err)}
+	if late {
+		e.Kind = Late
+	}
+	t.eventLocked(e)
 	t.journal.Settle(t.journal.seen)
 	t.rareLocked().attempts, t.announced = nil, false
 	return true
