@@ -37,12 +37,14 @@
 package dbsc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -205,8 +207,11 @@ func beside(session cookie.Spec) cookie.Spec {
 func (o *Options) check() error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf("Options."+format, args...)) }
-	if !isPath(o.Path) || !strings.HasSuffix(o.Path, "/") {
-		refuse("Path: %q must begin and end with a slash, and hold letters, digits and -._~/ only", o.Path)
+	switch {
+	case !isPath(o.Path) || !strings.HasSuffix(o.Path, "/"):
+		refuse("Path: %q must begin and end with a slash, and hold letters, digits and -._~/ only, and neither . nor .. between slashes", o.Path)
+	case o.Path == "/":
+		refuse(`Path: "/" takes the paths /register and /refresh from the application; leave it empty for "/dbsc/"`)
 	}
 	switch {
 	case o.Every < 5*time.Minute:
@@ -222,7 +227,7 @@ func (o *Options) check() error {
 	}{{"Login", o.Login}, {"Exclude", o.Exclude}} {
 		for _, p := range list.paths {
 			if !isPath(p) {
-				refuse("%s: %q must begin with a slash, and hold letters, digits and -._~/ only", list.field, p)
+				refuse("%s: %q must begin with a slash, and hold letters, digits and -._~/ only, and neither . nor .. between slashes", list.field, p)
 			}
 		}
 	}
@@ -239,14 +244,14 @@ func (o *Options) check() error {
 }
 
 // isPath reports whether p can stand in a quoted string of a header and in
-// a scope rule as it is.
+// a scope rule as it is, and is a path that a browser sends as it is.
 func isPath(p string) bool {
 	for _, c := range []byte(p) {
 		if !strings.ContainsRune("-._~/", rune(c)) && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
 			return false
 		}
 	}
-	return strings.HasPrefix(p, "/") && !strings.Contains(p, "//")
+	return strings.HasPrefix(p, "/") && path.Clean(p) == cmp.Or(strings.TrimSuffix(p, "/"), "/")
 }
 
 // checkCookie refuses a session whose cookie goes where its bound cookie or the
