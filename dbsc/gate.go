@@ -44,8 +44,9 @@ func (d *Devices) offerAgain(r *http.Request, s seam.Session, st *state, now tim
 	}
 }
 
-// maxCandidates bounds how many cookies of the name are tried.
-const maxCandidates = 4
+// maxCandidates bounds how many cookies of the name are tried, as many as of the
+// session's.
+const maxCandidates = 16
 
 // verdict says what the best bound cookie of a request is worth for a key.
 func (d *Devices) verdict(h http.Header, key *publicKey, now time.Time) (best verdict) {
