@@ -48,7 +48,9 @@ type site struct {
 	events []dbsc.Event
 	during map[string]func(*session) // what a path does to the session
 	serves map[string]http.HandlerFunc
-	ran    map[string]int // how often a path's handler was called
+
+	manager func(*sessions.Manager[Account]) // is told the Manager that build makes
+	ran     map[string]int                   // how often a path's handler was called
 }
 
 type change func(*config, *dbsc.Options)
@@ -88,6 +90,9 @@ func (s *site) build(cfg config, options dbsc.Options) (http.Handler, *dbsc.Devi
 	mgr, err := sessions.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if s.manager != nil {
+		s.manager(mgr)
 	}
 	devices, err := dbsc.New(mgr, options)
 	if err != nil {
@@ -139,6 +144,13 @@ func (s *site) told() (events []string) {
 	}
 	s.events = nil
 	return events
+}
+
+func (s *site) storeOrNil() sessions.Store {
+	if s.store == nil {
+		return nil
+	}
+	return s.store
 }
 
 func (s *site) runs(path string) int {
