@@ -472,3 +472,40 @@ func TestAMiddlewareTwiceAroundAHandlerIsOne(t *testing.T) {
 		expect(t, b.get(home+"login"), 200, "GET user= state=none reason=stale body=")
 	})
 }
+
+func TestHowAHostIsSpelledMakesNoOtherSession(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := s.bind()
+		id := "Sec-Secure-Session-Id: " + b.bindings[0].id
+		for url, status := range map[string]int{
+			home: 403, "https://APP.test/": 403, "https://app.test:443/": 403,
+			"https://app.test:8443/": 200, "https://www.app.test/": 200, // where it is none
+		} {
+			if w := s.ask(b, "POST", url+"dbsc/refresh", id); w.Code != status {
+				t.Errorf("%s: got %d, want %d", url, w.Code, status)
+			}
+		}
+		same := newSite(t, withStore, func(_ *config, o *dbsc.Options) { o.Origin = "https://APP.test" }).bind()
+		if got := same.bindings[0].id; got != b.bindings[0].id {
+			t.Errorf("Options.Origin in capitals: got %s", got)
+		}
+	})
+}
+
+func TestOptionsAreCopied(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		login, exclude := []string{"/static/login"}, []string{"/static"}
+		s := newSite(t, withStore, func(_ *config, o *dbsc.Options) { o.Login, o.Exclude = login, exclude })
+		login[0], exclude[0] = "/page", "/page"
+		b := s.staleBrowser()
+		if a := b.get(home + "page"); a.StatusCode != http.StatusForbidden {
+			t.Errorf("got %d %q", a.StatusCode, a.text)
+		}
+		// A path that is in both is one of Login: what begins there is stored.
+		s.on("/static/login", func(sess *session) { sess.Data.Cart = "state of the identity provider" })
+		if a := b.get(home + "static/login"); len(a.Header["Set-Cookie"]) != 1 {
+			t.Errorf("got %d %v", a.StatusCode, a.Header)
+		}
+	})
+}

@@ -365,6 +365,18 @@ func TestTheSimulatedBrowser(t *testing.T) {
 			b.visit(visit{url: home + "login", frame: true, from: "https://other.example"})
 			expectEvents(t, "browser", b.took())
 		}},
+		{name: "takes no challenge within a page of another site", change: func(f *fake) {
+			f.page = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Secure-Session-Challenge", `"early";id="s-1"`)
+			}
+		}, check: func(t *testing.T, b *browser, f *fake) {
+			b.visit(visit{url: home, frame: true, from: "https://other.example"})
+			stale(t, b)
+			expect(t, b.get(home), 200, fresh)
+			if f.count() != 2 {
+				t.Errorf("%d requests", f.count())
+			}
+		}},
 		{name: "ends the session for Clear-Site-Data: cookies", check: func(t *testing.T, b *browser, f *fake) {
 			f.page = func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Clear-Site-Data", `"cookies"`) }
 			b.get(home)

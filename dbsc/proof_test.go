@@ -102,6 +102,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 	signature := strings.Split(v1, ".")[2]
 	raw, _ := base64.RawURLEncoding.DecodeString(signature)
 	part := base64.RawURLEncoding.EncodeToString
+	small := map[string]any{"kty": "RSA", "n": part(raw), "e": "AQAB"}
 	for _, tt := range []struct{ name, proof, want string }{
 		{"nothing", "", "three parts"},
 		{"two parts", header + "." + claims, "three parts"},
@@ -119,6 +120,8 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"alg none", SignParts(key, with("alg", "none"), jti), "none was not offered"},
 		{"alg none without a signature", part([]byte(`{"alg":"none","typ":"dbsc+jwt"}`)) + "." + claims + ".", "none was not offered"},
 		{"alg RS256", SignParts(key, with("alg", "RS256"), jti), "RS256 was not offered"},
+		{"alg RS256 with a key of 512 bits", SignParts(key, map[string]any{"alg": "RS256", "typ": "dbsc+jwt", "jwk": small}, jti), "RS256 was not offered"},
+		{"a key of RSA with 512 bits", SignParts(key, with("jwk", small), jti), `need kty "EC"`},
 		{"alg of another case", SignParts(key, with("alg", "es256"), jti), "need ES256"},
 		{"alg in capitals", SignParts(key, map[string]any{"ALG": "ES256", "typ": "dbsc+jwt"}, jti), "need ES256"},
 		{"no alg", SignParts(key, with("alg", nil), jti), "need ES256"},

@@ -49,6 +49,8 @@ type site struct {
 	during map[string]func(*session) // what a path does to the session
 	serves map[string]http.HandlerFunc
 
+	unprotected http.Handler // without http.CrossOriginProtection
+
 	manager func(*sessions.Manager[Account]) // is told the Manager that build makes
 	ran     map[string]int                   // how often a path's handler was called
 }
@@ -99,7 +101,8 @@ func (s *site) build(cfg config, options dbsc.Options) (http.Handler, *dbsc.Devi
 		s.t.Fatal(err)
 	}
 	protection := http.NewCrossOriginProtection()
-	return protection.Handler(mgr.Middleware(devices.Middleware(http.HandlerFunc(s.serve)))), devices
+	s.unprotected = mgr.Middleware(devices.Middleware(http.HandlerFunc(s.serve)))
+	return protection.Handler(s.unprotected), devices
 }
 
 func (s *site) serve(w http.ResponseWriter, r *http.Request) {
