@@ -210,3 +210,66 @@ func TestAPageAfterItsDeadlineIsServedWhateverTheGateNotes(t *testing.T) {
 		expect(t, b.get(home+"slow"), 200, "ada")
 	})
 }
+
+// docs/DBSC.md says how to do without the Middleware for a while.
+func TestTheMiddlewareIsTakenOutAndPutBack(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status  int
+		browser []string
+		after   int
+	}{
+		"503 at its addresses keeps the sessions": {503, []string{"refresh: 503", "skipped: server_error"}, 200},
+		"404 ends them in the browser":            {404, []string{"ended: 404"}, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, withStore bool) {
+				s := newSite(t, withStore)
+				b := s.bind()
+				mgr, err := sessions.New(config{Keys: s.keys, Store: s.storeOrNil()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				without := http.NewServeMux()
+				without.HandleFunc("/dbsc/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(tt.status) })
+				without.Handle("/", mgr.Middleware(http.HandlerFunc(s.serve)))
+				pass(11 * time.Minute)
+				b.rt = online(t, without)
+				expect(t, b.get(home), 200, "GET user=ada state=none reason= body=")
+				s.on("/rotate", func(sess *session) { sess.RotateID(); sess.Data.Cart = "book" })
+				pass(time.Minute)
+				b.get(home + "rotate")
+				if got := b.took(); !slices.Equal(got[:len(tt.browser)], tt.browser) {
+					t.Errorf("the browser: %q", got)
+				}
+				b.rt = online(t, s.handler)
+				pass(10 * time.Minute)
+				if a := b.get(home); a.StatusCode != tt.after {
+					t.Errorf("got %d %q", a.StatusCode, a.text)
+				}
+			})
+		})
+	}
+}
+
+func TestOtherOptionsThanThoseOfTheRegistration(t *testing.T) {
+	for name, next := range map[string]change{
+		"another Path":   func(_ *config, o *dbsc.Options) { o.Path = "/devices/" },
+		"another Origin": func(_ *config, o *dbsc.Options) { o.Origin = "https://www.app.test" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, withStore bool) {
+				s := newSite(t, withStore)
+				b := s.bind()
+				after := newSite(t, withStore, next, func(c *config, _ *dbsc.Options) { c.Store = s.storeOrNil() })
+				pass(11 * time.Minute)
+				b.rt = online(t, after.handler)
+				if a := b.get(home); a.StatusCode != http.StatusForbidden {
+					t.Errorf("got %d %q", a.StatusCode, a.text)
+				}
+				b.visit(visit{method: "POST", url: home + "login", from: "https://app.test", body: "user=ada", header: form})
+				pass(11 * time.Minute)
+				expect(t, b.get(home), 200, boundText)
+			})
+		})
+	}
+}
