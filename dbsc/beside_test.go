@@ -509,3 +509,46 @@ func TestOptionsAreCopied(t *testing.T) {
 		}
 	})
 }
+
+func TestAnOfferOfAHijackedResponseStandsInItsHeader(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore)
+		b := newBrowser(t, online(t, s.handler))
+		s.on("/begin", func(sess *session) { sess.Data.User = "ada" })
+		b.get(home + "begin")
+		s.handle("/socket", func(w http.ResponseWriter, r *http.Request) {
+			dbsc.Offer(r.Context())
+			conn, rw, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = rw.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\n")
+			_ = w.Header().Write(rw)
+			_, _ = rw.WriteString("\r\n")
+			_ = rw.Flush()
+		})
+		b.get(home + "socket")
+		expectEvents(t, "browser", b.took(), "registered")
+		expect(t, b.get(home), 200, boundText)
+	})
+}
+
+// A request that has a cookie of ours imports nothing, whatever else it brings.
+func TestAStaleRequestImportsNothing(t *testing.T) {
+	eachMode(t, func(t *testing.T, withStore bool) {
+		s := newSite(t, withStore, func(c *config, _ *dbsc.Options) {
+			c.Import = func(*http.Request) (Account, bool) { return Account{User: "ada"}, true }
+			c.ImportCookies = []http.Cookie{{Name: "former", Path: "/"}}
+		})
+		b := s.staleBrowser()
+		b.jar = append(b.jar, &kept{Cookie: http.Cookie{Name: "former", Value: "x", Path: "/"}, host: "app.test"})
+		for _, path := range []string{"login", "static/x"} {
+			expect(t, b.get(home+path), 200, "GET user= state=none reason=stale body=")
+		}
+		if a := b.get(home); a.StatusCode != http.StatusForbidden || strings.Contains(a.text, "ada") {
+			t.Errorf("got %d %q", a.StatusCode, a.text)
+		}
+	})
+}

@@ -86,7 +86,8 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", int(s))
 }
 
-// Options say how [New] makes Devices. The zero value is ready.
+// Options say how [New] makes Devices. The zero value works, but name the paths of
+// Login.
 type Options struct {
 	// Path of the two addresses that browsers send their proofs to. It begins and
 	// ends with a slash. The Devices' Middleware must get the requests to it.
@@ -103,7 +104,8 @@ type Options struct {
 	// a slash stands for all below it. A bound session whose request brought no
 	// good bound cookie is shown there as a new one, for [ReasonStale], so that a
 	// login heals it, and that Destroy and Reset end it. On other paths its handler
-	// is not called.
+	// is not called. So without Login, users whose browser has lost its key are
+	// refused everywhere, also where they would sign in, until the session ends.
 	Login []string
 
 	// Exclude are paths whose requests browsers send without waiting for a proof,
