@@ -1,5 +1,5 @@
 // Package wait has what a request waits for: a lock that can be held for long,
-// and the time limit of a store's operations.
+// its turn among others, and the time limit of a store's operations.
 package wait
 
 import (
