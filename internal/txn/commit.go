@@ -42,7 +42,7 @@ func (t *Txn) Commit(r Reach) (Outcome, error) {
 	if err == nil {
 		return t.outcome(), nil
 	}
-	if t.besides(err) {
+	if t.dropExtension(err) {
 		return t.outcome(), nil
 	}
 	shown := t.visible(err)
@@ -59,7 +59,7 @@ func (t *Txn) commitToHeader() (Outcome, error) {
 	if err == nil && !saved && t.cookie != before && t.currentBase() != base { // one that a read has renewed is no loss
 		t.event(Event{Kind: Late, Err: errors.New("the connection was hijacked: the session's cookie stands in the header for whoever still sends it")})
 	}
-	if err != nil && !t.besides(err) {
+	if err != nil && !t.dropExtension(err) {
 		return t.outcome(), t.visible(err)
 	}
 	return t.outcome(), nil

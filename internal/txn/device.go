@@ -22,11 +22,11 @@ func (t *Txn) Announced() bool {
 	return t.announced && t.exists == Loaded
 }
 
-// besides reports whether err is about the extensions of a session alone: a Store
-// has not taken them, or the request's deadline has passed. That is an event, as
-// a use is that the Store does not note: the handler's answer does not depend on
-// it. The change is given up.
-func (t *Txn) besides(err error) bool {
+// dropExtension gives up a change of the extensions if that is all that err is
+// about: the Store has not taken it, or the request's deadline has passed. It reports
+// whether it did. The handler's answer does not depend on the change, so that this is
+// an event, as is a use that the Store does not note.
+func (t *Txn) dropExtension(err error) bool {
 	var failed *StoreError
 	late := errors.Is(err, ErrTooLate)
 	if !errors.As(err, &failed) && !late {
