@@ -8,7 +8,7 @@
 // session is worth nothing, so that a stolen pair of cookies works for a few
 // minutes. Browsers that know nothing of it keep an ordinary session.
 //
-//	devices, err := dbsc.New(mgr, dbsc.Options{Login: []string{"/login", "/logout"}})
+//	devices, err := dbsc.New(mgr, dbsc.Options{})
 //	handler := mgr.Middleware(devices.Middleware(mux))
 //
 //	func login(w http.ResponseWriter, r *http.Request) {
@@ -86,8 +86,8 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", int(s))
 }
 
-// Options say how [New] makes Devices. The zero value works, but name the paths of
-// Login.
+// Options say how [New] makes Devices. The zero value is ready, if people sign in
+// and out at /login and /logout.
 type Options struct {
 	// Path of the two addresses that browsers send their proofs to. It begins and
 	// ends with a slash. The Devices' Middleware must get the requests to it.
@@ -104,8 +104,9 @@ type Options struct {
 	// a slash stands for all below it. A bound session whose request brought no
 	// good bound cookie is shown there as a new one, for [ReasonStale], so that a
 	// login heals it, and that Destroy and Reset end it. On other paths its handler
-	// is not called. So without Login, users whose browser has lost its key are
-	// refused everywhere, also where they would sign in, until the session ends.
+	// is not called: where Login is not the path by which they sign in, users whose
+	// browser has lost its key are refused there too, until the session ends. Nil:
+	// "/login" and "/logout".
 	Login []string
 
 	// Exclude are paths whose requests browsers send without waiting for a proof,
@@ -177,6 +178,9 @@ func newDevices(site *seam.Site, options Options) (*Devices, error) {
 	o.Login, o.Exclude = slices.Clone(o.Login), slices.Clone(o.Exclude)
 	if o.Path == "" {
 		o.Path = "/dbsc/"
+	}
+	if o.Login == nil {
+		o.Login = []string{"/login", "/logout"}
 	}
 	if o.Every == 0 {
 		o.Every = 10 * time.Minute

@@ -72,7 +72,7 @@ func newSite(t testing.TB, withStore bool, changes ...change) *site {
 		cfg.Store = s.store
 	}
 	options := dbsc.Options{
-		Login: []string{"/login", "/logout"}, Exclude: []string{"/static"},
+		Exclude: []string{"/static"},
 		OnEvent: func(_ context.Context, e dbsc.Event) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
