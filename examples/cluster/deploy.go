@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -33,23 +32,4 @@ func (s *schedule) deploy(ctx context.Context) (note string, err error) {
 		}
 	}
 	return fmt.Sprintf("%s to %s in %.1f s", old, next, time.Since(begun).Seconds()), nil
-}
-
-func (s *site) release() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.settings.Release
-}
-
-// setRelease sets the release of the processes that are started from now on.
-func (s *site) setRelease(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.settings.Release = name
-}
-
-func (s *site) processes() []*process {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.apps)
 }

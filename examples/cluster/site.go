@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -241,4 +243,31 @@ func (s *site) stop() {
 		p.kill()
 	}
 	s.draining.Wait()
+}
+
+func ring(secrets [][]byte) string {
+	var all []string
+	for _, s := range secrets {
+		all = append(all, base64.StdEncoding.EncodeToString(s))
+	}
+	return strings.Join(all, ",")
+}
+
+func (s *site) release() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings.Release
+}
+
+// setRelease sets the release of the processes that are started from now on.
+func (s *site) setRelease(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settings.Release = name
+}
+
+func (s *site) processes() []*process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.apps)
 }

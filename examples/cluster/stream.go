@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+type openStream struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	told   atomic.Bool // the stream said that the session has ended
+
+	mustEnd time.Time // zero: the session lives
+	stored  time.Time
+}
+
+// open opens a stream, which must end soon after its session.
+func (u *user) open(d *device) {
+	if len(d.streams) >= 3 {
+		return
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &openStream{cancel: cancel, done: make(chan struct{})}
+	req, err := http.NewRequestWithContext(ctx, "GET", u.site.url+"/stream", nil)
+	if err != nil {
+		panic(err)
+	}
+	res, err := (&http.Client{Transport: transport, Jar: d.jar}).Do(req)
+	status := 0
+	if err == nil {
+		status = res.StatusCode
+	}
+	u.check.request("GET /stream", begun, status, status != http.StatusOK && status != http.StatusUnauthorized)
+	u.note("%s: GET /stream: %d", d.name, status)
+	if status != http.StatusOK {
+		cancel()
+		if err == nil {
+			res.Body.Close()
+		}
+		if status == http.StatusUnauthorized {
+			u.missing(d, res.Header.Get(releaseHeader))
+		}
+		return
+	}
+	u.used(d, begun)
+	d.streams = append(d.streams, s)
+	go func() {
+		defer close(s.done)
+		defer res.Body.Close()
+		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+			if lines.Text() == streamEnded {
+				s.told.Store(true)
+			}
+		}
+	}()
+}
+
+func (u *user) checkStreams() {
+	for _, d := range u.devices {
+		d.streams = slices.DeleteFunc(d.streams, func(s *openStream) bool {
+			select {
+			case <-s.done:
+				if s.told.Load() && s.mustEnd.IsZero() && !u.disturbed() && time.Since(d.used) < idleTimeout*3/4 {
+					u.check.violate(u, "a stream of %s tells the end of a session that lives", d.name)
+				}
+				return true
+			default:
+			}
+			if s.mustEnd.IsZero() {
+				return false
+			}
+			if u.check.mayBeLost(s.mustEnd) || u.check.mayBeLost(s.stored) {
+				s.cancel() // the end may be undone
+				return true
+			}
+			if by, ok := u.check.streamsEndBy(s.mustEnd); ok && time.Now().After(by) {
+				u.check.violate(u, "a stream of %s goes on %.1f s after its session has ended", d.name, time.Since(s.mustEnd).Seconds())
+				s.cancel()
+				return true
+			}
+			return false
+		})
+	}
+}
