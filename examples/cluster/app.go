@@ -28,7 +28,7 @@ type settings struct {
 	Connection connection
 	Keys       string // of the key ring
 	Release    string
-	Break      string // mine, schema, or the fault of a brokenStore
+	Break      string // one of breaks, or ""
 }
 
 // A message is a line that an application process writes to its standard output.
@@ -75,15 +75,11 @@ func runApp() error {
 	if err != nil {
 		return err
 	}
-	opened, closeStore, err := set.Connection.open(context.Background())
+	store, closeStore, err := set.Connection.open(context.Background())
 	if err != nil {
 		return err
 	}
 	defer closeStore()
-	store, err := breakStore(opened, set.Break)
-	if err != nil {
-		return err
-	}
 	var mu sync.Mutex
 	tell := func(m message) {
 		mu.Lock()
@@ -91,7 +87,7 @@ func runApp() error {
 		_ = json.NewEncoder(os.Stdout).Encode(m)
 	}
 	stop := make(chan struct{})
-	handler, err := newRelease(release{set: set, keys: keys, store: store, tell: tell, stop: stop})
+	handler, err := newRelease(release{set: set, keys: keys, store: breakStore(store, set.Break), tell: tell, stop: stop})
 	if err != nil {
 		return err
 	}

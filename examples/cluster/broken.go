@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,30 +12,30 @@ import (
 	"github.com/typedsessions/sessions/stores/redisstore"
 )
 
-// A brokenStore has one of the faults that the checker must find:
+// breaks are the faults of the application that the flag -break makes.
+var breaks = append([]string{"mine", "schema"}, storeBreaks...)
+
+// storeBreaks are those of a brokenStore:
 //
-//   - versions: an update does not look at the version of the record.
+//   - versions: an update does not compare the version of the record.
 //   - revive: an update of a record that was deleted stores it again.
-//   - touch: a use of a record that was deleted stores it again.
-//   - deaf: nobody is told of changes.
+//   - touch: the use of a record that was deleted stores it again.
+//   - deaf: the store tells Watch nothing.
+var storeBreaks = []string{"versions", "revive", "touch", "deaf"}
+
+// A brokenStore has one of the storeBreaks.
 type brokenStore struct {
 	*redisstore.Store
 	fault  string
 	loaded *sync.Map // records by id
 }
 
-func breakStore(s sessions.Store, fault string) (sessions.Store, error) {
-	redis, ok := s.(*redisstore.Store)
-	switch fault {
-	case "", "mine", "schema":
-		return s, nil
-	case "versions", "revive", "touch", "deaf":
-		if !ok {
-			return nil, fmt.Errorf("-break %s: it needs an engine of Redis", fault)
-		}
-		return brokenStore{redis, fault, new(sync.Map)}, nil
+// breakStore returns the store with a fault of storeBreaks, and else the store itself.
+func breakStore(s sessions.Store, fault string) sessions.Store {
+	if redis, ok := s.(*redisstore.Store); ok && slices.Contains(storeBreaks, fault) {
+		return brokenStore{redis, fault, new(sync.Map)}
 	}
-	return nil, fmt.Errorf("-break %s: want versions, revive, touch, mine, schema or deaf", fault)
+	return s
 }
 
 func (s brokenStore) Update(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {

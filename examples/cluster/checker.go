@@ -27,7 +27,7 @@ const (
 
 // A checker collects what the users and the processes report, and the violations.
 type checker struct {
-	wrong func() // is called at each violation, after which nobody waits; may be nil
+	wrong func() // is called at each violation; may be nil
 
 	mu         sync.Mutex
 	begun      time.Time
@@ -182,13 +182,6 @@ func (c *checker) violate(u *user, format string, args ...any) {
 	if c.wrong != nil {
 		c.wrong()
 	}
-}
-
-// stopped reports whether a violation has ended the run.
-func (c *checker) stopped() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.wrong != nil && len(c.violations) > 0
 }
 
 // belongs notes whose session has an id, for violations that name the id only.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,6 +64,53 @@ func TestNoUserIsWrongedWhileProcessesReleasesMastersAndKeysGo(t *testing.T) {
 	}
 	t.Log(out.String())
 }
+
+func TestOptionsThatMakeNoRunAreRefused(t *testing.T) {
+	good := options{engine: "redis", users: 1, processes: 2, think: time.Second, duration: time.Second}
+	if err := good.check(); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(o *options){
+		"-engine etcd: want one of redis": func(o *options) { o.engine = "etcd" },
+		"-break tooth: want one of mine":  func(o *options) { o.fault = "tooth" },
+		"want another -engine":            func(o *options) { o.engine, o.fault = "postgres", "touch" },
+		"-minutes: want":                  func(o *options) { o.duration = 0 },
+		"-users 0: want":                  func(o *options) { o.users = 0 },
+		"-processes 1: want":              func(o *options) { o.processes = 1 },
+		"-think 2s: want":                 func(o *options) { o.think = 2 * time.Second },
+		"-plot run.txt: want":             func(o *options) { o.plot = "run.txt" },
+	} {
+		o := good
+		change(&o)
+		if _, err := run(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// The interrupt comes in the middle of a fault.
+func TestAnInterruptIsNoErrorAndNoViolation(t *testing.T) {
+	needsRedis(t)
+	t.Parallel()
+	ctx, interrupt := context.WithCancel(t.Context())
+	out := &screen{out: new(bytes.Buffer)}
+	lines := writerFunc(func(p []byte) (int, error) {
+		if bytes.Contains(p, []byte("fault: full")) {
+			time.AfterFunc(time.Second, interrupt)
+		}
+		return out.Write(p)
+	})
+	violations, err := run(ctx, options{
+		engine: "redis", users: 15, processes: 2, think: 200 * time.Millisecond, duration: 8 * time.Second, faults: []string{"full"}, out: lines,
+	})
+	if err != nil || violations > 0 {
+		t.Errorf("got %d violations, %v:\n%s", violations, err, out.out)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // A checker that finds nothing in a broken application is worth nothing.
 func TestTheCheckerFindsBrokenApplications(t *testing.T) {

@@ -39,6 +39,9 @@ type engineFault struct {
 	do func(ctx context.Context, i int) (note string, err error)
 }
 
+// engines are the kinds that startEngine knows.
+var engines = []string{"redis", "cluster", "sentinel", "postgres"}
+
 func startEngine(ctx context.Context, kind string) (*engine, error) {
 	dir, err := os.MkdirTemp("", "cluster-")
 	if err != nil {
@@ -54,8 +57,6 @@ func startEngine(ctx context.Context, kind string) (*engine, error) {
 		err = e.startSentinel(ctx)
 	case "postgres":
 		err = e.startPostgres(ctx)
-	default:
-		err = fmt.Errorf("-engine %s: want redis, cluster, sentinel or postgres", kind)
 	}
 	if err != nil {
 		e.stop()

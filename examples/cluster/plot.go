@@ -1,12 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"image/color"
+	"io"
 	"math"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -30,9 +27,10 @@ type curve struct {
 	points plotter.XYs
 }
 
-// plot draws the requests of each second and the usage of the processes into a file,
-// with the faults as gray bands. It leaves out what the users did in order to finish. The ending of its name is the format.
-func (c *checker) plot(file string) error {
+// plot draws the requests of each second and the usage of the processes, with the faults
+// as gray bands. It leaves out what the users did in order to finish. The format is svg
+// or png.
+func (c *checker) plot(w io.Writer, format string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := min(len(c.series.sent), int(c.lasts.Seconds()))
@@ -60,23 +58,16 @@ func (c *checker) plot(file string) error {
 		rows = append(rows, []*plot.Plot{p})
 	}
 	rows[len(rows)-1][0].X.Label.Text = "seconds"
-	canvas, err := draw.NewFormattedCanvas(24*vg.Centimeter, 28*vg.Centimeter, strings.TrimPrefix(filepath.Ext(file), "."))
+	canvas, err := draw.NewFormattedCanvas(24*vg.Centimeter, 28*vg.Centimeter, format)
 	if err != nil {
-		return fmt.Errorf("-plot %s: want a name that ends with .svg or .png: %w", file, err)
+		return err
 	}
 	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: 5 * vg.Millimeter, PadTop: 5 * vg.Millimeter, PadRight: 5 * vg.Millimeter}
 	for i, row := range plot.Align(rows, tiles, draw.New(canvas)) {
 		rows[i][0].Draw(row[0])
 	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	if _, err := canvas.WriteTo(f); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	_, err = canvas.WriteTo(w)
+	return err
 }
 
 // panel returns a plot of curves over the faults.

@@ -28,12 +28,13 @@ var starter = sync.OnceValue(func() chan starting {
 	return requests
 })
 
-// startProcess starts cmd so that it ends with this process, however that ends.
+// startProcess starts cmd so that it ends with this process, however that ends. A key
+// that interrupts this process does not interrupt cmd.
 func startProcess(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	cmd.SysProcAttr.Pdeathsig, cmd.SysProcAttr.Setpgid = syscall.SIGKILL, true
 	r := starting{cmd, make(chan error)}
 	starter() <- r
 	return <-r.err

@@ -45,10 +45,11 @@ func (u *user) note(format string, args ...any) {
 	u.history = u.history[max(0, len(u.history)-60):]
 }
 
-// live does one step after another until ctx is done.
-func (u *user) live(ctx context.Context) {
-	for u.wait(ctx, time.Duration(float64(u.think)*(0.5+u.rand.Float64()))) {
-		u.step(ctx)
+// live does one step after another until living is done, and then checks everything
+// once more, unless ctx is done too.
+func (u *user) live(living, ctx context.Context) {
+	for u.wait(living, time.Duration(float64(u.think)*(0.5+u.rand.Float64()))) {
+		u.step(living)
 		u.checkStreams()
 		oldest := time.Now()
 		for _, d := range u.devices {
@@ -58,7 +59,7 @@ func (u *user) live(ctx context.Context) {
 		}
 		u.cookieAge.Store(oldest.UnixNano())
 	}
-	u.finish()
+	u.finish(ctx)
 }
 
 func (u *user) wait(ctx context.Context, d time.Duration) bool {
@@ -121,8 +122,8 @@ func (u *user) step(ctx context.Context) {
 }
 
 // finish checks everything once more, signs out, and waits for the streams.
-func (u *user) finish() {
-	if !u.disturbed() && !u.check.stopped() {
+func (u *user) finish(ctx context.Context) {
+	if !u.disturbed() && ctx.Err() == nil {
 		for _, d := range u.in() {
 			u.browse(d)
 		}
@@ -138,7 +139,7 @@ func (u *user) finish() {
 	}
 	for open := true; open; {
 		u.checkStreams()
-		if u.disturbed() || u.check.stopped() {
+		if u.disturbed() || ctx.Err() != nil {
 			for _, d := range u.devices {
 				for _, s := range d.streams {
 					s.cancel()
