@@ -95,13 +95,13 @@ func TestAnInterruptIsNoErrorAndNoViolation(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	out := &screen{out: new(bytes.Buffer)}
 	lines := writerFunc(func(p []byte) (int, error) {
-		if bytes.Contains(p, []byte("fault: full")) {
+		if bytes.Contains(p, []byte("fault: deploy")) {
 			time.AfterFunc(time.Second, interrupt)
 		}
 		return out.Write(p)
 	})
 	violations, err := run(ctx, options{
-		engine: "redis", users: 15, processes: 2, think: 200 * time.Millisecond, duration: 8 * time.Second, faults: []string{"full"}, out: lines,
+		engine: "redis", users: 15, processes: 2, think: 200 * time.Millisecond, duration: 8 * time.Second, faults: []string{"deploy"}, out: lines,
 	})
 	if err != nil || violations > 0 {
 		t.Errorf("got %d violations, %v:\n%s", violations, err, out.out)
