@@ -51,13 +51,13 @@ func TestTheCheckerFindsWrongAnswers(t *testing.T) {
 			u.see(d, answered("ada", "1", "ada-1"))
 		}, ""},
 		"of a stream that tells the end of a session that lives": {func(u *user, d *device) {
-			s := &openStream{done: ended}
+			s := &openStream{device: d, done: ended}
 			s.told.Store(true)
-			d.streams = append(d.streams, s)
+			u.streams = append(u.streams, s)
 			u.checkStreams()
 		}, "that lives"},
 		"of a stream that was cut": {func(u *user, d *device) {
-			d.streams = append(d.streams, &openStream{done: ended})
+			u.streams = append(u.streams, &openStream{device: d, done: ended})
 			u.checkStreams()
 		}, ""},
 	} {

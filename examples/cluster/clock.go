@@ -108,10 +108,8 @@ func (s *schedule) skewClocks(ctx context.Context) error {
 		apps := s.site.processes()
 		skewed = append(skewed, apps[len(apps)-1])
 	}
-	select {
-	case <-ctx.Done():
+	if !pause(ctx, 5*time.Second) {
 		return ctx.Err()
-	case <-time.After(5 * time.Second):
 	}
 	for _, p := range skewed {
 		if err := s.site.addProcess(ctx); err != nil {

@@ -25,10 +25,8 @@ func (s *schedule) deploy(ctx context.Context) (note string, err error) {
 			return "", err
 		}
 		// The users meet both releases for a while.
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, time.Second) {
 			return "", ctx.Err()
-		case <-time.After(time.Second):
 		}
 	}
 	return fmt.Sprintf("%s to %s in %.1f s", old, next, time.Since(begun).Seconds()), nil

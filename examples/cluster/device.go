@@ -22,7 +22,6 @@ type device struct {
 	cart     map[string]*field
 	count    counter
 	note     field
-	streams  []*openStream
 
 	upgraded   certainty // that the newest release has stored the session
 	upgradedAt time.Time // if that is certain
@@ -59,12 +58,23 @@ func (u *user) used(d *device, begun time.Time) {
 	}
 }
 
+// mayBeIdle reports whether the session may have ended because it was not used.
+func (d *device) mayBeIdle() bool { return time.Since(d.used) >= idleTimeout*3/4 }
+
 func (u *user) cookieOf(d *device) *http.Cookie {
 	at, _ := url.Parse(u.site.url)
 	for _, c := range d.jar.Cookies(at) {
 		return c
 	}
 	return nil
+}
+
+// jarWith returns a jar with a copy of a cookie.
+func (u *user) jarWith(c *http.Cookie) *cookiejar.Jar {
+	jar, _ := cookiejar.New(nil)
+	at, _ := url.Parse(u.site.url)
+	jar.SetCookies(at, []*http.Cookie{{Name: c.Name, Value: c.Value}})
+	return jar
 }
 
 func (u *user) in() []*device {
@@ -74,15 +84,15 @@ func (u *user) in() []*device {
 // ended notes that the session of a device has ended, or has got a new id. A process
 // must have told the reason, unless it is "".
 func (u *user) ended(d *device, reason string, at time.Time, cookie *http.Cookie) {
-	if reason != "" && time.Since(d.used) < idleTimeout*3/4 {
+	if reason != "" && !d.mayBeIdle() {
 		u.check.expectEnd(expectedEnd{u, d.id, reason, d.stored, at})
 	}
 	if cookie != nil {
 		u.old = append(u.old, oldCookie{cookie, d.stored, at, reason == "" || reason == "limit" || reason == "revoked"})
 		u.old = u.old[max(0, len(u.old)-10):]
 	}
-	for _, s := range d.streams {
-		if s.mustEnd.IsZero() {
+	for _, s := range u.streams {
+		if s.device == d && s.mustEnd.IsZero() {
 			s.mustEnd, s.stored = at, d.stored
 		}
 	}

@@ -166,10 +166,13 @@ func kill(cmd *exec.Cmd) {
 	_ = cmd.Wait()
 }
 
-func pause(ctx context.Context, d time.Duration) {
+// pause waits for d, and reports whether ctx lasted so long.
+func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
+		return false
 	case <-time.After(d):
+		return true
 	}
 }
 

@@ -70,7 +70,7 @@ func (u *user) missing(d *device, release string) {
 		d.hidden++
 		u.check.hid()
 		return
-	case time.Since(d.used) > idleTimeout*3/4: // idle
+	case d.mayBeIdle():
 	case u.disturbed():
 		u.check.countLost(lostSession, 1)
 	default:

@@ -146,7 +146,7 @@ func run(ctx context.Context, o options) (violations int, err error) {
 	var users []*user
 	var running sync.WaitGroup
 	for i := range o.users {
-		u := newUser(fmt.Sprintf("user%d", i), s, check, o.think)
+		u := newUser(i, s, check, o.think)
 		users = append(users, u)
 		running.Go(func() { u.live(living, ctx) })
 	}

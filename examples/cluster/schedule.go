@@ -33,10 +33,8 @@ func (s *schedule) run(living, ctx context.Context, faults []string, d time.Dura
 		if next.Sub(begun) > d*4/5 {
 			return nil
 		}
-		select {
-		case <-living.Done():
+		if !pause(living, max(time.Until(next), min(3*time.Second, interval/2))) {
 			return nil
-		case <-time.After(max(time.Until(next), min(3*time.Second, interval/2))):
 		}
 		if err := s.do(living, ctx, faults[i%len(faults)], i); err != nil {
 			if ctx.Err() != nil {

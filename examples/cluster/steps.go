@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"slices"
 	"sync"
@@ -15,12 +13,14 @@ import (
 func (u *user) login(ctx context.Context, d *device) bool {
 	// The limit compares times in seconds: which of two sessions of the same second ends
 	// is not known.
-	for wait := true; wait; {
-		apart := 1100*time.Millisecond + u.check.skew()
-		if !u.wait(ctx, time.Until(u.lastLogin.Add(apart))) {
+	for {
+		wait := time.Until(u.lastLogin.Add(1100*time.Millisecond + u.check.skew()))
+		if wait <= 0 {
+			break // the fault clocks may have begun while the user waited
+		}
+		if !pause(ctx, wait) {
 			return false
 		}
-		wait = apart < 1100*time.Millisecond+u.check.skew()
 	}
 	r := u.do(d, "POST /login", url.Values{"user": {u.name}})
 	u.lastLogin = r.done
@@ -153,9 +153,7 @@ func (u *user) logout(d *device) {
 		form := url.Values{"wait": {fmt.Sprintf("%dms", 10+u.rand.IntN(20))}, "field": {"late"}, "value": {u.name + "-late"}}
 		// The other tab sent its request before the logout, so its answer must not count:
 		// it has a jar of its own.
-		jar, _ := cookiejar.New(nil)
-		at, _ := url.Parse(u.site.url)
-		jar.SetCookies(at, []*http.Cookie{{Name: cookie.Name, Value: cookie.Value}})
+		jar := u.jarWith(cookie)
 		op := []string{"POST /set", "GET /me"}[u.rand.IntN(2)]
 		u.note("%s: another tab is sending %s", d.name, op)
 		tab.Go(func() { u.send(jar, op, form) })
@@ -195,10 +193,7 @@ func (u *user) revokeOthers(d *device) bool {
 
 // tryOld sends the cookie of a session that has ended, which must be of no use.
 func (u *user) tryOld(old oldCookie) {
-	jar, _ := cookiejar.New(nil)
-	at, _ := url.Parse(u.site.url)
-	jar.SetCookies(at, []*http.Cookie{{Name: old.Name, Value: old.Value}})
-	r := u.send(jar, "GET /me", nil)
+	r := u.send(u.jarWith(old.Cookie), "GET /me", nil)
 	u.note("the cookie of a session that ended at %s: %d, id %.8s", old.ended.Format("15:04:05.000"), r.status, r.view.ID)
 	if !r.ok() {
 		return
@@ -218,7 +213,7 @@ func (u *user) recover(ctx context.Context) {
 	u.doubt = true
 	d := u.devices[0]
 	for {
-		if !u.wait(ctx, settleTime) {
+		if !pause(ctx, settleTime) {
 			return
 		}
 		for _, d := range u.devices {
@@ -243,10 +238,8 @@ func (u *user) recover(ctx context.Context) {
 			o.ended = now
 			u.old = append(u.old, o)
 		}
-		for _, d := range u.devices {
-			for _, s := range d.streams {
-				s.mustEnd = now
-			}
+		for _, s := range u.streams {
+			s.mustEnd = now
 		}
 		return
 	}

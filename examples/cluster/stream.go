@@ -10,6 +10,7 @@ import (
 )
 
 type openStream struct {
+	device *device
 	cancel context.CancelFunc
 	done   chan struct{}
 	told   atomic.Bool // the stream said that the session has ended
@@ -20,12 +21,12 @@ type openStream struct {
 
 // open opens a stream, which must end soon after its session.
 func (u *user) open(d *device) {
-	if len(d.streams) >= 3 {
+	if len(u.streams) >= 6 {
 		return
 	}
 	begun := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &openStream{cancel: cancel, done: make(chan struct{})}
+	s := &openStream{device: d, cancel: cancel, done: make(chan struct{})}
 	req, err := http.NewRequestWithContext(ctx, "GET", u.site.url+"/stream", nil)
 	if err != nil {
 		panic(err)
@@ -48,7 +49,7 @@ func (u *user) open(d *device) {
 		return
 	}
 	u.used(d, begun)
-	d.streams = append(d.streams, s)
+	u.streams = append(u.streams, s)
 	go func() {
 		defer close(s.done)
 		defer res.Body.Close()
@@ -60,30 +61,30 @@ func (u *user) open(d *device) {
 	}()
 }
 
+// checkStreams forgets the streams that have ended, after it has checked that they
+// ended because of their sessions, and that those of other sessions go on.
 func (u *user) checkStreams() {
-	for _, d := range u.devices {
-		d.streams = slices.DeleteFunc(d.streams, func(s *openStream) bool {
-			select {
-			case <-s.done:
-				if s.told.Load() && s.mustEnd.IsZero() && !u.disturbed() && time.Since(d.used) < idleTimeout*3/4 {
-					u.check.violate(u, "a stream of %s tells the end of a session that lives", d.name)
-				}
-				return true
-			default:
+	u.streams = slices.DeleteFunc(u.streams, func(s *openStream) bool {
+		select {
+		case <-s.done:
+			if s.told.Load() && s.mustEnd.IsZero() && !u.disturbed() && !s.device.mayBeIdle() {
+				u.check.violate(u, "a stream of %s tells the end of a session that lives", s.device.name)
 			}
-			if s.mustEnd.IsZero() {
-				return false
-			}
-			if u.check.mayBeLost(s.mustEnd) || u.check.mayBeLost(s.stored) {
-				s.cancel() // the end may be undone
-				return true
-			}
-			if by, ok := u.check.streamsEndBy(s.mustEnd); ok && time.Now().After(by) {
-				u.check.violate(u, "a stream of %s goes on %.1f s after its session has ended", d.name, time.Since(s.mustEnd).Seconds())
-				s.cancel()
-				return true
-			}
+			return true
+		default:
+		}
+		if s.mustEnd.IsZero() {
 			return false
-		})
-	}
+		}
+		if u.check.mayBeLost(s.mustEnd) || u.check.mayBeLost(s.stored) {
+			s.cancel() // the end may be undone
+			return true
+		}
+		if by, ok := u.check.streamsEndBy(s.mustEnd); ok && time.Now().After(by) {
+			u.check.violate(u, "a stream of %s goes on %.1f s after its session has ended", s.device.name, time.Since(s.mustEnd).Seconds())
+			s.cancel()
+			return true
+		}
+		return false
+	})
 }

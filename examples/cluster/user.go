@@ -19,6 +19,7 @@ type user struct {
 	rand  *rand.Rand
 
 	devices   []*device
+	streams   []*openStream
 	old       []oldCookie
 	lastLogin time.Time
 	changed   []time.Time // when sessions began, ended or got a new id, since the last recover
@@ -28,12 +29,9 @@ type user struct {
 	cookieAge atomic.Int64 // when the oldest cookie of a live session came, in Unix nanoseconds
 }
 
-func newUser(name string, s *site, c *checker, think time.Duration) *user {
-	seed := uint64(0)
-	for _, b := range []byte(name) {
-		seed = seed*31 + uint64(b)
-	}
-	u := &user{name: name, site: s, check: c, think: think, rand: rand.New(rand.NewPCG(seed, 1))}
+// newUser returns the user with a number, which is the seed of what the user does.
+func newUser(number int, s *site, c *checker, think time.Duration) *user {
+	u := &user{name: fmt.Sprintf("user%d", number), site: s, check: c, think: think, rand: rand.New(rand.NewPCG(uint64(number), 1))}
 	for _, device := range []string{"laptop", "phone", "tablet"} {
 		u.devices = append(u.devices, newDevice(device))
 	}
@@ -48,7 +46,7 @@ func (u *user) note(format string, args ...any) {
 // live does one step after another until living is done, and then checks everything
 // once more, unless ctx is done too.
 func (u *user) live(living, ctx context.Context) {
-	for u.wait(living, time.Duration(float64(u.think)*(0.5+u.rand.Float64()))) {
+	for pause(living, time.Duration(float64(u.think)*(0.5+u.rand.Float64()))) {
 		u.step(living)
 		u.checkStreams()
 		oldest := time.Now()
@@ -60,17 +58,6 @@ func (u *user) live(living, ctx context.Context) {
 		u.cookieAge.Store(oldest.UnixNano())
 	}
 	u.finish(ctx)
-}
-
-func (u *user) wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // disturbed reports whether the user cannot know which sessions live: an operation
@@ -137,21 +124,13 @@ func (u *user) finish(ctx context.Context) {
 			u.logout(in[0])
 		}
 	}
-	for open := true; open; {
-		u.checkStreams()
+	for len(u.streams) > 0 {
 		if u.disturbed() || ctx.Err() != nil {
-			for _, d := range u.devices {
-				for _, s := range d.streams {
-					s.cancel()
-				}
+			for _, s := range u.streams {
+				s.cancel()
 			}
 		}
-		open = false
-		for _, d := range u.devices {
-			open = open || len(d.streams) > 0
-		}
-		if open {
-			time.Sleep(50 * time.Millisecond)
-		}
+		time.Sleep(50 * time.Millisecond)
+		u.checkStreams()
 	}
 }
