@@ -33,7 +33,7 @@ type checker struct {
 	begun      time.Time
 	lasts      time.Duration // until the users finish
 	faults     []*fault
-	unprovoked fault // failures that no fault explains
+	unprovoked fault // has the failures that no fault explains
 	requests   map[string]*tally
 	series     series
 	samples    []sample // in the order of time
@@ -176,6 +176,10 @@ func (c *checker) violate(u *user, format string, args ...any) {
 	if u != nil {
 		v.user, v.history = u.name, slices.Clone(u.history)
 	}
+	c.add(v)
+}
+
+func (c *checker) add(v violation) {
 	c.mu.Lock()
 	c.violations = append(c.violations, v)
 	c.mu.Unlock()
@@ -284,7 +288,7 @@ func (c *checker) report(w io.Writer) int {
 			f.losses(), f.hidden, f.cost().text, f.note)
 	}
 	if c.unprovoked.failed > 0 {
-		fmt.Fprintf(t, "none\t\t\t%d\t\t\t\t\t\tthe last at %s\n", c.unprovoked.failed, since(c.unprovoked.lastFailed))
+		fmt.Fprintf(t, "none\t\t\t%d\t\t\t\t\tno request\tthe last at %s\n", c.unprovoked.failed, since(c.unprovoked.lastFailed))
 	}
 	_ = t.Flush()
 	c.reportUsage(w)

@@ -72,8 +72,8 @@ func (c *checker) usesMayBeLost(since time.Time) bool {
 	})
 }
 
-// blame notes a failed request. The cause is the last fault that may cost it, or else
-// the last one that may not.
+// blameLocked notes a failed request. The cause is the last fault that may cost it, or
+// else the last one that may not, or else unprovoked. The mutex is held.
 func (c *checker) blameLocked(begun time.Time, what string) {
 	f := &c.unprovoked
 	for _, met := range c.faults {
@@ -90,14 +90,15 @@ func (c *checker) blameLocked(begun time.Time, what string) {
 	}
 }
 
-// checkCosts checks that no fault has cost requests that may not cost any.
+// checkCosts checks that requests failed only in faults that may cost some.
 func (c *checker) checkCosts() {
 	for _, f := range c.faults {
 		if f.failed > 0 && !f.cost().fails {
-			c.violations = append(c.violations, violation{
-				"no user", fmt.Sprintf("the fault %s has cost %d requests, want none", f.name, f.failed), f.failures,
-			})
+			c.add(violation{"no user", fmt.Sprintf("%d requests failed in the fault %s, want none", f.failed, f.name), f.failures})
 		}
+	}
+	if f := &c.unprovoked; f.failed > 0 {
+		c.add(violation{"no user", fmt.Sprintf("%d requests failed without a fault, want none", f.failed), f.failures})
 	}
 }
 

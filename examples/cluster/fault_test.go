@@ -14,13 +14,13 @@ func TestOnlySomeFaultsMayCostRequests(t *testing.T) {
 		want     string // that is blamed; "": none of them
 		violates bool
 	}{
-		{name: "none", want: ""},
+		{name: "none", want: "", violates: true},
 		{name: "one that may", faults: []string{"process"}, want: "process"},
 		{name: "one that may not", faults: []string{"deploy"}, want: "deploy", violates: true},
 		{name: "one that may, and lasts while another does not", faults: []string{"master", "deploy"}, want: "master"},
 		{name: "the last one that may", faults: []string{"process", "master"}, want: "master"},
 		{name: "one that is not known here", faults: []string{"deploy", "flood"}, want: "flood"},
-		{name: "one that is over", faults: []string{"process"}, over: true, want: ""},
+		{name: "one that is over", faults: []string{"process"}, over: true, want: "", violates: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newChecker()
