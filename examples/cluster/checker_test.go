@@ -19,7 +19,7 @@ func TestTheCheckerFindsWrongAnswers(t *testing.T) {
 		"of another user":       {func(u *user, d *device) { u.see(d, answered("bob", "2", "bob-1")) }, "another user"},
 		"of another session":    {func(u *user, d *device) { u.see(d, answered("ada", "2", "ada-1")) }, "another session"},
 		"with a foreign value":  {func(u *user, d *device) { u.see(d, answered("ada", "1", "bob-1")) }, "never written"},
-		"with no session":       {func(u *user, d *device) { u.missing(d, release10) }, "nobody did that"},
+		"with no session":       {func(u *user, d *device) { u.missing(d, release10) }, "nobody ended it"},
 		"with no session, after an operation without an answer": {func(u *user, d *device) {
 			u.doubt = true
 			u.missing(d, release10)
@@ -35,7 +35,7 @@ func TestTheCheckerFindsWrongAnswers(t *testing.T) {
 		"with no session, of the release that stored it": {func(u *user, d *device) {
 			d.upgraded = yes
 			u.missing(d, release20)
-		}, "nobody did that"},
+		}, "nobody ended it"},
 		"of an older release, though the newest has stored it": {func(u *user, d *device) {
 			d.upgraded = yes
 			u.see(d, answered("ada", "1", "ada-1"))
@@ -45,7 +45,7 @@ func TestTheCheckerFindsWrongAnswers(t *testing.T) {
 			r := answered("ada", "1", "ada-1")
 			r.release = release11
 			u.see(d, r)
-		}, "1 acknowledged changes of the note are lost"},
+		}, `the note is "", want "ada-2": 1 acknowledged changes are lost`},
 		"of an older release, which knows no note": {func(u *user, d *device) {
 			d.note.wrote("ada-2", time.Now(), true)
 			u.see(d, answered("ada", "1", "ada-1"))

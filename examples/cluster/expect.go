@@ -5,14 +5,24 @@ import (
 	"time"
 )
 
-// see checks an answer: it must show the user's own session, with all changes.
-func (u *user) see(d *device, r reply) {
-	if r.view.User != u.name {
-		u.check.violate(u, "a session of another user: %s", r.view.User)
-		return
+// sees checks whose session an answer shows, and reports whether it is that of the
+// device.
+func (u *user) sees(d *device, r reply) bool {
+	switch {
+	case r.view.User != u.name:
+		u.check.violate(u, "an answer shows the session of another user: %s, want %s", r.view.User, u.name)
+	case r.view.ID != d.id:
+		u.check.violate(u, "an answer shows another session of the same user: %s, want %s", r.view.ID, d.id)
+	default:
+		return true
 	}
-	if r.view.ID != d.id {
-		u.check.violate(u, "another session of the same user: %s, want %s", r.view.ID, d.id)
+	return false
+}
+
+// see checks an answer to the only request under way: it must show the session of the
+// device, with all changes.
+func (u *user) see(d *device, r reply) {
+	if !u.sees(d, r) {
 		return
 	}
 	for name := range r.view.Cart {
@@ -21,40 +31,42 @@ func (u *user) see(d *device, r reply) {
 		}
 	}
 	for name, f := range d.cart {
-		lost, ok := f.see(r.view.Cart[name], r.begun)
-		if !ok {
-			u.check.violate(u, "%s of the cart is %q, which was never written to this session, or long ago", name, r.view.Cart[name])
-		}
-		u.lostChanges("of the cart's "+name, lost)
+		u.seeField("the cart's "+name, f, r.view.Cart[name], r.begun)
 	}
 	if d.upgraded == yes && r.release != release20 {
 		if !u.check.mayBeLost(d.upgradedAt) {
-			u.check.violate(u, "release %s shows a session that release %s has stored", r.release, release20)
+			u.check.violate(u, "release %s shows a session that release %s has stored, want it hidden", r.release, release20)
 		}
 		d.upgraded = maybe
 	}
 	if r.release != release10 {
-		lost, ok := d.note.see(r.view.Note, r.begun)
-		if !ok {
-			u.check.violate(u, "the note is %q, which was never written to this session, or long ago", r.view.Note)
-		}
-		u.lostChanges("of the note", lost)
+		u.seeField("the note", &d.note, r.view.Note, r.begun)
 	}
-	known := d.count
+	want, unknown := d.count.sum, len(d.count.pending)
 	lost, ok := d.count.see(r.view.Count, r.begun)
 	if !ok {
-		u.check.violate(u, "the count is %d, with %d acknowledged and %d without an answer", r.view.Count, known.sum, len(known.pending))
+		u.check.violate(u, "the count is %d, want %d, and at most %d more, which had no answer", r.view.Count, want, unknown)
 	}
-	u.lostChanges("of the count", lost)
+	u.lostChanges("the count", r.view.Count, want, lost)
 }
 
-func (u *user) lostChanges(of string, acknowledged []time.Time) {
+func (u *user) seeField(what string, f *field, value string, begun time.Time) {
+	want := f.last()
+	lost, ok := f.see(value, begun)
+	if !ok {
+		u.check.violate(u, "%s is %q, want %q: it was never written to this session, or long ago", what, value, want)
+	}
+	u.lostChanges(what, value, want, lost)
+}
+
+// lostChanges notes that acknowledged changes are lost, and checks whether that may be.
+func (u *user) lostChanges(what string, got, want any, acknowledged []time.Time) {
 	if len(acknowledged) == 0 {
 		return
 	}
 	for _, at := range acknowledged {
 		if !u.check.mayBeLost(at) {
-			u.check.violate(u, "%d acknowledged changes %s are lost, one of %s", len(acknowledged), of, at.Format("15:04:05.000"))
+			u.check.violate(u, "%s is %#v, want %#v: %d acknowledged changes are lost, one of %s", what, got, want, len(acknowledged), at.Format("15:04:05.000"))
 			return
 		}
 	}
@@ -74,7 +86,7 @@ func (u *user) missing(d *device, release string) {
 	case u.disturbed():
 		u.check.countLost(lostSession, 1)
 	default:
-		u.check.violate(u, "%s is signed out, and nobody did that", d.name)
+		u.check.violate(u, "%s is signed out, want session %s: nobody ended it", d.name, d.id)
 	}
 	u.ended(d, "", time.Now(), nil)
 }

@@ -27,6 +27,14 @@ func (f *field) wrote(value string, at time.Time, acknowledged bool) {
 	}
 }
 
+// last returns the last acknowledged value.
+func (f *field) last() string {
+	if len(f.values) == 0 {
+		return ""
+	}
+	return f.values[len(f.values)-1].value
+}
+
 // see takes the value that a request has read; begun is when the request began. It
 // returns the times of the acknowledged changes that are lost; ok is false if the value
 // is none that it can hold.

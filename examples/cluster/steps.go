@@ -40,6 +40,7 @@ func (u *user) login(ctx context.Context, d *device) bool {
 	if r.release == release20 {
 		d.upgraded, d.upgradedAt = yes, r.done
 	}
+	u.see(d, r)
 	return true
 }
 
@@ -90,6 +91,9 @@ func (u *user) twoTabs(d *device) (unsure []change) {
 		if !r.ok() && !r.unknown() {
 			continue // the session is missing: browse tells
 		}
+		if r.ok() && !u.sees(d, r) {
+			continue
+		}
 		// What an older release was about to change is discarded if the newest one has
 		// stored the session meanwhile, which the older one cannot read.
 		acknowledged := r.ok() && (r.release == release20 || d.upgraded == no)
@@ -138,6 +142,7 @@ func (u *user) rotate(d *device) {
 		u.ended(d, "renewed", r.done, cookie)
 		u.check.belongs(r.view.ID, u)
 		d.id, d.stored = r.view.ID, r.done
+		u.see(d, r)
 	case r.unknown():
 		u.doubt = true
 	default:
@@ -182,6 +187,7 @@ func (u *user) revokeOthers(d *device) bool {
 				u.ended(other, "revoked", r.done, u.cookieOf(other))
 			}
 		}
+		u.see(d, r)
 		return true
 	case r.unknown():
 		u.doubt = true
