@@ -56,8 +56,13 @@ func TestTheCheckerFindsWrongAnswers(t *testing.T) {
 			u.streams = append(u.streams, s)
 			u.checkStreams()
 		}, "that lives"},
-		"of a stream that was cut": {func(u *user, d *device) {
-			u.streams = append(u.streams, &openStream{device: d, done: ended})
+		"of a stream that ends": {func(u *user, d *device) {
+			u.streams = append(u.streams, &openStream{device: d, opened: time.Now(), done: ended})
+			u.checkStreams()
+		}, "has ended without a fault"},
+		"of a stream that ends in a deployment": {func(u *user, d *device) {
+			u.streams = append(u.streams, &openStream{device: d, opened: time.Now(), done: ended})
+			u.check.begin(fault{name: "deploy"})
 			u.checkStreams()
 		}, ""},
 	} {

@@ -25,28 +25,29 @@ type fault struct {
 
 // A cost is what the documentation says that a fault costs.
 type cost struct {
-	fails bool // requests may fail
-	text  string
+	fails   bool // requests may fail
+	streams bool // streams may end
+	text    string
 }
 
 // costs has the cost of each fault. The sources are docs/OPERATIONS.md and the pages
 // of the stores.
 var costs = map[string]cost{
-	"process":  {true, "the requests under way"},
-	"slots":    {false, "no request"},
-	"master":   {true, "requests until the replica takes over; its last acknowledged writes"},
-	"lag":      {true, "requests until the replica takes over; acknowledged writes that it lacks"},
-	"restart":  {true, "requests meanwhile"},
-	"slow":     {false, "no request"},
-	"cut":      {true, "requests that take 5 seconds"},
-	"requests": {true, "requests that take 5 seconds"},
-	"answers":  {true, "requests that take 5 seconds"},
-	"full":     {true, "requests that write"},
-	"primary":  {true, "requests until the standby is promoted"},
-	"async":    {true, "requests until the standby is promoted; the last acknowledged writes"},
-	"keys":     {false, "no request"},
-	"deploy":   {false, "no request; an older release shows no session of a newer schema"},
-	"clocks":   {false, "no request"},
+	"process":  {true, true, "the requests under way, and streams"},
+	"slots":    {false, false, "no request"},
+	"master":   {true, false, "requests until the replica takes over; its last acknowledged writes"},
+	"lag":      {true, false, "requests until the replica takes over; acknowledged writes that it lacks"},
+	"restart":  {true, false, "requests meanwhile"},
+	"slow":     {false, false, "no request"},
+	"cut":      {true, false, "requests that take 5 seconds"},
+	"requests": {true, false, "requests that take 5 seconds"},
+	"answers":  {true, false, "requests that take 5 seconds"},
+	"full":     {true, false, "requests that write"},
+	"primary":  {true, false, "requests until the standby is promoted"},
+	"async":    {true, false, "requests until the standby is promoted; the last acknowledged writes"},
+	"keys":     {false, false, "no request"},
+	"deploy":   {false, true, "no request, but streams; an older release shows no session of a newer schema"},
+	"clocks":   {false, true, "no request, but streams"},
 }
 
 // cost returns what a fault may cost.
@@ -54,7 +55,7 @@ func (f *fault) cost() cost {
 	if c, ok := costs[f.name]; ok {
 		return c
 	}
-	return cost{true, "requests meanwhile"}
+	return cost{true, true, "requests meanwhile"}
 }
 
 // overlaps reports whether a request that began at a time, and ends now, may have met
@@ -69,6 +70,16 @@ func (c *checker) usesMayBeLost(since time.Time) bool {
 	defer c.mu.Unlock()
 	return slices.ContainsFunc(c.faults, func(f *fault) bool {
 		return f.engine && f.cost().fails && (f.back.IsZero() || since.Before(f.back))
+	})
+}
+
+// mayEndStreams reports whether a stream that was opened at a time may have met a fault
+// that ends it.
+func (c *checker) mayEndStreams(opened time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.faults, func(f *fault) bool {
+		return f.cost().streams && (f.back.IsZero() || opened.Before(f.back))
 	})
 }
 

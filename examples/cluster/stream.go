@@ -9,24 +9,27 @@ import (
 	"time"
 )
 
+// An openStream is a stream of a device, which must end soon after its session, and not
+// before.
 type openStream struct {
 	device *device
+	opened time.Time
 	cancel context.CancelFunc
-	done   chan struct{}
-	told   atomic.Bool // the stream said that the session has ended
+	done   chan struct{} // is closed when the stream has ended
+	told   atomic.Bool   // the stream reported that the session has ended
 
-	mustEnd time.Time // zero: the session lives
-	stored  time.Time
+	mustEnd time.Time // when the session ended; zero while it lives
+	stored  time.Time // when that session got its id
 }
 
-// open opens a stream, which must end soon after its session.
+// open opens a stream, unless there are many.
 func (u *user) open(d *device) {
 	if len(u.streams) >= 6 {
 		return
 	}
 	begun := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &openStream{device: d, cancel: cancel, done: make(chan struct{})}
+	s := &openStream{device: d, opened: begun, cancel: cancel, done: make(chan struct{})}
 	req, err := http.NewRequestWithContext(ctx, "GET", u.site.url+"/stream", nil)
 	if err != nil {
 		panic(err)
@@ -67,8 +70,13 @@ func (u *user) checkStreams() {
 	u.streams = slices.DeleteFunc(u.streams, func(s *openStream) bool {
 		select {
 		case <-s.done:
-			if s.told.Load() && s.mustEnd.IsZero() && !u.disturbed() && !s.device.mayBeIdle() {
-				u.check.violate(u, "a stream of %s tells the end of a session that lives", s.device.name)
+			if !s.mustEnd.IsZero() || u.disturbed() || s.device.mayBeIdle() {
+				return true
+			}
+			if s.told.Load() {
+				u.check.violate(u, "a stream of %s reports the end of a session that lives, want it to go on", s.device.name)
+			} else if !u.check.mayEndStreams(s.opened) {
+				u.check.violate(u, "a stream of %s has ended without a fault, want it to go on", s.device.name)
 			}
 			return true
 		default:
@@ -81,7 +89,8 @@ func (u *user) checkStreams() {
 			return true
 		}
 		if by, ok := u.check.streamsEndBy(s.mustEnd); ok && time.Now().After(by) {
-			u.check.violate(u, "a stream of %s goes on %.1f s after its session has ended", s.device.name, time.Since(s.mustEnd).Seconds())
+			u.check.violate(u, "a stream of %s goes on %.1f s after its session has ended, want it to end by %s", s.device.name,
+				time.Since(s.mustEnd).Seconds(), by.Format("15:04:05.000"))
 			s.cancel()
 			return true
 		}

@@ -129,6 +129,7 @@ func (u *user) finish(ctx context.Context) {
 			for _, s := range u.streams {
 				s.cancel()
 			}
+			return
 		}
 		time.Sleep(50 * time.Millisecond)
 		u.checkStreams()
