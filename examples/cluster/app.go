@@ -115,6 +115,9 @@ func runApp() error {
 	if err := in.Err(); err != nil {
 		return err
 	}
+	if set.Break == "abrupt" {
+		return server.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return server.Shutdown(ctx)

@@ -88,35 +88,24 @@ func (c *checker) end(f *fault, note string) {
 	f.back, f.note = time.Now(), note
 }
 
-// heard notes an event of a session that a process told.
+// heard notes what a process reported of itself or of a session.
 func (c *checker) heard(m message) {
-	if m.Usage != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.samples = append(c.samples, sample{m.Pid, m.At, *m.Usage})
-		return
-	}
-	id := m.ID
-	switch m.Kind {
-	case "renewed":
-		id = m.Prev
-	case "ended":
-	case "discarded":
-		if m.Why == string(sessions.ReasonNewer) {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.discarded[id]++
-		}
-		return
-	case crashed:
-		c.violate(nil, "an application process ended by itself")
-		return
-	default:
+	if m.Kind == crashed {
+		c.violate(nil, "application process %d ended, and nobody killed it", m.Pid)
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ends[id] = append(c.ends[id], m)
+	switch {
+	case m.Usage != nil:
+		c.samples = append(c.samples, sample{m.Pid, m.At, *m.Usage})
+	case m.Kind == string(sessions.EventRenewed):
+		c.ends[m.Prev] = append(c.ends[m.Prev], m)
+	case m.Kind == string(sessions.EventEnded):
+		c.ends[m.ID] = append(c.ends[m.ID], m)
+	case m.Kind == string(sessions.EventDiscarded) && m.Why == string(sessions.ReasonNewer):
+		c.discarded[m.ID]++
+	}
 }
 
 // request notes a request, and its status if there was an answer.
@@ -220,7 +209,7 @@ func (c *checker) expectDiscard(u *user, id string) {
 func (c *checker) checkDiscards() {
 	for _, d := range c.unstored {
 		if c.discarded[d.id]--; c.discarded[d.id] < 0 {
-			c.violate(d.user, "an acknowledged change of session %s is lost, and no process told that it discarded it", d.id)
+			c.violate(d.user, "an acknowledged change of session %s is lost, want a process that reports that it discarded it", d.id)
 		}
 	}
 }
@@ -235,17 +224,17 @@ func (c *checker) checkEnds() {
 		}
 		reasons[e.id] = e.reason
 		if len(c.ends[e.id]) == 0 {
-			c.violate(e.user, "no process told the end of session %s (%s)", e.id, e.reason)
+			c.violate(e.user, "no process reported the end of session %s, want one that reports %q", e.id, e.reason)
 		}
 	}
 	for id, told := range c.ends {
 		excused := slices.ContainsFunc(told, func(m message) bool { return c.mayBeLost(m.At) })
 		if want, ok := reasons[id]; ok && !excused && told[0].reason() != want {
-			c.violate(c.users[id], "the end of session %s was told as %q, want %q", id, told[0].reason(), want)
+			c.violate(c.users[id], "the end of session %s was reported as %q, want %q", id, told[0].reason(), want)
 		}
 		// A session that ended may end again if the engine lost its end.
 		if len(told) > 1 && !excused {
-			c.violate(c.users[id], "the end of session %s was told %d times: %+v", id, len(told), told)
+			c.violate(c.users[id], "the end of session %s was reported %d times, want once: %+v", id, len(told), told)
 		}
 	}
 }
@@ -296,7 +285,7 @@ func (c *checker) report(w io.Writer) int {
 	for _, e := range c.ends {
 		told += len(e)
 	}
-	fmt.Fprintf(w, "\nends of sessions told by the processes: %d, of which the users expected %d\n", told, len(c.expected))
+	fmt.Fprintf(w, "\nends of sessions that the processes reported: %d, of which the users expected %d\n", told, len(c.expected))
 	if len(c.unstored) > 0 {
 		fmt.Fprintf(w, "changes that an older release discarded, since the newest had stored the session meanwhile: %d\n", len(c.unstored))
 	}

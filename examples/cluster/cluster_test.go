@@ -72,7 +72,7 @@ func TestOptionsThatMakeNoRunAreRefused(t *testing.T) {
 	}
 	for want, change := range map[string]func(o *options){
 		"-engine etcd: want one of redis": func(o *options) { o.engine = "etcd" },
-		"-break tooth: want one of mine":  func(o *options) { o.fault = "tooth" },
+		"-break tooth: want one of merge": func(o *options) { o.fault = "tooth" },
 		"want another -engine":            func(o *options) { o.engine, o.fault = "postgres", "touch" },
 		"-minutes: want":                  func(o *options) { o.duration = 0 },
 		"-users 0: want":                  func(o *options) { o.users = 0 },
@@ -115,26 +115,40 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // A checker that finds nothing in a broken application is worth nothing.
 func TestTheCheckerFindsBrokenApplications(t *testing.T) {
 	needsRedis(t)
+	const soon = 200 * time.Millisecond
+	process, deploy := []string{"process"}, []string{"deploy", "deploy"}
 	for fault, tt := range map[string]struct {
-		want   string
+		want   string // one of them, separated by |
 		faults []string
 		users  int
 		think  time.Duration
+		atEnd  bool // the checker looks for it at the end of a run
 	}{
-		"versions": {"are lost", []string{"process"}, 10, 200 * time.Millisecond},
-		"mine":     {"are lost", []string{"process"}, 10, 200 * time.Millisecond},
-		"revive":   {"a session lives that ended", []string{"process"}, 10, 200 * time.Millisecond},
+		"versions": {"changes are lost", process, 10, soon, false},
+		"merge":    {"changes are lost", process, 10, soon, false},
+		"cache":    {"the session of another user", process, 10, soon, false},
+		"limit":    {"nobody ended it", process, 10, soon, false},
+		"revive":   {"a session lives that ended", process, 10, soon, false},
 		// A use is stored once in two seconds.
-		"touch": {"a session lives that ended", []string{"process"}, 60, time.Second},
-		"deaf":  {"after its session has ended", []string{"process"}, 10, 200 * time.Millisecond},
+		"touch":   {"a session lives that ended", process, 60, time.Second, false},
+		"deaf":    {"after its session has ended", process, 10, soon, false},
+		"streams": {"has ended without a fault", process, 10, soon, false},
+		"silent":  {"no process reported the end of session", process, 10, soon, true},
+		"exits":   {"ended, and nobody killed it", process, 10, soon, false},
+		"panics":  {"requests failed without a fault", process, 10, soon, true},
+		"abrupt":   {"requests failed in the fault deploy", deploy, 60, soon / 2, true},
 		// Whichever comes first: release 2.0 answers without the count, or 1.1 after it.
-		"schema": {"the count is 0, want |release 1.1 shows a session that release 2.0 has stored", []string{"deploy", "deploy"}, 10, 200 * time.Millisecond},
+		"schema": {"the count is 0, want |release 1.1 shows a session that release 2.0 has stored", deploy, 10, soon, false},
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
+			duration := 40 * time.Second
+			if tt.atEnd {
+				duration = 8 * time.Second
+			}
 			var out bytes.Buffer
 			violations, err := run(t.Context(), options{
-				engine: "redis", users: tt.users, processes: 2, think: tt.think, duration: 40 * time.Second,
+				engine: "redis", users: tt.users, processes: 2, think: tt.think, duration: duration,
 				faults: tt.faults, fault: fault, stopEarly: true, out: &out,
 			})
 			says := func(want string) bool { return strings.Contains(out.String(), want) }
@@ -142,6 +156,9 @@ func TestTheCheckerFindsBrokenApplications(t *testing.T) {
 				t.Errorf("got %d violations, %v, want at least one that says %q:\n%s", violations, err, tt.want, out.String())
 			}
 		})
+		if !slices.Contains(breaks, fault) {
+			t.Errorf("-break has no %s", fault)
+		}
 	}
 }
 

@@ -16,8 +16,10 @@
 //     wait for the standby.
 //
 // It needs the command redis-server (Debian's package redis-server), or PostgreSQL
-// (Debian's package postgresql). Other flags set the number of users and processes, the
-// think time, and the faults: see -help.
+// (Debian's package postgresql). It makes every fault that the engine has. A run of
+// less than five minutes has no time for all of them, and names those that it left out;
+// the flag -faults chooses some. Other flags set the number of users and processes and
+// the think time: see -help.
 //
 // # The checker
 //
@@ -31,13 +33,16 @@
 //   - a session still lives after it was signed out, revoked, moved to another id or
 //     ended by the limit, or a session is gone that nobody ended;
 //   - a stream is open 15 seconds after its session ended, or after the store came
-//     back if that was later, or a stream tells the end of a session that lives;
-//   - no process told an acknowledged end (Config.OnEvent), or an end was told twice;
+//     back if that was later. Or a stream ends though its session lives and its process
+//     was not replaced;
+//   - no process reported an acknowledged end (Config.OnEvent), or an end was reported
+//     twice or for another reason;
 //   - an application process ends that was not killed, or needs more and more memory,
 //     goroutines, descriptors or connections: the median of the last third of its life
 //     is above that of the first third by a half and a bit. Its first minute does not
 //     count;
-//   - a fault cost requests that may not cost any.
+//   - a request fails in a fault that may cost no request, or without a fault. A machine
+//     that is too busy for the users can cause that too: take fewer of them.
 //
 // The flag -plot draws the requests, the failures and what the processes used, with the
 // faults. A run of 30 minutes shows whether processes leak: it makes each fault every
@@ -47,7 +52,8 @@
 //
 // The report has the failed requests of each fault, and the time until the last one.
 //
-//   - process: an application process is killed and replaced. Requests under way fail.
+//   - process: an application process is killed and replaced. Requests under way fail,
+//     and streams end.
 //   - slots (cluster): some slots move to another master. No request fails.
 //   - master (cluster, sentinel): a master is killed, and its replica takes over.
 //     Requests fail meanwhile. Redis may lose the last acknowledged writes, since the
@@ -76,9 +82,10 @@
 //     more requests, answers those that it has (http.Server.Shutdown), and ends. No
 //     request fails. Streams end, and have to be opened again.
 //   - clocks: for five seconds, the clock of one process is a second ahead, and that of
-//     another a second behind. No request fails. The command go builds the program for
-//     it, with another package time. Users leave two more seconds between their
-//     sign-ins, since the limit of sessions goes by the clocks.
+//     another a second behind. No request fails, and streams end as in a deployment. The
+//     command go builds the program for it, with another package time. Users leave two
+//     more seconds between their sign-ins, since the limit of sessions goes by the
+//     clocks.
 //
 // The releases are 1.0, 1.1 and 2.0. Release 1.1 has one more field, with the same
 // schema version. What it has acknowledged is not lost while release 1.0 changes the
@@ -87,7 +94,7 @@
 // stored: the user is signed out there, which the report counts as hidden. They leave
 // it alone, so that 2.0 shows it again with all changes. They can end it. A change that
 // an older release has acknowledged may not be stored if 2.0 stored the session
-// meanwhile. A process must have told that (EventDiscarded).
+// meanwhile. A process must have reported that (EventDiscarded).
 //
 // The network cannot fail with the engines cluster and sentinel, since their servers
 // announce their own addresses, which bypass a proxy.
@@ -95,11 +102,35 @@
 // # Faults of the application
 //
 // The flag -break gives the application a fault, which the checker must find:
-// versions (an update does not compare the version of the record), revive (an update
-// of a deleted record stores it again), touch (the use of a deleted record does), mine
-// (a merge keeps the changes of its own request only), schema (a release changes the
-// type without a new schema version) or deaf (the store tells Watch nothing).
+//
+//   - cache: a user gets the answer to another one, as from a proxy that ignores
+//     Cache-Control and Vary.
+//   - versions: an update does not compare the version of the record. Changes are lost.
+//   - merge: a merge keeps the changes of its own request only. Changes are lost.
+//   - schema: a release changes the type without a new schema version. Changes are lost.
+//   - revive: an update of a deleted record stores it again. The session lives.
+//   - touch: the use of a deleted record stores it again. The session lives.
+//   - limit: one session of a user is allowed, not two. A session is gone.
+//   - deaf: the store reports no changes to Watch. Streams stay open.
+//   - streams: a stream ends after a second.
+//   - silent: a process does not report the end of a session.
+//   - exits: a process ends now and then.
+//   - panics: a handler panics now and then. Requests fail without a fault.
+//   - abrupt: a process that is replaced does not answer the requests that it has.
+//
+// The breaks of the store, versions, revive, touch and deaf, are of that of Redis.
+//
+// # The source
+//
+// A process of the application is in app.go and release.go, with the faults of -break
+// in broken.go. The rest is of the test bed: a site (site.go) has the processes, an
+// engine (engine.go, redis.go, postgres.go) has the servers of the store, and
+// a schedule makes the faults (schedule.go, deploy.go, clock.go, link.go). A user
+// (user.go) has devices (device.go), makes a step (steps.go) by requests (request.go)
+// and streams (stream.go), and checks the answers (expect.go, known.go). The checker
+// (checker.go, fault.go, soak.go) has what users and processes report.
 //
 // It is a module of its own, because it requires clients of Redis and PostgreSQL, and
-// what draws and shows the progress.
+// what draws and shows the progress. The program in the folder simulate prints the
+// tables of docs/SCALE.md.
 package main

@@ -98,18 +98,16 @@ func newApp[T any, P session[T]](r release, c sessions.Config[T]) (http.Handler,
 	c.Logger = slog.New(slog.DiscardHandler)
 	c.OnEvent = func(_ context.Context, e sessions.Event) {
 		switch e.Kind {
-		case sessions.EventStarted, sessions.EventRenewed, sessions.EventEnded, sessions.EventDiscarded:
+		case sessions.EventRenewed, sessions.EventEnded, sessions.EventDiscarded:
 			r.tell(message{Kind: string(e.Kind), ID: e.ID, Prev: e.Previous, Why: string(e.Reason)})
 		}
 	}
-	if r.set.Break == "mine" {
-		c.Merge = func(_, mine, _ T) (T, error) { return mine, nil }
-	}
+	breakConfig(&c, r.set.Break)
 	mgr, err := sessions.New(c)
 	if err != nil {
 		return nil, err
 	}
-	handler := (&app[T, P]{mgr, r.stop}).handler()
+	handler := breakHandler((&app[T, P]{mgr, r.stop}).handler(), r.set.Break)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set(releaseHeader, r.set.Release)
 		if req.URL.Path == alivePath {

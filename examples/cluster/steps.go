@@ -207,7 +207,7 @@ func (u *user) tryOld(old oldCookie) {
 	if u.check.mayBeLost(old.ended) || old.byIndex && u.check.mayBeLost(old.stored) {
 		u.check.countLost(lostEnd, 1)
 	} else {
-		u.check.violate(u, "a session lives that ended at %s", old.ended.Format("15:04:05.000"))
+		u.check.violate(u, "a session lives that ended at %s: got status %d, want 401", old.ended.Format("15:04:05.000"), r.status)
 	}
 	u.old = slices.DeleteFunc(u.old, func(o oldCookie) bool { return o.Value == old.Value })
 }
