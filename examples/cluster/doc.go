@@ -16,10 +16,10 @@
 //     wait for the standby.
 //
 // It needs the command redis-server (Debian's package redis-server), or PostgreSQL
-// (Debian's package postgresql). It makes every fault that the engine has. A run of
-// less than five minutes has no time for all of them, and names those that it left out;
-// the flag -faults chooses some. Other flags set the number of users and processes and
-// the think time: see -help.
+// (Debian's package postgresql). It makes every fault of the engine in turn, or those of
+// the flag -faults. A run of less than a minute has no time for all of them, and names
+// those that it left out. Other flags set the number of users and processes, and the
+// think time: see -help.
 //
 // # The checker
 //
@@ -118,7 +118,8 @@
 //   - panics: a handler panics now and then. Requests fail without a fault.
 //   - abrupt: a process that is replaced does not answer the requests that it has.
 //
-// The breaks of the store, versions, revive, touch and deaf, are of that of Redis.
+// The breaks versions, revive, touch and deaf are of the store of Redis, and need one of
+// its engines.
 //
 // # The source
 //
