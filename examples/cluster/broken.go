@@ -43,7 +43,7 @@ func breakHandler(h http.Handler, fault string) http.Handler {
 	var cache answerCache
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case fault == "panics" && rand.IntN(100) == 0:
+		case fault == "panics" && rand.IntN(50) == 0:
 			panic(http.ErrAbortHandler)
 		case fault == "exits" && rand.IntN(200) == 0:
 			os.Exit(0)

@@ -135,7 +135,7 @@ func TestTheCheckerFindsBrokenApplications(t *testing.T) {
 		"streams": {"has ended without a fault", process, 10, soon, false},
 		"silent":  {"no process reported the end of session", process, 10, soon, true},
 		"exits":   {"ended, and nobody killed it", process, 10, soon, false},
-		"panics":  {"requests failed without a fault", process, 10, soon, true},
+		"panics":  {"requests failed without a fault", process, 60, soon, true},
 		"abrupt":  {"requests failed in the fault deploy", deploy, 60, soon / 2, true},
 		// Whichever comes first: release 2.0 answers without the count, or 1.1 after it.
 		"schema": {"the count is 0, want |release 1.1 shows a session that release 2.0 has stored", deploy, 10, soon, false},
@@ -144,7 +144,7 @@ func TestTheCheckerFindsBrokenApplications(t *testing.T) {
 			t.Parallel()
 			duration := 40 * time.Second
 			if tt.atEnd {
-				duration = 8 * time.Second
+				duration = 5 * time.Second
 			}
 			var out bytes.Buffer
 			violations, err := run(t.Context(), options{
