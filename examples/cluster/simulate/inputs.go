@@ -81,9 +81,9 @@ func (e engine) cores(sessions float64) float64 { return requests(sessions) * e.
 // Prices in US dollars, of us-east-1 of AWS, on demand. docs/SCALE.md has their
 // sources.
 const (
-	redisNode    = 0.437 // an hour of cache.r7g.xlarge
+	redisNode    = 0.437 // an hour of cache.r7g.xlarge; assumed, unlike the others
 	redisMemory  = 26.32 // GiB
-	sqlNode      = 0.478 // an hour of db.r8g.xlarge with one standby less
+	sqlNode      = 0.478 // an hour of db.r8g.xlarge; a standby costs the same again
 	sqlCores     = 4.0
 	sqlDisk      = 0.115 // a month of a GB
 	betweenZones = 0.02  // a GB, both directions together

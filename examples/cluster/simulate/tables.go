@@ -20,7 +20,7 @@ func tables(seed uint64) []table {
 }
 
 func bytesTable() table {
-	t := table{"bytes", [][]string{{"200 bytes of data, in", "bytes", "with an owner", "with an owner and a label", "sessions in a GiB", "with an owner"}}}
+	t := table{"bytes", [][]string{{"200 bytes of data, in", "bytes", "with an owner", "with an owner and a label", "sessions in a GiB", "sessions with an owner in a GiB"}}}
 	for _, e := range append([]engine{memory, redis, postgresql}, others...) {
 		t.rows = append(t.rows, []string{e.name, number(e.anonymous), number(e.owner), number(e.label), perGiB(e.anonymous), perGiB(e.owner)})
 	}
@@ -36,8 +36,8 @@ func perGiB(bytes float64) string {
 
 func requestsTable() table {
 	t := table{"requests", [][]string{{
-		"a request that", "Redis, µs", "application, µs", "bytes", "in a second and core of Redis",
-		"PostgreSQL, µs", "application, µs", "bytes", "in a second and core of PostgreSQL",
+		"a request that", "Redis, µs", "application, µs", "bytes", "requests per second and core of Redis",
+		"PostgreSQL, µs", "application, µs", "bytes", "requests per second and core of PostgreSQL",
 	}}}
 	for _, row := range []struct {
 		what string
@@ -46,8 +46,8 @@ func requestsTable() table {
 		{"reads", func(e engine) cost { return e.read }},
 		{"changes a field", func(e engine) cost { return e.write }},
 		{"signs in", func(e engine) cost { return e.login }},
-		{"moves the idle end (more)", func(e engine) cost { return e.touch }},
-		{"is the mean of the load", engine.mean},
+		{"moves the idle end, in addition", func(e engine) cost { return e.touch }},
+		{"is the mean of the load below", engine.mean},
 	} {
 		cells := []string{row.what}
 		for _, e := range []engine{redis, postgresql} {
@@ -64,9 +64,9 @@ func shardsTable() table {
 	row := func(what string, of func(sessions float64) string) {
 		t.rows = append(t.rows, []string{what, of(10 * million), of(billion)})
 	}
-	row("requests in a second, at the peak", func(n float64) string { return short(requests(n)) })
+	row("requests per second, at the peak", func(n float64) string { return short(requests(n)) })
 	row("processes of the application", func(n float64) string { return number(requests(n) / perSecond) })
-	row("processors that sessions keep busy in them, with Redis", func(n float64) string { return decimal(requests(n) * redis.mean().application / 1e6) })
+	row("processors that the sessions keep busy in them, with Redis", func(n float64) string { return decimal(requests(n) * redis.mean().application / 1e6) })
 	row("Redis: memory, GiB", func(n float64) string { return number(n * redis.owner / gib) })
 	row("Redis: masters by memory", func(n float64) string { m, _ := redisShards(n); return number(m) })
 	row("Redis: masters by processor time", func(n float64) string { _, p := redisShards(n); return number(p) })
@@ -78,7 +78,7 @@ func shardsTable() table {
 }
 
 func touchTable() table {
-	t := table{"touch", [][]string{{"IdleTimeout", "a Touch every", "of the requests", "more time of Redis", "more time of PostgreSQL"}}}
+	t := table{"touch", [][]string{{"IdleTimeout", "a Touch every", "share of the requests", "more processor time of Redis", "more processor time of PostgreSQL"}}}
 	for _, minutes := range []float64{15, 60, 24 * 60} {
 		rate := touches(1/think, minutes*60)
 		more := func(e engine) string {
@@ -101,7 +101,7 @@ const (
 )
 
 func watchTable() table {
-	t := table{"watch", [][]string{{"live sessions, processes", "changes in a second", "more µs of Redis a change", "more of a master's processor", "bytes in a second to a process"}}}
+	t := table{"watch", [][]string{{"live sessions, processes", "changes per second", "more µs of Redis for a change", "share of a master's processor", "bytes per second to a process"}}}
 	for _, n := range []float64{10 * million, billion} {
 		processes := requests(n) / perSecond
 		changes := requests(n) * (writes + logins + touches(1/think, idle)*think)
@@ -131,7 +131,7 @@ func cacheTable() table {
 var exampleRush = loginRush{users: 5000, back: 60, hash: 0.05, servers: 2}
 
 func loginTable(seed uint64) table {
-	t := table{"logins", [][]string{{"users who wait", "signed in after 5 min", "checked for nobody", "asked to come later", "longest queue", "longest wait, s", "over after, s"}}}
+	t := table{"logins", [][]string{{"users who wait", "signed in after 5 min", "passwords checked in vain", "asked to come later", "longest queue", "longest wait, s", "over after, s"}}}
 	add := func(what string, r loginRush) {
 		got := r.simulate(seed)
 		end := number(got.end)
@@ -145,11 +145,11 @@ func loginTable(seed uint64) table {
 	queue, wait, end := r.formula()
 	t.rows = append(t.rows, []string{"for ever, by the formula", "", "", "", number(queue), number(wait), number(end)})
 	r.patience = 10
-	add("10 s", r)
+	add("for 10 s", r)
 	heeds, refuses := r, r
 	heeds.heeds, refuses.refuses = true, true
-	add("10 s, and the handler looks at the context before it checks", heeds)
-	add("10 s, and a 503 with Retry-After for those who would wait for 5 s", refuses)
+	add("for 10 s; the handler looks at the context before it checks", heeds)
+	add("for 10 s; a 503 with Retry-After for those who would wait for 5 s", refuses)
 	return t
 }
 
@@ -157,7 +157,7 @@ func loginTable(seed uint64) table {
 var exampleHot = hotUser{trip: 0.0005, redis: 5e-6, work: 30e-6}
 
 func hotTable(seed uint64) table {
-	t := table{"hot", [][]string{{"requests at once, processes", "failed for each that succeeds", "the same for ever", "by the formula", "last one stored after, ms", "answered with an error"}}}
+	t := table{"hot", [][]string{{"requests at once, processes", "failed tries for each that succeeds", "the same if requests never cease", "that by the formula", "last one stored after, ms", "answered with an error"}}}
 	for _, row := range []struct{ requests, processes int }{{8, 2}, {64, 2}, {64, 16}, {1000, 4}, {1000, 100}, {10_000, 4}} {
 		h := exampleHot
 		h.requests, h.processes = row.requests, row.processes
@@ -167,7 +167,7 @@ func hotTable(seed uint64) table {
 		failed, _ := h.conflicts()
 		t.rows = append(t.rows, []string{
 			fmt.Sprintf("%s, %d", number(float64(h.requests)), h.processes), decimal(ratio(got.conflicts, got.stored)),
-			decimal(ratio(steady.conflicts, steady.stored)), decimal(failed), number(got.end * 1000), strconv.Itoa(got.failed),
+			decimal(ratio(steady.conflicts, steady.stored)), decimal(failed), number(got.end * 1000), count(got.failed),
 		})
 	}
 	return t
@@ -179,7 +179,7 @@ func ratio(a, b int) float64 { return float64(a) / float64(b) }
 var exampleFlood = flood{rate: 20, keeps: 1, lifetime: 3600, time: 3 * 3600}
 
 func floodTable(seed uint64) table {
-	t := table{"flood", [][]string{{"20 visitors in a second, who", "records, mean", "by Little's law", "most", "MiB of MemoryStore", "MiB of Redis", "age of what gives way, s"}}}
+	t := table{"flood", [][]string{{"20 visitors per second, who", "records, mean", "by Little's law", "most", "MiB of MemoryStore", "MiB of Redis", "age of a session that gives way, s"}}}
 	add := func(what string, change func(f *flood)) {
 		f := exampleFlood
 		change(&f)
@@ -203,10 +203,10 @@ func floodTable(seed uint64) table {
 func costTable() table {
 	t := table{"cost", [][]string{{"US dollars a month", "10 million", "1 billion", "1,000 sessions of a billion"}}}
 	add := func(what string, of func(sessions float64) float64) {
-		t.rows = append(t.rows, []string{what, money(of(10 * million)), money(of(billion)), strconv.FormatFloat(of(billion)/million, 'f', 3, 64)})
+		t.rows = append(t.rows, []string{what, number(of(10 * million)), number(of(billion)), strconv.FormatFloat(of(billion)/million, 'f', 3, 64)})
 	}
 	month := func(rate float64) float64 { return rate * meanLoad * 3600 * hours / 1e9 } // GB of bytes in a second at the peak
-	add("Redis, each master with a replica", func(n float64) float64 { return mastersOf(n) * 2 * redisNode * hours })
+	add("Redis, each master with a replica, at an assumed price", func(n float64) float64 { return mastersOf(n) * 2 * redisNode * hours })
 	add("PostgreSQL with a synchronous standby", func(n float64) float64 {
 		return math.Ceil(postgresql.cores(n)/busy/sqlCores)*2*sqlNode*hours + n*postgresql.owner/1e9*2*2*sqlDisk
 	})
@@ -230,6 +230,14 @@ func number(x float64) string {
 	return s
 }
 
+// count returns a whole number of which zero is one too.
+func count(n int) string {
+	if n == 0 {
+		return "0"
+	}
+	return number(float64(n))
+}
+
 func decimal(x float64) string {
 	if x >= 100 {
 		return number(x)
@@ -238,8 +246,6 @@ func decimal(x float64) string {
 }
 
 func percent(x float64) string { return decimal(100*x) + " %" }
-
-func money(x float64) string { return number(x) }
 
 // short returns a number with three digits that count.
 func short(x float64) string {
