@@ -116,7 +116,7 @@ func run(ctx context.Context, o options) (violations int, err error) {
 		return 0, err
 	}
 	defer e.stop()
-	faults, err := o.schedule(e)
+	faults, err := o.faultsOf(e)
 	if err != nil {
 		return 0, err
 	}
@@ -175,8 +175,8 @@ func run(ctx context.Context, o options) (violations int, err error) {
 	return violations, failed
 }
 
-// schedule returns the names of the faults to make.
-func (o options) schedule(e *engine) ([]string, error) {
+// faultsOf returns the names of the faults to make.
+func (o options) faultsOf(e *engine) ([]string, error) {
 	names := []string{"process", "deploy", "keys"}
 	if _, err := exec.LookPath("go"); err == nil {
 		names = append(names, "clocks")

@@ -54,8 +54,9 @@ func (e *engine) startPostgres(ctx context.Context) error {
 	if err := e.addStandby(ctx, primary, standby); err != nil {
 		return err
 	}
-	// connect_timeout is rounded up to two seconds by libpq, but not by pgx.
-	e.connect = connection{Postgres: "postgres://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable&target_session_attrs=read-write&connect_timeout=1"}
+	// A connection takes longer than a second when a busy machine opens many at once, and
+	// a request has five seconds.
+	e.connect = connection{Postgres: "postgres://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable&target_session_attrs=read-write&connect_timeout=3"}
 	failOver := func(name, commit string) engineFault {
 		return engineFault{name: name, loses: commit == "off", do: func(ctx context.Context, _ int) (string, error) {
 			return "synchronous_commit = " + commit, e.promote(ctx, commit)
