@@ -10,10 +10,10 @@ type flood struct {
 }
 
 type floodResult struct {
-	visitors, stored, evicted int
-	live                      float64 // the mean, after the first lifetime
-	most                      int
-	age                       float64 // the mean age of those that were evicted
+	live    float64 // the mean, after the first lifetime
+	most    int
+	evicted int
+	age     float64 // the mean age of those that were evicted
 }
 
 func (f flood) simulate(seed uint64) (result floodResult) {
@@ -36,7 +36,6 @@ func (f flood) simulate(seed uint64) (result floodResult) {
 		for len(births) > 0 && births[0]+f.lifetime <= s.now {
 			births = births[1:]
 		}
-		result.visitors++
 		if s.rand.Float64() >= f.keeps {
 			return // nothing is stored, and no cookie is sent
 		}
@@ -46,7 +45,6 @@ func (f flood) simulate(seed uint64) (result floodResult) {
 			births = births[1:]
 		}
 		births = append(births, s.now)
-		result.stored++
 		result.most = max(result.most, len(births))
 	}
 	visit()

@@ -2,26 +2,6 @@ package main
 
 import "math"
 
-// erlangC returns the mean waiting time in an M/M/c queue: arrivals at a rate, and
-// servers that each take a mean time.
-func erlangC(rate, mean float64, servers int) float64 {
-	a := rate * mean
-	b := 1.0 // Erlang B, by its recursion over the servers
-	for n := 1; n <= servers; n++ {
-		b = a * b / (float64(n) + a*b)
-	}
-	c := float64(servers)
-	waits := b / (1 - a/c*(1-b)) // the probability that a job waits
-	return waits * mean / (c - a)
-}
-
-// pollaczekKhinchine returns the mean waiting time in an M/G/1 queue whose service
-// time has the given mean, and a standard deviation of cv times the mean.
-func pollaczekKhinchine(rate, mean, cv float64) float64 {
-	load := rate * mean
-	return load * mean * (1 + cv*cv) / (2 * (1 - load))
-}
-
 // formula returns what simulate finds if no user gives up, with users as a fluid:
 // users/back*exp(-t/back) come, and servers/hash are served.
 func (r loginRush) formula() (queue, wait, end float64) {

@@ -64,23 +64,18 @@ type station struct {
 	*simulation
 	servers, busy int
 	queue         []job
-
-	arrived, peak  int     // peak is the longest queue
-	waited, worst  float64 // the sum of the waiting times, and the longest
-	crowd, changed float64 // the integral of the number of jobs over time, until changed
+	peak          int // the longest queue
 }
 
 type job struct {
-	arrived float64
-	service func() float64 // called when the job begins
+	service func() float64
 	done    func()
 }
 
-// serve has a job served, which takes the given time, and then calls done.
+// serve has a job served, and then calls done. It calls service when the job begins,
+// which returns how long the job takes.
 func (st *station) serve(service func() float64, done func()) {
-	st.count()
-	st.arrived++
-	st.queue = append(st.queue, job{st.now, service, done})
+	st.queue = append(st.queue, job{service, done})
 	st.next()
 	st.peak = max(st.peak, len(st.queue))
 }
@@ -90,21 +85,10 @@ func (st *station) next() {
 		j := st.queue[0]
 		st.queue = st.queue[1:]
 		st.busy++
-		wait := st.now - j.arrived
-		st.waited, st.worst = st.waited+wait, max(st.worst, wait)
 		st.after(j.service(), func() {
-			st.count()
 			st.busy--
 			st.next()
 			j.done()
 		})
 	}
 }
-
-func (st *station) count() {
-	st.crowd += float64(st.busy+len(st.queue)) * (st.now - st.changed)
-	st.changed = st.now
-}
-
-// wait returns the mean waiting time.
-func (st *station) wait() float64 { return st.waited / float64(st.arrived) }
