@@ -97,3 +97,20 @@ const gib = 1 << 30
 func redisShards(sessions float64) (byMemory, byTime float64) {
 	return math.Ceil(sessions * redis.owner / (redisMemory * usable * gib)), math.Ceil(redis.cores(sessions) / busy)
 }
+
+// What an update costs Redis more while some processes watch: "go test -bench
+// UpdateWatched" in stores/redisstore, with 1 and with 16.
+const (
+	firstWatcher  = 0.8
+	eachWatcher   = 0.085
+	changeMessage = 70.0 // bytes of a change that is told: its key, and the frame
+)
+
+// exampleRush has twice the users that the processors can serve at first.
+var exampleRush = loginRush{users: 5000, back: 60, hash: 0.05, servers: 2}
+
+// exampleHot is in another zone than its Redis.
+var exampleHot = hotUser{trip: 0.0005, redis: 5e-6, work: 30e-6}
+
+// exampleFlood is a crawler of twenty pages in a second that keeps no cookies.
+var exampleFlood = flood{rate: 20, keeps: 1, lifetime: 3600, time: 3 * 3600}

@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	seed := flag.Uint64("seed", 1, "of the random numbers; the document has those of 1")
+	seed := flag.Uint64("seed", 1, "the seed of the random numbers; docs/SCALE.md has the tables of seed 1")
 	file := flag.String("write", "", "replace the tables in this `file` in place of printing them")
 	flag.Parse()
 	all := tables(*seed)

@@ -92,14 +92,6 @@ func touchTable() table {
 	return t
 }
 
-// What an update costs Redis more while some processes watch: "go test -bench
-// UpdateWatched" in stores/redisstore, with 1 and with 16.
-const (
-	firstWatcher  = 0.8
-	eachWatcher   = 0.085
-	changeMessage = 70.0 // bytes of a change that is told: its key, and the frame
-)
-
 func watchTable() table {
 	t := table{"watch", [][]string{{"live sessions, processes", "changes per second", "more µs of Redis for a change", "share of a master's processor", "bytes per second to a process"}}}
 	for _, n := range []float64{10 * million, billion} {
@@ -127,9 +119,6 @@ func cacheTable() table {
 	return t
 }
 
-// exampleRush has twice the users that the processors can serve at first.
-var exampleRush = loginRush{users: 5000, back: 60, hash: 0.05, servers: 2}
-
 func loginTable(seed uint64) table {
 	t := table{"logins", [][]string{{"users who wait", "signed in after 5 min", "passwords checked in vain", "asked to come later", "longest queue", "longest wait, s", "over after, s"}}}
 	add := func(what string, r loginRush) {
@@ -153,9 +142,6 @@ func loginTable(seed uint64) table {
 	return t
 }
 
-// exampleHot is in another zone than its Redis.
-var exampleHot = hotUser{trip: 0.0005, redis: 5e-6, work: 30e-6}
-
 func hotTable(seed uint64) table {
 	t := table{"hot", [][]string{{"requests at once, processes", "failed tries for each that succeeds", "the same if requests never cease", "that by the formula", "last one stored after, ms", "answered with an error"}}}
 	for _, row := range []struct{ requests, processes int }{{8, 2}, {64, 2}, {64, 16}, {1000, 4}, {1000, 100}, {10_000, 4}} {
@@ -174,9 +160,6 @@ func hotTable(seed uint64) table {
 }
 
 func ratio(a, b int) float64 { return float64(a) / float64(b) }
-
-// exampleFlood is a crawler of twenty pages in a second that keeps no cookies.
-var exampleFlood = flood{rate: 20, keeps: 1, lifetime: 3600, time: 3 * 3600}
 
 func floodTable(seed uint64) table {
 	t := table{"flood", [][]string{{"20 visitors per second, who", "records, mean", "by Little's law", "most", "MiB of MemoryStore", "MiB of Redis", "age of a session that gives way, s"}}}
