@@ -26,20 +26,20 @@ const (
 // JSON.
 type settings struct {
 	Connection connection
-	Keys       string // of the key ring
+	Keys       string // what ParseKeyring reads
 	Release    string
 	Break      string // one of breaks, or ""
 }
 
 // A message is a line that an application process writes to its standard output.
 type message struct {
-	Addr  string    `json:",omitempty"` // it serves there
+	Addr  string    `json:",omitempty"` // at which it serves
 	Keys  bool      `json:",omitempty"` // it has replaced its key ring
 	Kind  string    `json:",omitempty"` // of an event of a session
 	ID    string    `json:",omitempty"`
 	Prev  string    `json:",omitempty"`
 	Why   string    `json:",omitempty"`
-	Usage *usage    `json:",omitempty"` // of the process
+	Usage *usage    `json:",omitempty"` // what the process uses
 	Pid   int       `json:"-"`
 	At    time.Time `json:"-"`
 }
@@ -178,8 +178,9 @@ func (a *app[T, P]) handler() http.Handler {
 	return a.mgr.Middleware(mux)
 }
 
-// signedIn returns a handler that calls f if a user is signed in. The parameter wait
-// makes it take longer, so that it overlaps with another request.
+// signedIn returns a handler that calls f if a user is signed in, and answers with the
+// session. The parameter wait makes it take longer, so that it overlaps with another
+// request.
 func (a *app[T, P]) signedIn(f func(*http.Request, *sessions.Session[T])) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		sess := sessions.Get[T](r.Context())
@@ -239,7 +240,7 @@ func (a *app[T, P]) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// reason returns why a session ended, or "renewed" if it got a new id.
+// reason returns the reason for which a session ended, or "renewed" if it got a new id.
 func (m message) reason() string {
 	if m.Kind == string(sessions.EventRenewed) {
 		return m.Kind

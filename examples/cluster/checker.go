@@ -40,9 +40,9 @@ type checker struct {
 	violations []violation
 	releases   map[string]bool
 	users      map[string]*user     // by the ids of their sessions
-	ends       map[string][]message // of sessions, by id, as the processes told them
+	ends       map[string][]message // of sessions, by id, as the processes reported them
 	expected   []expectedEnd
-	discarded  map[string]int // by the ids of sessions: changes that processes told to be discarded
+	discarded  map[string]int // by the ids of sessions: changes that processes reported as discarded
 	unstored   []discard
 }
 
@@ -57,7 +57,7 @@ type violation struct {
 	history []string
 }
 
-// An expectedEnd is an end of a session that a process must have told.
+// An expectedEnd is an end of a session that a process must have reported.
 type expectedEnd struct {
 	user       *user
 	id         string
@@ -196,16 +196,16 @@ type discard struct {
 	id   string
 }
 
-// expectDiscard notes that a process must have told of a change that it discarded,
-// since a newer release had stored the session.
+// expectDiscard notes that a process must have reported a change as discarded, since a newer
+// release had stored the session.
 func (c *checker) expectDiscard(u *user, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unstored = append(c.unstored, discard{u, id})
 }
 
-// checkDiscards checks that no change was discarded in silence. The users and the
-// processes have stopped.
+// checkDiscards checks that every change that was discarded was reported. The users and
+// the processes have stopped.
 func (c *checker) checkDiscards() {
 	for _, d := range c.unstored {
 		if c.discarded[d.id]--; c.discarded[d.id] < 0 {
@@ -220,7 +220,7 @@ func (c *checker) checkEnds() {
 	reasons := make(map[string]string)
 	for _, e := range c.expected {
 		if c.mayBeLost(e.at) || c.mayBeLost(e.stored) {
-			continue // another session of the user may be lost, so that this one was not the surplus
+			continue // if another session of the user was lost, the limit did not end this one
 		}
 		reasons[e.id] = e.reason
 		if len(c.ends[e.id]) == 0 {

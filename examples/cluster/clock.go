@@ -54,7 +54,7 @@ func skewedNow() (sec int64, nsec int32, mono int64) {
 func buildSkewed(ctx context.Context, dir, at, pkg string) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
-		return "", fmt.Errorf("the fault clocks needs the command go: %w", err)
+		return "", fmt.Errorf("the fault clocks needs the command go, or name the -faults without clocks: %w", err)
 	}
 	file := filepath.Join(strings.TrimSpace(string(out)), "src", "time", "time.go")
 	source, err := os.ReadFile(file)
@@ -64,7 +64,7 @@ func buildSkewed(ctx context.Context, dir, at, pkg string) (string, error) {
 	text := strings.Replace(string(source), "sec, nsec, mono := runtimeNow()", "sec, nsec, mono := skewedNow()", 1)
 	text = strings.Replace(text, "import (\n", "import (\n\t\"syscall\"\n", 1)
 	if strings.Count(text, "skewedNow") != 1 || strings.Count(text, `"syscall"`) != 1 {
-		return "", fmt.Errorf("%s has another form than that of Go 1.26: leave out the fault clocks", file)
+		return "", fmt.Errorf("%s has another form than that of Go 1.26: name the -faults without clocks", file)
 	}
 	changed, overlay, program := filepath.Join(dir, "time.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "skewed")
 	if err := os.WriteFile(changed, []byte(text+skewedNow), 0o600); err != nil {

@@ -15,7 +15,7 @@ type device struct {
 	signedIn bool
 	id       string
 	login    time.Time // of the last sign-in: the oldest session ends first
-	stored   time.Time // when the session got its id: the record and the index were written
+	stored   time.Time // when the session got its id, and its record and index were written
 	used     time.Time // when a request last succeeded, and its use was stored
 	cookie   string
 	cookieAt time.Time // when the request began that brought it
@@ -82,7 +82,7 @@ func (u *user) in() []*device {
 }
 
 // ended notes that the session of a device has ended, or has got a new id. A process
-// must have told the reason, unless it is "".
+// must have reported the reason, unless it is "".
 func (u *user) ended(d *device, reason string, at time.Time, cookie *http.Cookie) {
 	if reason != "" && !d.mayBeIdle() {
 		u.check.expectEnd(expectedEnd{u, d.id, reason, d.stored, at})

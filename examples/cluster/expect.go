@@ -98,8 +98,8 @@ type change struct {
 	at               time.Time
 }
 
-// checkDiscarded expects that a process told of each change that an answer does not
-// show.
+// checkDiscarded expects that a process reported each change as discarded that an answer
+// does not show.
 func (u *user) checkDiscarded(d *device, changes []change, r reply) {
 	if !r.ok() || r.release == release10 {
 		return

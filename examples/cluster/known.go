@@ -36,8 +36,8 @@ func (f *field) last() string {
 }
 
 // see takes the value that a request has read; begun is when the request began. It
-// returns the times of the acknowledged changes that are lost; ok is false if the value
-// is none that it can hold.
+// returns the times of the acknowledged changes that are lost; ok is false if the field
+// cannot hold the value.
 func (f *field) see(value string, begun time.Time) (lost []time.Time, ok bool) {
 	ok = true
 	last := len(f.values) - 1

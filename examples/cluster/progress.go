@@ -20,7 +20,7 @@ type screen struct {
 	end  chan struct{}
 }
 
-// show shows the progress of a run that begins now, until hide.
+// show begins to show the progress of a run that begins now.
 func (s *screen) show(d time.Duration, progress func() string) {
 	s.end = make(chan struct{})
 	every := 5 * time.Second
@@ -50,7 +50,7 @@ func (s *screen) show(d time.Duration, progress func() string) {
 	}()
 }
 
-// hide ends what show began.
+// hide removes the progress.
 func (s *screen) hide() {
 	close(s.end)
 	s.mu.Lock()

@@ -23,7 +23,7 @@ type usage struct {
 	Connections float64 // of them, sockets
 }
 
-// reportUsage tells what this process uses every few seconds, until ctx is done.
+// reportUsage reports what this process uses every few seconds, until ctx is done.
 func reportUsage(ctx context.Context, tell func(message)) {
 	tick := time.NewTicker(usageInterval)
 	defer tick.Stop()

@@ -82,14 +82,15 @@ func (u *user) twoTabs(d *device) (unsure []change) {
 	for i, r := range replies {
 		u.noteReply(d, ops[i], forms[i], r)
 	}
-	// Whether a change is stored can be told if nothing else may still be stored.
+	// The next answer shows whether a change was stored, if nothing else may still be
+	// stored.
 	certain := len(d.count.pending) == 0 && len(d.note.pending) == 0 && !slices.ContainsFunc(replies[:], reply.unknown)
 	for _, f := range d.cart {
 		certain = certain && len(f.pending) == 0
 	}
 	for i, r := range replies {
 		if !r.ok() && !r.unknown() {
-			continue // the session is missing: browse tells
+			continue // the session is missing: browse checks that
 		}
 		if r.ok() && !u.sees(d, r) {
 			continue
