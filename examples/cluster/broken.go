@@ -52,7 +52,7 @@ func breakHandler(h http.Handler, fault string) http.Handler {
 			defer cancel()
 			r = r.WithContext(ctx)
 		case fault == "cache" && r.URL.Path == "/me":
-			if answer := cache.last.Load(); answer != nil && rand.IntN(100) == 0 {
+			if answer := cache.last.Load(); answer != nil && rand.IntN(20) == 0 {
 				_, _ = w.Write(*answer)
 				return
 			}

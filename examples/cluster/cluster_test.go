@@ -116,39 +116,36 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 func TestTheCheckerFindsBrokenApplications(t *testing.T) {
 	needsRedis(t)
 	const soon = 200 * time.Millisecond
+	const long, short = 40 * time.Second, 5 * time.Second // short: the checker finds it at the end
 	process, deploy := []string{"process"}, []string{"deploy", "deploy"}
 	for fault, tt := range map[string]struct {
-		want   string // one of them, separated by |
-		faults []string
-		users  int
-		think  time.Duration
-		atEnd  bool // the checker looks for it at the end of a run
+		want     string // one of them, separated by |
+		faults   []string
+		users    int
+		think    time.Duration
+		duration time.Duration
 	}{
-		"versions": {"changes are lost", process, 10, soon, false},
-		"merge":    {"changes are lost", process, 10, soon, false},
-		"cache":    {"the session of another user", process, 10, soon, false},
-		"limit":    {"nobody ended it", process, 10, soon, false},
-		"revive":   {"a session lives that ended", process, 10, soon, false},
+		"versions": {"changes are lost", process, 10, soon, long},
+		"merge":    {"changes are lost", process, 10, soon, long},
+		"cache":    {"the session of another user", process, 10, soon, long},
+		"limit":    {"nobody ended it", process, 10, soon, long},
+		"revive":   {"a session lives that ended", process, 10, soon, long},
 		// A use is stored once in two seconds.
-		"touch":   {"a session lives that ended", process, 60, time.Second, false},
-		"deaf":    {"after its session has ended", process, 10, soon, false},
-		"streams": {"has ended without a fault", process, 10, soon, false},
-		"silent":  {"no process reported the end of session", process, 10, soon, true},
-		"exits":   {"ended, and nobody killed it", process, 10, soon, false},
-		"panics":  {"requests failed without a fault", process, 60, soon, true},
-		"abrupt":  {"requests failed in the fault deploy", deploy, 60, soon / 2, true},
+		"touch":   {"a session lives that ended", process, 60, time.Second, long},
+		"deaf":    {"after its session has ended", process, 10, soon, long},
+		"streams": {"has ended without a fault", process, 10, soon, long},
+		"silent":  {"no process reported the end of session", process, 10, soon, short},
+		"exits":   {"ended, and nobody killed it", process, 10, soon, long},
+		"panics":  {"requests failed without a fault", process, 60, soon, short},
+		"abrupt":  {"requests failed in the fault deploy", deploy, 60, soon / 2, short},
 		// Whichever comes first: release 2.0 answers without the count or the note, or 1.1 after it.
-		"schema": {"changes are lost|release 1.1 shows a session that release 2.0 has stored", deploy, 10, soon, false},
+		"schema": {"changes are lost|release 1.1 shows a session that release 2.0 has stored", deploy, 10, soon, long / 2},
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
-			duration := 40 * time.Second
-			if tt.atEnd {
-				duration = 5 * time.Second
-			}
 			var out bytes.Buffer
 			violations, err := run(t.Context(), options{
-				engine: "redis", users: tt.users, processes: 2, think: tt.think, duration: duration,
+				engine: "redis", users: tt.users, processes: 2, think: tt.think, duration: tt.duration,
 				faults: tt.faults, fault: fault, stopEarly: true, out: &out,
 			})
 			says := func(want string) bool { return strings.Contains(out.String(), want) }
