@@ -40,7 +40,7 @@
 //   - an application process ends that was not killed, or needs more and more memory,
 //     goroutines, descriptors or connections: the median of the last third of its life
 //     is above that of the first third by a half and a bit. Its first minute does not
-//     count;
+//     count, and it must have lived for another minute;
 //   - a request fails in a fault that may cost no request, or without a fault. A machine
 //     that is too busy for the users can cause that too: take fewer of them.
 //
@@ -50,7 +50,8 @@
 //
 // # The faults
 //
-// The report has the failed requests of each fault, and the time until the last one.
+// The report has for each fault how many requests failed, for how long, and how long
+// after its begin the last one did.
 //
 //   - process: an application process is killed and replaced. Requests under way fail,
 //     and streams end.
