@@ -27,31 +27,30 @@ func (u *user) open(d *device) {
 	if len(u.streams) >= 6 {
 		return
 	}
-	begun := time.Now()
+	r := reply{begun: time.Now()}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &openStream{device: d, opened: begun, cancel: cancel, done: make(chan struct{})}
+	s := &openStream{device: d, opened: r.begun, cancel: cancel, done: make(chan struct{})}
 	req, err := http.NewRequestWithContext(ctx, "GET", u.site.url+"/stream", nil)
 	if err != nil {
 		panic(err)
 	}
 	res, err := (&http.Client{Transport: transport, Jar: d.jar}).Do(req)
-	status := 0
 	if err == nil {
-		status = res.StatusCode
+		r.status, r.release = res.StatusCode, res.Header.Get(releaseHeader)
 	}
-	u.check.request("GET /stream", begun, status, status != http.StatusOK && status != http.StatusUnauthorized)
-	u.note("%s: GET /stream: %d", d.name, status)
-	if status != http.StatusOK {
+	u.check.request("GET /stream", r.begun, r.status, r.unknown())
+	u.note("%s: GET /stream: %d", d.name, r.status)
+	if !r.ok() {
 		cancel()
 		if err == nil {
 			res.Body.Close()
 		}
-		if status == http.StatusUnauthorized {
-			u.missing(d, res.Header.Get(releaseHeader))
+		if !r.unknown() {
+			u.missing(d, r.release)
 		}
 		return
 	}
-	u.used(d, begun)
+	u.used(d, r.begun)
 	u.streams = append(u.streams, s)
 	go func() {
 		defer close(s.done)
@@ -64,8 +63,8 @@ func (u *user) open(d *device) {
 	}()
 }
 
-// checkStreams forgets the streams that have ended, after it has checked that they
-// ended because of their sessions, and that those of other sessions go on.
+// checkStreams forgets the streams that have ended. It checks that a stream ends if its
+// session has ended, and only then, but for faults.
 func (u *user) checkStreams() {
 	u.streams = slices.DeleteFunc(u.streams, func(s *openStream) bool {
 		select {
