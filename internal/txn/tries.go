@@ -26,9 +26,9 @@ type handed struct {
 }
 
 const (
-	maxTurn  = Timeout / 10 // the others do not wait for one that hangs
-	maxWait  = Timeout / 2  // nor for many that do: then all try at once
-	maxTurns = 8            // so that other processes get in between
+	maxTurn   = Timeout / 10 // for one turn: the others do not wait for one that hangs
+	maxWait   = Timeout / 2  // for the turns before: nor for many that do; then all try at once
+	maxHanded = 8            // turns in a row without a Load: other processes get in between
 )
 
 // Try begins an operation on the record of an id. The caller must call End.
@@ -81,7 +81,7 @@ func (t *Tries) stored(rec Record, version uint64) {
 	if t.handed != nil {
 		next.turns += t.handed.turns
 	}
-	if next.turns > maxTurns {
+	if next.turns > maxHanded {
 		next = nil
 	}
 	t.turn.End(next)
