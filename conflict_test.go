@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -296,4 +297,89 @@ func TestOnlyTheNewestStateCanRefuseAChange(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWhatSeveralProcessesAddToASessionCountsOnceOnAStoreThatFails(t *testing.T) {
+	for range seeds() / 10 {
+		synctest.Test(t, func(t *testing.T) {
+			store := newPlainStore()
+			var tabs []*browser
+			for range 3 {
+				// Encrypted records are never equal: see Session.Save.
+				tabs = append(tabs, newSite(t, mode{store: func() sessions.Store { return store }, encrypt: true}, nil).browser())
+			}
+			tabs[0].do(func(s *session) { s.Data.Name = "start" })
+			id := idOf(tabs[0])
+			for _, b := range tabs {
+				b.cookies = tabs[0].clone().cookies
+				latency := time.Millisecond << rand.N(6)
+				b.s.store.hook(func(string, sessions.ID) error {
+					time.Sleep(rand.N(latency))
+					switch rand.N(60) {
+					case 0:
+						return errLost // not carried out, and nobody knows
+					case 1:
+						time.Sleep(700 * time.Millisecond) // longer than a turn
+					case 2:
+						panic(http.ErrAbortHandler)
+					}
+					return nil
+				}, func(string, sessions.ID) error {
+					time.Sleep(rand.N(latency))
+					if rand.N(60) == 0 {
+						time.Sleep(700 * time.Millisecond)
+					}
+					return nil
+				})
+			}
+			var added atomic.Int64
+			add := func(d *AppSession) { d.N++ }
+			var wg sync.WaitGroup
+			for i := range 60 {
+				b := tabs[i%3].clone()
+				wg.Go(func() {
+					for range 3 {
+						if addOnce(t, b, id, add) {
+							added.Add(1)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			for _, b := range tabs {
+				b.s.store.hook(nil, nil)
+			}
+			if d, _ := tabs[0].peek(); d.N != int(added.Load()) {
+				t.Errorf("got N=%d, want %d", d.N, added.Load())
+			}
+		})
+	}
+}
+
+// addOnce changes a session in one of several ways, and reports whether it was told
+// that this is stored.
+func addOnce(t *testing.T, b *browser, id string, add func(*AppSession)) (stored bool) {
+	defer func() {
+		if r := recover(); r != nil && r != any(http.ErrAbortHandler) {
+			t.Error(r)
+		}
+	}()
+	way := rand.N(4)
+	if way == 0 {
+		return b.s.mgr.Edit(bg, id, add) == nil
+	}
+	return b.do(func(s *session) {
+		runs := 0
+		s.Update(func(d *AppSession) {
+			if runs++; runs > 1 && way == 1 && rand.N(3) == 0 {
+				panic("a repeated function")
+			}
+			add(d)
+		})
+		if way == 2 {
+			ctx, cancel := context.WithTimeout(bg, rand.N(20*time.Millisecond))
+			defer cancel()
+			_ = s.Save(ctx) // else the commit
+		}
+	}).StatusCode == http.StatusOK
 }
