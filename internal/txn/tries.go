@@ -71,8 +71,8 @@ func (t *Tries) forget() bool {
 	return forgot
 }
 
-// stored hands the record that this try has stored to the next turn.
-func (t *Tries) stored(rec Record, version uint64) {
+// handOn ends the turn and hands the record that it has stored to the next.
+func (t *Tries) handOn(rec Record, version uint64) {
 	if t.turn == nil {
 		return
 	}

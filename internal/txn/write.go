@@ -112,7 +112,7 @@ func (t *Txn) replace(ctx context.Context, c *change, v *version, expected uint6
 		base.Version, err = t.eng.Store.Update(ctx, id, rec)
 		switch {
 		case err == nil:
-			tries.stored(rec, base.Version)
+			tries.handOn(rec, base.Version)
 			return base, v, nil
 		case errors.Is(err, ErrNotFound):
 			return base, v, t.vanished(c, err)
