@@ -55,7 +55,8 @@ const (
 	// EventUpgraded: data of an older Config.Version went through Upgrades.
 	EventUpgraded EventKind = "upgraded"
 	// EventMerged: a parallel request had changed the session, and the changes
-	// of both were kept.
+	// of both were put together. It is told at each conflict, also if the result
+	// is not stored in the end.
 	EventMerged EventKind = "merged"
 	// EventDiscarded: changes were not stored, since the session was destroyed,
 	// revoked or moved to another id meanwhile, or since its newest state cannot
