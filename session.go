@@ -132,8 +132,8 @@ func (s *Session[T]) Update(f func(*T)) {
 // ErrInvalid, ErrTooLarge, or an error of the Store. After an error of the Store
 // it is unknown whether the session was stored. The next try finds out, unless
 // another request has changed the session since: then an Update may count twice.
-// If that has stored the very same within the same second, without Config.Encrypt,
-// the next try takes it for its own, and an Update does not count.
+// If that request has stored equal data within the same second, and Config.Encrypt is
+// off, the next try takes them for its own, and an Update does not count.
 // Save obeys ctx and takes 5 seconds at most.
 func (s *Session[T]) Save(ctx context.Context) error {
 	if err := s.txn.Save(ctx); err != nil {
