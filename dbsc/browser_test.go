@@ -689,6 +689,18 @@ func (b *browser) drop(suffix string) {
 	b.jar = slices.DeleteFunc(b.jar, func(c *kept) bool { return strings.HasSuffix(c.Name, suffix) })
 }
 
+// shorten lets the cookies whose name ends with a suffix end after d, if they last
+// longer.
+func (b *browser) shorten(suffix string, d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.jar {
+		if end := time.Now().Add(d); strings.HasSuffix(c.Name, suffix) && c.ends.After(end) {
+			c.ends = end
+		}
+	}
+}
+
 // copyTo gives another browser all cookies, as a thief takes them.
 func (b *browser) copyTo(thief *browser) {
 	b.mu.Lock()
