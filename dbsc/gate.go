@@ -77,6 +77,11 @@ func (d *Devices) stale(w http.ResponseWriter, r *http.Request, s seam.Session, 
 	reload := !d.options.NoReload && comesFromOutside(r)
 	why := skipped(r.Header, d.identifier(r))
 	h := w.Header()
+	if v != missing && (reload || !login) {
+		// The browser thinks that it lasts, and would not refresh before the next
+		// request: its clock was set back, or the secret of the cookie is gone.
+		h.Add("Set-Cookie", d.cookie.Expire())
+	}
 	switch {
 	case reload:
 		d.tell(r.Context(), Event{Kind: EventReloaded, ID: event.ID})

@@ -273,3 +273,46 @@ func TestOtherOptionsThanThoseOfTheRegistration(t *testing.T) {
 		})
 	}
 }
+
+// A browser that thinks that its bound cookie is good does not refresh. The answer
+// to the first request takes the cookie away.
+func TestABoundCookieThatIsNotGoodIsTakenAway(t *testing.T) {
+	for name, spoil := range map[string]func(*site, *browser){
+		"the clock of the browser was set back": func(_ *site, b *browser) {
+			for _, c := range b.jar {
+				c.ends = c.ends.Add(time.Hour)
+			}
+			pass(11 * time.Minute)
+		},
+		"the secret of the cookie was removed": func(s *site, b *browser) {
+			next := []byte("fedcba9876543210fedcba9876543210")
+			if err := s.keys.Replace(next, secret); err != nil {
+				t.Fatal(err)
+			}
+			b.get(home) // the cookie of the session is made anew
+			if err := s.keys.Replace(next); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"it is that of another device": func(s *site, b *browser) {
+			other := s.bind()
+			other.drop("Http-session")
+			b.drop("-bound")
+			other.copyTo(b)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, withStore bool) {
+				s := newSite(t, withStore)
+				b := s.bind()
+				spoil(s, b)
+				expect(t, b.visit(visit{url: home, dest: "empty", from: "https://app.test"}), 403, "")
+				expect(t, b.visit(visit{url: home, dest: "empty", from: "https://app.test"}), 200, boundText)
+
+				b = s.bind()
+				spoil(s, b)
+				expect(t, b.visit(visit{url: home, from: "https://webmail.example"}), 200, boundText)
+			})
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -130,8 +131,10 @@ func (w *walk) check() {
 		return
 	}
 	for _, path := range []string{"", "edit", "login", "static/x"} {
-		v := visit{url: home + path}
-		if a := w.thief.visit(v); strings.Contains(a.text, "user=ada") || strings.Contains(a.text, "user=eve") {
+		loot := slices.Clone(w.thief.jar) // a thief lets no server take them back
+		a := w.thief.visit(visit{url: home + path})
+		w.thief.jar = loot
+		if strings.Contains(a.text, "user=ada") || strings.Contains(a.text, "user=eve") {
 			w.t.Errorf("the thief sees %q:\n%s", a.text, strings.Join(w.did, "\n"))
 		}
 	}
