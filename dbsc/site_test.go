@@ -181,6 +181,20 @@ type pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
+
+	mu   sync.Mutex
+	ends []net.Conn
+}
+
+// cut ends all connections. Else TLS writes to say goodbye, for five seconds of a
+// clock that stands still while another goroutine waits for the lock that
+// httptest.Server holds meanwhile.
+func (p *pipes) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.ends {
+		_ = c.Close()
+	}
 }
 
 func (p *pipes) Accept() (net.Conn, error) {
@@ -197,6 +211,9 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)
 
 func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
+	p.mu.Lock()
+	p.ends = append(p.ends, near, far)
+	p.mu.Unlock()
 	select {
 	case p.conns <- far:
 		return near, nil
@@ -216,6 +233,7 @@ func online(t testing.TB, h http.Handler) http.RoundTripper {
 	server.StartTLS()
 	transport := &http.Transport{DialContext: p.dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	t.Cleanup(func() {
+		p.cut()
 		transport.CloseIdleConnections()
 		server.Close()
 	})
