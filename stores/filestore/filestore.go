@@ -50,8 +50,9 @@ var _ sessions.LabelStore = (*Store)(nil)
 
 // New returns a store in dir and creates the folder if it does not exist. It
 // returns an error if other users may write to the folder, since a user who can
-// write records can sign in as anyone. On a system without flock, such as
-// Windows, the error is [errors.ErrUnsupported].
+// write records can sign in as anyone. The owner of the folder must therefore be
+// the user of this process or root. New does not check the folders above dir. On
+// a system without flock, such as Windows, the error is [errors.ErrUnsupported].
 func New(dir string) (*Store, error) {
 	if !supported {
 		return nil, fmt.Errorf("filestore: this system has no flock, use another store: %w", errors.ErrUnsupported)
@@ -79,6 +80,9 @@ func New(dir string) (*Store, error) {
 		info, err := os.Stat(folder)
 		if err != nil {
 			return nil, fmt.Errorf("filestore: %w", err)
+		}
+		if uid := ownerOf(info); uid != os.Geteuid() && uid != 0 {
+			return nil, fmt.Errorf("filestore: user %d owns %s and may write to it: run chown -R %d on it, or run this program as that user", uid, folder, os.Geteuid())
 		}
 		if info.Mode().Perm()&0o022 != 0 {
 			return nil, fmt.Errorf("filestore: other users may write to %s, which has mode %#o: run chmod 700 on it", folder, info.Mode().Perm())

@@ -160,7 +160,7 @@ func TestFilesAreReadableByTheirOwnerOnly(t *testing.T) {
 }
 
 func TestNewRefusesAFolderThatIsNotSafe(t *testing.T) {
-	for name, dir := range map[string]func() string{
+	folders := map[string]func() string{
 		"that all may write to": func() string {
 			dir := t.TempDir()
 			_ = os.Chmod(dir, 0o777)
@@ -183,7 +183,21 @@ func TestNewRefusesAFolderThatIsNotSafe(t *testing.T) {
 			return file
 		},
 		"without a name": func() string { return "" },
-	} {
+	}
+	if os.Geteuid() == 0 { // only root can give a folder away
+		folders["that another user owns"] = func() string {
+			dir := t.TempDir()
+			_ = os.Chown(dir, 12345, -1)
+			return dir
+		}
+		folders["with labels that another user owns"] = func() string {
+			dir := t.TempDir()
+			_ = os.Mkdir(filepath.Join(dir, "labels"), 0o700)
+			_ = os.Chown(filepath.Join(dir, "labels"), 12345, -1)
+			return dir
+		}
+	}
+	for name, dir := range folders {
 		if _, err := filestore.New(dir()); err == nil || !strings.HasPrefix(err.Error(), "filestore: ") {
 			t.Errorf("a folder %s: got %v, want an error", name, err)
 		}

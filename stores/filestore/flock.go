@@ -4,6 +4,7 @@ package filestore
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -30,3 +31,6 @@ func tryLock(f *os.File) (bool, error) {
 		}
 	}
 }
+
+// ownerOf returns the id of the user who owns a file.
+func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }

@@ -4,6 +4,7 @@ package filestore
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 )
 
@@ -12,3 +13,5 @@ const supported = false
 func open(path string, flag int) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func tryLock(f *os.File) (bool, error) { return false, errors.ErrUnsupported }
+
+func ownerOf(info fs.FileInfo) int { return -1 }
