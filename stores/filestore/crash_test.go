@@ -285,6 +285,42 @@ func TestATornRecordIsAbsent(t *testing.T) {
 	create(t, s, id, recordFor(time.Hour, "new", ""))
 }
 
+// A file of this size would end the process if the store tried to read it.
+func TestAFileThatDoesNotFitIntoMemoryIsAbsent(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	id := sessions.ID{1}
+	create(t, s, id, recordFor(time.Hour, "data", "ada"))
+	if err := os.Truncate(recordPath(dir, id), 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(t.Context(), id); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("Load: got %v, want ErrNotFound", err)
+	}
+	if n, err := s.Sweep(t.Context()); n != 1 || err != nil {
+		t.Errorf("Sweep: got %d, %v, want 1 removed", n, err)
+	}
+}
+
+func TestARecordThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {
+	s := open(t, t.TempDir())
+	id := sessions.ID{1}
+	const limit = 16 << 20
+	large := recordFor(time.Hour, strings.Repeat("x", limit-100), strings.Repeat("o", 200))
+	if _, err := s.Create(t.Context(), id, large); !errors.Is(err, sessions.ErrTooLarge) || !strings.HasPrefix(err.Error(), "filestore: ") {
+		t.Errorf("Create: got %v, want ErrTooLarge", err)
+	}
+	large.Owner = ""
+	version := create(t, s, id, large)
+	large.Version, large.Owner = version, strings.Repeat("o", 200)
+	if _, err := s.Update(t.Context(), id, large); !errors.Is(err, sessions.ErrTooLarge) {
+		t.Errorf("Update: got %v, want ErrTooLarge", err)
+	}
+	if got, err := s.Load(t.Context(), id); err != nil || got.Version != version || len(got.Data) != limit-100 {
+		t.Errorf("got %v, %v, want the old record", got, err)
+	}
+}
+
 func TestARecordOfANewerProgramIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)

@@ -32,4 +32,7 @@
 // including a container and its host, but not reliably over NFS or SMB. Use a
 // local folder, and another store for several machines. [New] refuses systems
 // without flock, such as Windows; use sqlstore with SQLite there.
+//
+// A record with its owner and labels may take up to 16 MiB; a larger one is
+// [sessions.ErrTooLarge].
 package filestore

@@ -214,7 +214,11 @@ func (s *Store) read(id sessions.ID) (sessions.Record, error) {
 func (s *Store) writeLocked(id sessions.ID, rec sessions.Record) error {
 	folder := s.folder(id[0])
 	temp := filepath.Join(folder, tempName)
-	err := writeFile(temp, encode(id, rec), s.Sync)
+	b, err := encode(id, rec)
+	if err != nil {
+		return fmt.Errorf("filestore: %w", err)
+	}
+	err = writeFile(temp, b, s.Sync)
 	if err == nil {
 		err = os.Rename(temp, s.path(id))
 	}

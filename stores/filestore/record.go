@@ -34,11 +34,16 @@ const (
 	lengthSize = 4
 )
 
+// maxSize bounds the file of a record. A larger file in the place of a record,
+// such as one whose size a broken file system got wrong, would otherwise end the
+// process, since there is no memory to read it.
+const maxSize = 16 << 20
+
 // tempName is the file to which a record is written before it is renamed.
 const tempName = "new"
 
-// errTorn is returned for a file that has no content or only a part of it, as
-// after a power failure. The store treats its record as absent. An error would
+// errTorn is returned for a file that is not what encode wrote, such as one that
+// has no content or only a part of it after a power failure. The store treats its record as absent. An error would
 // lock the user out until somebody removed the file.
 var errTorn = errors.New("not a whole record")
 
@@ -51,10 +56,13 @@ func checksum(id sessions.ID, b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(id[:], castagnoli), castagnoli, b)
 }
 
-func encode(id sessions.ID, rec sessions.Record) []byte {
+func encode(id sessions.ID, rec sessions.Record) ([]byte, error) {
 	size := headerSize + lengthSize + len(rec.Owner) + len(rec.Data)
 	for _, label := range rec.Labels {
 		size += lengthSize + len(label)
+	}
+	if size > maxSize {
+		return nil, fmt.Errorf("%w: a record of %d bytes, need at most %d", sessions.ErrTooLarge, size, maxSize)
 	}
 	b := make([]byte, 0, size)
 	b = append(b, magic...)
@@ -68,7 +76,7 @@ func encode(id sessions.ID, rec sessions.Record) []byte {
 	}
 	b = append(b, rec.Data...)
 	binary.BigEndian.PutUint32(b[4:], checksum(id, b[8:]))
-	return b
+	return b, nil
 }
 
 func appendString(b []byte, s string) []byte {
@@ -126,6 +134,9 @@ func readRecord(path string, id sessions.ID) (sessions.Record, error) {
 	}
 	if !info.Mode().IsRegular() {
 		return sessions.Record{}, fmt.Errorf("%s is a %v, need a regular file", path, info.Mode())
+	}
+	if info.Size() > maxSize {
+		return sessions.Record{}, errTorn
 	}
 	b := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, b); err != nil {
