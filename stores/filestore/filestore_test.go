@@ -458,6 +458,29 @@ func TestSweepRemovesExpiredAndBrokenFilesAndNothingElse(t *testing.T) {
 	}
 }
 
+// The errors of a million files would be too long for a log.
+func TestSweepReturnsTheFirstErrorsAndTheNumberOfTheOthers(t *testing.T) {
+	for files, want := range map[int]string{1: "", 10: "", 11: "filestore: 1 more files failed", 100: "filestore: 90 more files failed"} {
+		dir := t.TempDir()
+		s := open(t, dir)
+		create(t, s, sessions.ID{1}, recordFor(-time.Second, "", ""))
+		for i := range files {
+			if err := os.Mkdir(recordPath(dir, sessions.ID{1, 1, byte(i)}), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := s.Sweep(t.Context())
+		if n != 1 || err == nil {
+			t.Fatalf("%d files that fail: got %d, %v, want 1 and their errors", files, n, err)
+		}
+		lines := strings.Split(err.Error(), "\n")
+		last := lines[len(lines)-1]
+		if len(lines) != min(files, 11) || want != "" && last != want {
+			t.Errorf("%d files that fail: got %d errors and at the end %q, want %d and %q", files, len(lines), last, min(files, 11), want)
+		}
+	}
+}
+
 func TestSweepEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -21,30 +21,52 @@ import (
 // Sweep may run concurrently with all other operations, and in several processes
 // at once. It reads every record, but holds a lock only while it changes
 // something. It continues after a file that it cannot read or remove, and returns
-// all such errors joined.
+// the first 10 such errors joined, with the number of the others.
 func (s *Store) Sweep(ctx context.Context) (int, error) {
 	removed := 0
-	var errs []error
+	var failed failures
 	for shard := range shards {
-		n, err := s.sweepShard(ctx, byte(shard))
-		removed += n
-		errs = append(errs, err)
+		removed += s.sweepShard(ctx, byte(shard), &failed)
 	}
 	for _, index := range indexes {
-		errs = append(errs, s.sweepIndex(ctx, index))
+		s.sweepIndex(ctx, index, &failed)
 	}
 	if err := ctx.Err(); err != nil {
 		return removed, err // instead of the same error for each file
 	}
-	return removed, errors.Join(errs...)
+	return removed, failed.join()
 }
 
-func (s *Store) sweepShard(ctx context.Context, shard byte) (removed int, err error) {
-	names, err := list(s.folder(shard))
-	if err != nil {
-		return 0, err
+// failures collects the errors of a Sweep. On a file system that became
+// read-only, each of a million files fails, and their joined errors would be too
+// long for a log.
+type failures struct {
+	first []error
+	more  int
+}
+
+const maxFailures = 10
+
+func (f *failures) add(err error) {
+	switch {
+	case err == nil:
+	case len(f.first) < maxFailures:
+		f.first = append(f.first, err)
+	default:
+		f.more++
 	}
-	var errs []error
+}
+
+func (f *failures) join() error {
+	if f.more > 0 {
+		return errors.Join(append(f.first, fmt.Errorf("filestore: %d more files failed", f.more))...)
+	}
+	return errors.Join(f.first...)
+}
+
+func (s *Store) sweepShard(ctx context.Context, shard byte, failed *failures) (removed int) {
+	names, err := list(s.folder(shard))
+	failed.add(err)
 	for _, name := range names {
 		if ctx.Err() != nil {
 			break
@@ -52,16 +74,16 @@ func (s *Store) sweepShard(ctx context.Context, shard byte) (removed int, err er
 		id, ok := parseID(name)
 		switch {
 		case name == tempName:
-			errs = append(errs, s.sweepTemp(ctx, shard))
+			failed.add(s.sweepTemp(ctx, shard))
 		case ok && id[0] == shard:
 			was, err := s.sweepRecord(ctx, id)
 			if was {
 				removed++
 			}
-			errs = append(errs, err)
+			failed.add(err)
 		}
 	}
-	return removed, errors.Join(errs...)
+	return removed
 }
 
 // sweepTemp removes the temporary file of a process that died. No live process
@@ -115,42 +137,38 @@ func (s *Store) indexed(rec sessions.Record, id sessions.ID) bool {
 
 // sweepIndex removes the entries of an index whose record is gone or has lost the
 // term, and the folders without entries.
-func (s *Store) sweepIndex(ctx context.Context, index string) error {
-	var errs []error
+func (s *Store) sweepIndex(ctx context.Context, index string, failed *failures) {
 	for shard := range shards {
 		prefix := fmt.Sprintf("%02x", shard)
 		folder := filepath.Join(s.dir, index, prefix)
 		names, err := list(folder)
-		errs = append(errs, err)
+		failed.add(err)
 		for _, name := range names {
 			// The hash of a term has the same form as an id.
 			if _, ok := parseID(name); ok && strings.HasPrefix(name, prefix) {
-				errs = append(errs, s.sweepTerm(ctx, filepath.Join(folder, name)))
+				s.sweepTerm(ctx, filepath.Join(folder, name), failed)
 			}
 		}
 	}
-	return errors.Join(errs...)
 }
 
-func (s *Store) sweepTerm(ctx context.Context, folder string) error {
+func (s *Store) sweepTerm(ctx context.Context, folder string, failed *failures) {
 	ids, err := listIDs(folder)
-	errs := []error{err}
+	failed.add(err)
 	left := 0
 	for _, id := range ids {
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		if s.belongs(id, folder) {
 			left++
 			continue
 		}
-		err := s.sweepEntry(ctx, id, folder)
-		errs = append(errs, err)
+		failed.add(s.sweepEntry(ctx, id, folder))
 	}
 	if left == 0 {
 		_ = os.Remove(folder) // fails if an entry was added meanwhile
 	}
-	return errors.Join(errs...)
 }
 
 func (s *Store) sweepEntry(ctx context.Context, id sessions.ID, folder string) error {
