@@ -400,6 +400,58 @@ func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
 	}
 }
 
+func TestADeleteThatFailedToReachTheDiskIsNotDoneWhenRepeated(t *testing.T) {
+	dir := os.Getenv(roleVariable)
+	if dir == "" {
+		// The limit on the number of open files holds for a whole process.
+		cmd, out := child(t, t.TempDir())
+		log, _ := io.ReadAll(out)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v\n%s", err, log)
+		}
+		return
+	}
+	s := open(t, dir)
+	s.Sync = true
+	id := sessions.ID{1}
+	create(t, s, id, recordFor(time.Hour, "data", ""))
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	limit.Cur = 100
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	var held []*os.File
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		held = append(held, f)
+	}
+	if _, err := s.Load(t.Context(), id); !isOtherError(err) {
+		t.Errorf("Load without files to open: got %v, want the error of the system", err)
+	}
+	// Room for the lock, but not for the folder that is to be flushed.
+	_ = held[0].Close()
+	for _, try := range []string{"first", "second"} {
+		if err := s.Delete(t.Context(), id, 0); !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("%s Delete without files to open: got %v, want the error of the system", try, err)
+		}
+		if _, err := os.Lstat(recordPath(dir, id)); err == nil {
+			t.Errorf("%s Delete: the record exists", try)
+		}
+	}
+	for _, f := range held[1:] {
+		_ = f.Close()
+	}
+	if err := s.Delete(t.Context(), id, 0); err != nil {
+		t.Errorf("Delete: %v", err)
+	}
+}
+
 func TestWaitingForAnotherProcessEndsWithTheContextOrTheProcess(t *testing.T) {
 	id := sessions.ID{1}
 	if dir := os.Getenv(roleVariable); dir != "" {

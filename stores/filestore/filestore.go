@@ -229,16 +229,15 @@ func (s *Store) writeLocked(id sessions.ID, rec sessions.Record) error {
 	return s.flush(folder)
 }
 
-// removeLocked removes the record of id and reports whether there was one.
+// removeLocked removes the record of id and reports whether there was one. If
+// there was none, it may have been removed by an operation that failed, or whose
+// process died, before the folder was flushed.
 func (s *Store) removeLocked(id sessions.ID) (bool, error) {
 	err := os.Remove(s.path(id))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("filestore: %w", err)
 	}
-	return true, s.flush(s.folder(id[0]))
+	return err == nil, s.flush(s.folder(id[0]))
 }
 
 // makeFolder creates a folder of the store and its missing parents.
