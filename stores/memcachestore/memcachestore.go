@@ -64,29 +64,29 @@ func (s *Store) Load(ctx context.Context, id sessions.ID) (sessions.Record, erro
 func (s *Store) Create(ctx context.Context, id sessions.ID, rec sessions.Record) (uint64, error) {
 	item := s.item(id, &rec)
 	return await(ctx, func() (uint64, error) {
-		for {
-			err := s.store(s.client.Add, item)
+		command := s.client.Add
+		for range tries {
+			err := s.store(command, item)
 			if !errors.Is(err, errNotStored) {
 				return rec.Version, err
 			}
 			// The key is taken, but its record may have expired.
 			found, err := s.get(id)
 			switch {
-			case err != nil && !errors.Is(err, sessions.ErrNotFound):
+			case errors.Is(err, sessions.ErrNotFound):
+				command = s.client.Add
+			case err != nil:
 				return 0, err
-			case err == nil && found.live():
+			case found.live():
 				return 0, sessions.ErrExists
-			case err == nil:
-				item.CasID = found.cas
-				err = s.store(s.client.CompareAndSwap, item)
-				if !errors.Is(err, errNotStored) {
-					return rec.Version, err
-				}
+			default:
+				command, item.CasID = s.client.CompareAndSwap, found.cas
 			}
 			if err := ctx.Err(); err != nil {
-				return 0, err
+				return 0, err // the caller has returned: do not write
 			}
 		}
+		return 0, errTries
 	})
 }
 
@@ -143,7 +143,7 @@ func (s *Store) deleteAny(ctx context.Context, id sessions.ID) error {
 // starts again.
 func (s *Store) replace(ctx context.Context, id sessions.ID, change func(sessions.Record) (*memcache.Item, error)) error {
 	_, err := await(ctx, func() (struct{}, error) {
-		for {
+		for range tries {
 			found, err := s.getLive(id)
 			if err != nil {
 				return struct{}{}, err
@@ -161,9 +161,17 @@ func (s *Store) replace(ctx context.Context, id sessions.ID, change func(session
 				return struct{}{}, err
 			}
 		}
+		return struct{}{}, errTries
 	})
 	return err
 }
+
+// tries bounds how often an operation is repeated because its record was written
+// meanwhile. A proxy that reads from one server and writes to another would
+// otherwise repeat it forever.
+const tries = 100
+
+var errTries = fmt.Errorf("memcachestore: memcached refused a write %d times although its answers permit it: does a proxy read and write on different servers?", tries)
 
 // errNotStored is returned for a command that memcached did not carry out, since
 // the condition of its add or cas does not hold.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -323,6 +324,83 @@ func TestAnItemThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {
 	rec, err := store.Load(t.Context(), id)
 	if err != nil || string(rec.Data) != "old" || rec.Version != version {
 		t.Errorf("after the refusal: got %q at version %d, %v, want the old record", rec.Data, rec.Version, err)
+	}
+}
+
+// serve starts a server whose answer to each command is answer's. Its arguments
+// are the words of the command and the value after it, if it has one.
+func serve(t *testing.T, answer func(words []string, value []byte) string) (addr string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	t.Cleanup(func() {
+		_ = l.Close()
+		conns.Wait()
+	})
+	conns.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { // ends when the client closes its connection
+				defer c.Close()
+				in := bufio.NewReader(c)
+				for {
+					line, err := in.ReadString('\n')
+					words := strings.Fields(line)
+					if err != nil || len(words) < 2 {
+						return
+					}
+					var value []byte
+					if len(words) > 4 { // <command> <key> <flags> <expiry> <bytes>
+						n, _ := strconv.Atoi(words[4])
+						value = make([]byte, n+len("\r\n"))
+						if _, err := io.ReadFull(in, value); err != nil {
+							return
+						}
+						value = value[:n]
+					}
+					if _, err := io.WriteString(c, answer(words, value)); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+// A proxy can read from one server and write to another.
+func TestAnOperationEndsWhenReadsAndWritesDisagree(t *testing.T) {
+	var value atomic.Value // what the reads find; nil: nothing
+	addr := serve(t, func(words []string, v []byte) string {
+		switch words[0] {
+		case "add":
+			if value.CompareAndSwap(nil, v) {
+				return "STORED\r\n"
+			}
+			return "NOT_STORED\r\n"
+		case "cas":
+			return "EXISTS\r\n"
+		}
+		if words[1] != (sessions.ID{}).String() {
+			return "END\r\n"
+		}
+		found := value.Load().([]byte)
+		return fmt.Sprintf("VALUE %s 0 %d 7\r\n%s\r\nEND\r\n", words[1], len(found), found)
+	})
+	store := memcachestore.New(newClient(t, addr), "")
+	version, err := store.Create(t.Context(), sessions.ID{}, recordFor(time.Hour, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Create", "Update", "Touch", "Delete at a version"} {
+		if err := operations[name](context.Background(), store, sessions.ID{}, version); err == nil || !strings.Contains(err.Error(), "proxy") {
+			t.Errorf("%s: got %v, want an error that names the likely cause", name, err)
+		}
 	}
 }
 
