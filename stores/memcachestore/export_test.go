@@ -1,3 +1,6 @@
 package memcachestore
 
-var Exptime = exptime
+var (
+	Encode  = encode
+	Exptime = exptime
+)

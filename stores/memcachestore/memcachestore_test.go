@@ -120,7 +120,8 @@ func recordFor(d time.Duration, data string) sessions.Record {
 
 func TestOperationsCostTheCommandsThatTheDocsSay(t *testing.T) {
 	server := testserver.Memcached(t)
-	store := memcachestore.New(newClient(t, server.Addr), "shop:")
+	client := newClient(t, server.Addr)
+	store := memcachestore.New(client, "shop:")
 	ctx := t.Context()
 	rec := recordFor(time.Hour, "data")
 	for i, tt := range []struct {
@@ -144,10 +145,12 @@ func TestOperationsCostTheCommandsThatTheDocsSay(t *testing.T) {
 		{"Delete at a version", 2, time.Hour, func(id sessions.ID, version uint64) error { return store.Delete(ctx, id, version) }},
 	} {
 		id := sessions.ID{byte(i)}
-		var version uint64
+		version := uint64(7)
 		if tt.prepare != 0 {
-			var err error
-			if version, err = store.Create(ctx, id, recordFor(tt.prepare, "data")); err != nil {
+			// Without an expiry memcached does not remove an expired record.
+			prepared := recordFor(tt.prepare, "data")
+			prepared.Version = version
+			if err := client.Set(&memcache.Item{Key: "shop:" + id.String(), Value: memcachestore.Encode(prepared)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -400,6 +403,45 @@ func TestAnOperationEndsWhenReadsAndWritesDisagree(t *testing.T) {
 	for _, name := range []string{"Create", "Update", "Touch", "Delete at a version"} {
 		if err := operations[name](context.Background(), store, sessions.ID{}, version); err == nil || !strings.Contains(err.Error(), "proxy") {
 			t.Errorf("%s: got %v, want an error that names the likely cause", name, err)
+		}
+	}
+}
+
+// A context whose end no goroutine waits for: the operation runs in that of the
+// caller.
+type polledContext struct {
+	context.Context
+	ended atomic.Bool
+}
+
+func (c *polledContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestNoWriteIsSentOnceTheContextHasEnded(t *testing.T) {
+	const version = 7
+	for name, d := range map[string]time.Duration{"Create": -time.Second, "Update": time.Hour, "Touch": time.Hour, "Delete at a version": time.Hour} {
+		ctx := &polledContext{Context: context.Background()}
+		addr := serve(t, func(words []string, _ []byte) string {
+			switch words[0] {
+			case "add":
+				return "NOT_STORED\r\n"
+			case "gets":
+				ctx.ended.Store(true)
+				rec := recordFor(d, "data")
+				rec.Version = version
+				value := memcachestore.Encode(rec)
+				return fmt.Sprintf("VALUE %s 0 %d 1\r\n%s\r\nEND\r\n", words[1], len(value), value)
+			}
+			t.Errorf("%s: got the command %s after the context had ended", name, words[0])
+			return "STORED\r\n"
+		})
+		store := memcachestore.New(newClient(t, addr), "")
+		if err := operations[name](ctx, store, sessions.ID{}, version); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want the error of the context", name, err)
 		}
 	}
 }
