@@ -29,9 +29,10 @@
 //
 // Give memcached enough memory (-m, in MiB) for all live sessions. An item
 // consists of the data, the owner, the key and 21 bytes. It must fit into the
-// limit set by -I, by default 1 MiB; a larger one is [sessions.ErrTooLarge]. With
-// -M memcached returns an error instead of evicting. With -C, which disables cas,
-// the store returns errors.
+// limit set by -I, by default 1 MiB; a larger one is [sessions.ErrTooLarge]. Do
+// not use -M: when its memory is full, memcached then refuses writes instead of
+// evicting, and signing out is a write. With -C, which disables cas, the store
+// returns errors.
 //
 // Do not rely on the passwords of memcached. Let it listen on the loopback device
 // or a private network only, and use Config.Encrypt if others can read there.
@@ -40,10 +41,12 @@
 //
 // The version and the expiry, in milliseconds, are part of the value, and the
 // expiry is compared with the clock of the application. memcached gets the expiry
-// rounded up to seconds and uses it only to free memory. Every write is an add or
-// a cas, so each operation is atomic. memcached has no conditional delete.
-// A Delete with a version therefore writes an expired record, which memcached
-// removes after about a second.
+// rounded up to seconds and uses it only to free memory. An expiry more than 30
+// days ahead is a Unix time in the protocol: if the clock of memcached is ahead,
+// the session ends earlier by as much. Every write is an add or a cas, so each
+// operation is atomic. The client has no conditional delete. A Delete with
+// a version therefore writes an expired record, which memcached removes after
+// about a second.
 //
 //	Load    gets                                    1 command
 //	Create  add; if a record expired: gets, cas     1 or 3
@@ -52,5 +55,5 @@
 //	Delete  delete; with a version: gets, cas       1 or 2
 //
 // If a cas fails only because another process touched the record, the operation
-// is repeated. A command whose outcome is unknown is never repeated.
+// is repeated, at most 100 times. A command whose outcome is unknown is never repeated.
 package memcachestore

@@ -19,8 +19,8 @@ import (
 // The client does not support contexts. If the context of an operation can be
 // canceled, the operation runs in a new goroutine, and the method returns when
 // the context is done. A command that was already sent may still be carried out.
-// The goroutine ends when its command does, at the latest after the client's
-// Timeout.
+// The goroutine ends when its command does. The client's Timeout bounds that:
+// connecting, and each part of the answer, may take as long.
 //
 // Set the client's Timeout (default half a second) to the longest time that an
 // answer may take. Set MaxIdleConns (default 2) to the number of concurrent

@@ -407,6 +407,33 @@ func TestAnOperationEndsWhenReadsAndWritesDisagree(t *testing.T) {
 	}
 }
 
+func TestTheRestOfALateAnswerIsNotTakenForTheNext(t *testing.T) {
+	late, next := sessions.ID{1}, sessions.ID{2}
+	answerTo := func(id string) string {
+		value := memcachestore.Encode(recordFor(time.Hour, "data of "+id))
+		return fmt.Sprintf("VALUE %s 0 %d 1\r\n%s\r\nEND\r\n", id, len(value), value)
+	}
+	whole := len(answerTo(late.String()))
+	for _, sent := range []int{0, 10, whole - 50, whole - len("END\r\n"), whole - 1} {
+		addr := serve(t, func(words []string, _ []byte) string {
+			if words[1] == late.String() {
+				return answerTo(words[1])[:sent]
+			}
+			return answerTo(words[1])
+		})
+		client := newClient(t, addr)
+		store := memcachestore.New(client, "")
+		client.Timeout = 20 * time.Millisecond
+		if _, err := store.Load(t.Context(), late); err == nil || errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("after %d bytes of the answer: got %v, want an error of the network", sent, err)
+		}
+		client.Timeout = time.Minute
+		if rec, err := store.Load(t.Context(), next); err != nil || string(rec.Data) != "data of "+next.String() {
+			t.Errorf("after %d bytes of the answer before: got the data %q, %v", sent, rec.Data, err)
+		}
+	}
+}
+
 // A context whose end no goroutine waits for: the operation runs in that of the
 // caller.
 type polledContext struct {
@@ -535,6 +562,39 @@ func TestAnEvictedSessionIsAbsent(t *testing.T) {
 		if err := operations[name](t.Context(), store, victim, version); !errors.Is(err, sessions.ErrNotFound) {
 			t.Errorf("%s: got %v, want ErrNotFound", name, err)
 		}
+	}
+}
+
+func TestAFullMemcachedThatDoesNotEvictRefusesWrites(t *testing.T) {
+	server := testserver.Memcached(t, "-m", "4", "-M")
+	store := memcachestore.New(newClient(t, server.Addr), "")
+	versions := map[sessions.ID]uint64{}
+	for i := 0; ; i++ {
+		id := sessions.ID{byte(i >> 8), byte(i)}
+		version, err := store.Create(t.Context(), id, recordFor(time.Hour, "data"))
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "memcachestore: ") || !strings.Contains(err.Error(), "out of memory") {
+				t.Errorf("Create: got %v, want the error of memcached", err)
+			}
+			break
+		}
+		if versions[id] = version; i == 50_000 {
+			t.Fatal("50,000 sessions fit into a memcached of 4 MiB")
+		}
+	}
+	for id, version := range versions {
+		for _, name := range []string{"Update", "Touch", "Delete at a version"} {
+			if err := operations[name](t.Context(), store, id, version); err == nil || errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrConflict) {
+				t.Errorf("%s: got %v, want the error of memcached", name, err)
+			}
+		}
+		if rec, err := store.Load(t.Context(), id); err != nil || rec.Version != version {
+			t.Errorf("after the refusal: got %v, %v, want the old record", rec, err)
+		}
+		if err := store.Delete(t.Context(), id, 0); err != nil {
+			t.Errorf("Delete: %v", err)
+		}
+		break
 	}
 }
 
