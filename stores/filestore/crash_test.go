@@ -164,6 +164,14 @@ func TestACrashAtAnyTimeLeavesTheOldRecordOrTheNew(t *testing.T) {
 				}
 			})
 		}
+		writers.Go(func() {
+			for {
+				if _, err := s.Sweep(context.Background()); err != nil {
+					fmt.Fprintf(os.Stderr, "Sweep: %v\n", err)
+					os.Exit(1)
+				}
+			}
+		})
 		writers.Wait()
 	}
 
