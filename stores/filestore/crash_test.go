@@ -49,6 +49,22 @@ func child(t *testing.T, dir string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	return cmd, bufio.NewReader(out)
 }
 
+// inProcessOfItsOwn runs the test that calls it in another process, for a test
+// that sets a limit of its process. It returns false in the process that waits,
+// and true and an empty folder in the other one.
+func inProcessOfItsOwn(t *testing.T) (dir string, ok bool) {
+	t.Helper()
+	if dir := os.Getenv(roleVariable); dir != "" {
+		return dir, true
+	}
+	cmd, out := child(t, t.TempDir())
+	log, _ := io.ReadAll(out)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, log)
+	}
+	return "", false
+}
+
 // endWithParent makes this process exit when its parent exits.
 func endWithParent() {
 	go func() {
@@ -363,14 +379,8 @@ func TestARecordOfANewerProgramIsLeftAlone(t *testing.T) {
 }
 
 func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
-	dir := os.Getenv(roleVariable)
-	if dir == "" {
-		// The limit on the size of files holds for a whole process.
-		cmd, out := child(t, t.TempDir())
-		log, _ := io.ReadAll(out)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%v\n%s", err, log)
-		}
+	dir, ok := inProcessOfItsOwn(t)
+	if !ok {
 		return
 	}
 	const room = 8 << 10 // bytes per file
@@ -409,14 +419,8 @@ func TestAWriteForWhichThereIsNoRoomLeavesTheOldRecord(t *testing.T) {
 }
 
 func TestADeleteThatFailedToReachTheDiskIsNotDoneWhenRepeated(t *testing.T) {
-	dir := os.Getenv(roleVariable)
-	if dir == "" {
-		// The limit on the number of open files holds for a whole process.
-		cmd, out := child(t, t.TempDir())
-		log, _ := io.ReadAll(out)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%v\n%s", err, log)
-		}
+	dir, ok := inProcessOfItsOwn(t)
+	if !ok {
 		return
 	}
 	s := open(t, dir)

@@ -15,8 +15,8 @@ import (
 
 // Sweep removes records that have expired or are not whole, and returns how many
 // it removed. It also removes the temporary files of processes that died, and
-// repairs the indexes of owners and labels. Call it regularly, for instance hourly: nothing
-// else frees the space of sessions that are no longer used.
+// repairs the indexes of owners and labels. Call it regularly, for instance
+// hourly: nothing else frees the space of sessions that are no longer used.
 //
 // Sweep may run concurrently with all other operations, and in several processes
 // at once. It reads every record, but holds a lock only while it changes
