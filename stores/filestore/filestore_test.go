@@ -503,43 +503,52 @@ func (c askedContext) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-func TestSweepLeavesTheEntryOfARecordThatIsBeingWritten(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir)
+func TestSweepLeavesARecordThatIsBeingWrittenAndItsEntry(t *testing.T) {
 	id := sessions.ID{1}
-	create(t, s, id, recordFor(time.Hour, "", "ada"))
-	// Simulate another process in Create: it holds the lock and has written the
-	// index entry but not the record.
-	path, aside := recordPath(dir, id), filepath.Join(dir, "aside")
-	if err := os.Rename(path, aside); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := os.Open(filepath.Join(dir, "records", "01", "lock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	ctx := askedContext{t.Context(), make(chan struct{}, 1<<20)}
-	swept := make(chan error, 1)
-	go func() {
-		_, err := s.Sweep(ctx)
-		swept <- err
-	}()
-	for range 2 { // the wait within this process, then the wait for the flock
-		<-ctx.asked
-	}
-	if err := os.Rename(aside, path); err != nil {
-		t.Fatal(err)
-	}
-	_ = lock.Close()
-	if err := <-swept; err != nil {
-		t.Fatal(err)
-	}
-	if !owned(t, s, "ada")[id] {
-		t.Error("Owned does not yield the session")
+	for name, prepare := range map[string]func(*filestore.Store){
+		"where there was none":          func(*filestore.Store) {},
+		"where there is an expired one": func(s *filestore.Store) { create(t, s, id, recordFor(-time.Second, "", "ada")) },
+	} {
+		dir := t.TempDir()
+		s := open(t, dir)
+		create(t, s, id, recordFor(time.Hour, "", "ada"))
+		// Simulate another process in Create: it holds the lock and has written
+		// the index entry but not the record.
+		path, aside := recordPath(dir, id), filepath.Join(dir, "aside")
+		if err := os.Rename(path, aside); err != nil {
+			t.Fatal(err)
+		}
+		prepare(s)
+		lock, err := os.Open(filepath.Join(dir, "records", "01", "lock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		ctx := askedContext{t.Context(), make(chan struct{}, 1<<20)}
+		swept := make(chan error, 1)
+		go func() {
+			_, err := s.Sweep(ctx)
+			swept <- err
+		}()
+		for range 2 { // the wait within this process, then the wait for the flock
+			<-ctx.asked
+		}
+		if err := os.Rename(aside, path); err != nil {
+			t.Fatal(err)
+		}
+		_ = lock.Close()
+		if err := <-swept; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Load(t.Context(), id); err != nil {
+			t.Errorf("%s: Load: %v", name, err)
+		}
+		if !owned(t, s, "ada")[id] {
+			t.Errorf("%s: Owned does not yield the session", name)
+		}
 	}
 }
 
