@@ -41,43 +41,89 @@ func scenarios(t testing.TB) (all []*scenario) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got the scripts %q, %v, want some", files, err)
 	}
-	cells := regexp.MustCompile(`\s*\|\s*`)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var sc *scenario
-		inTable := false
-		for i, line := range strings.Split(string(text), "\n") {
-			at, indented := fmt.Sprintf("%s:%d", file, i+1), strings.HasPrefix(line, "\t")
-			line = strings.TrimSpace(line)
-			title, isTitle := strings.CutPrefix(line, "== ")
-			head, isTable := strings.CutPrefix(line, "each ")
-			switch {
-			case line == "" || strings.HasPrefix(line, "#"):
-				continue
-			case isTitle:
-				sc = &scenario{title: title, at: at}
-				all = append(all, sc)
-			case sc == nil || indented && !inTable:
-				t.Fatalf("%s: %q belongs to nothing", at, line)
-			case isTable:
-				sc.each = append(sc.each, scriptTable{names: cells.Split(head, -1)})
-			case indented:
-				table := &sc.each[len(sc.each)-1]
-				row := cells.Split(line, -1)
-				if len(row) != len(table.names) {
-					t.Fatalf("%s: got %d cells, want %d", at, len(row), len(table.names))
-				}
-				table.rows = append(table.rows, row)
-			default:
-				sc.lines = append(sc.lines, scriptLine{at, line})
-			}
-			inTable = isTable || indented
+		parsed, err := parseScripts(file, string(text))
+		if err != nil {
+			t.Fatal(err)
 		}
+		all = append(all, parsed...)
 	}
 	return all
+}
+
+// parseScripts returns the scripts of a file. An unknown word is an error, since a line
+// that does nothing would test nothing.
+func parseScripts(file, text string) (all []*scenario, err error) {
+	cells := regexp.MustCompile(`\s*\|\s*`)
+	var sc *scenario
+	inTable := false
+	for i, line := range strings.Split(text, "\n") {
+		at, indented := fmt.Sprintf("%s:%d", file, i+1), strings.HasPrefix(line, "\t")
+		spaces := strings.HasPrefix(line, " ")
+		line = strings.TrimSpace(line)
+		title, isTitle := strings.CutPrefix(line, "== ")
+		head, isTable := strings.CutPrefix(line, "each ")
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+			continue
+		case spaces:
+			return nil, fmt.Errorf("%s: %q is indented with spaces, need a tab", at, line)
+		case isTitle:
+			sc = &scenario{title: title, at: at}
+			all = append(all, sc)
+		case sc == nil || indented && !inTable:
+			return nil, fmt.Errorf("%s: %q belongs to nothing", at, line)
+		case isTable:
+			sc.each = append(sc.each, scriptTable{names: cells.Split(head, -1)})
+		case indented:
+			table := &sc.each[len(sc.each)-1]
+			row := cells.Split(line, -1)
+			if len(row) != len(table.names) {
+				return nil, fmt.Errorf("%s: got %d cells, want %d", at, len(row), len(table.names))
+			}
+			table.rows = append(table.rows, row)
+		default:
+			sc.lines = append(sc.lines, scriptLine{at, line})
+		}
+		inTable = isTable || indented
+	}
+	for _, sc := range all {
+		if err := sc.check(); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// check returns an error if the script has a line that is not of the language, or a
+// table that changes nothing.
+func (sc *scenario) check() (err error) {
+	text := fmt.Sprint(sc.lines, sc.each)
+	for _, table := range sc.each {
+		if len(table.rows) == 0 {
+			return fmt.Errorf("%s: the table %q has no rows", sc.at, table.names)
+		}
+		for _, name := range table.names {
+			if len(regexp.MustCompile(`\b`+name+`\b`).FindAllString(text, 2)) < 2 {
+				return fmt.Errorf("%s: nothing uses %s of the table %q", sc.at, name, table.names)
+			}
+		}
+	}
+	sc.variants(func(_ string, lines []scriptLine) {
+		if len(lines) == 0 && err == nil {
+			err = fmt.Errorf("%s: the script has no lines", sc.at)
+		}
+		for _, line := range lines {
+			if err == nil && !scriptLanguage.MatchString(line.text) {
+				err = fmt.Errorf("%s: %q is not of the language in README.md", line.at, line.text)
+			}
+		}
+	})
+	return err
 }
 
 // name returns the name of the scenario's subtest.
@@ -114,9 +160,11 @@ func TestScenarios(t *testing.T) {
 		}
 		titles[sc.title] = sc.at
 		t.Run(sc.name(), func(t *testing.T) {
+			played := false
 			sc.variants(func(name string, lines []scriptLine) {
 				for _, m := range slices.Concat(modes, indexModes) {
 					if applies(lines, m) {
+						played = true
 						t.Run(name+" in "+m.name, func(t *testing.T) {
 							newKeys(t) // outside of the bubble: see init in helpers_test.go
 							synctest.Test(t, func(t *testing.T) { play(t, m, lines) })
@@ -124,6 +172,9 @@ func TestScenarios(t *testing.T) {
 					}
 				}
 			})
+			if !played {
+				t.Error("the script runs in no mode")
+			}
 		})
 	}
 }
@@ -169,6 +220,7 @@ type fault struct {
 	at    string // as pause
 	skip  int    // how many pass first
 	every bool
+	met   bool
 	err   error
 }
 
@@ -206,6 +258,17 @@ func play(t *testing.T, m mode, lines []scriptLine) {
 		p.at.Store(line.at)
 		p.line(line.text)
 	}
+	p.met(true)
+}
+
+// met checks whether the store has failed as the script says, and makes it work.
+func (p *player) met(want bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.faults {
+		p.want("the store has failed "+f.at, f.every && f.met, want)
+	}
+	p.faults = nil
 }
 
 // release ends what a script that failed has left under way.
@@ -276,7 +339,7 @@ func (p *player) meet(at string, id sessions.ID) error {
 		if f.skip--; f.skip >= 0 {
 			continue
 		}
-		if !f.every {
+		if f.met = true; !f.every {
 			p.faults = slices.Delete(p.faults, i, i+1)
 		}
 		return f.err
@@ -337,28 +400,24 @@ func (p *player) known(name string) *actor {
 	return a
 }
 
-// fault plays "fails next Update", "loses 2nd Update", "fails every Delete as not found"
-// and "works".
+// fault plays "fails next Update", "loses 2nd Update", "fails every Delete as not found",
+// "has not failed" and "works".
 func (p *player) fault(words []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if words[0] == "works" {
-		p.faults = nil
+	if words[0] == "has" || words[0] == "works" {
+		p.met(words[0] == "works")
 		return
 	}
-	skip := slices.Index([]string{"next", "2nd", "3rd"}, words[1])
-	f := &fault{at: "before " + words[2], every: words[1] == "every", skip: max(skip, 0), err: errLost}
-	if skip < 0 && !f.every {
-		p.t.Fatalf("%s: there is no fault of the %q operation", p.at.Load(), words[1])
-	}
+	f := &fault{at: "before " + words[2], every: words[1] == "every", skip: max(slices.Index([]string{"next", "2nd", "3rd"}, words[1]), 0), err: errLost}
 	if words[0] == "loses" {
 		f.at = "after " + words[2]
 	}
-	for _, err := range []error{sessions.ErrNotFound, sessions.ErrExists, sessions.ErrConflict} {
+	for _, err := range []error{sessions.ErrNotFound, sessions.ErrExists} {
 		if strings.Join(words[3:], " ") == "as "+result(err) {
 			f.err = err
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.faults = append(p.faults, f)
 }
 
@@ -451,7 +510,11 @@ func (p *player) act(name string, a *actor, rest string) {
 // request gives steps to the handler of the actor's request, which it begins if there
 // is none.
 func (p *player) request(a *actor, steps string) {
-	ends := strings.HasSuffix(steps, "end") || !a.open && !strings.HasPrefix(steps, "begin")
+	begins, ends := steps == "begin", steps == "end" || strings.HasSuffix(steps, "; end")
+	if begins && a.open || ends && !a.open {
+		p.t.Fatalf("%s: a request begins that is under way, or ends that has not begun", p.at.Load())
+	}
+	ends = ends || !a.open && !begins
 	a.ends = ends
 	step := func() {
 		if p.verbs(a, steps); !ends {
