@@ -12,7 +12,7 @@ const (
 	keySize     = offeredSize + 33
 )
 
-// deviceWords says how far a session is bound to its device, and to which key.
+// deviceWords describes how far a session is bound to its device, and to which key.
 func deviceWords(b []byte, now int64) (binding, key string) {
 	var meaning string
 	switch {

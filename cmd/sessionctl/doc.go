@@ -9,7 +9,10 @@
 //	sessionctl version                        print the version
 //
 // The secrets are read from the environment variable SESSION_KEYS:
-// comma-separated base64, newest first, as for sessions.ParseKeyring.
+// comma-separated base64, newest first, as for sessions.ParseKeyring. To keep
+// them out of the history of the shell, read them from a file:
+//
+//	SESSION_KEYS="$(cat session-keys)" sessionctl inspect < cookie
 //
 // # keygen
 //

@@ -28,6 +28,9 @@ func (c *command) inspect(args []string) (status int, err error) {
 	if err != nil {
 		return wrong, err
 	}
+	if slices.ContainsFunc(args, func(s string) bool { return strings.HasPrefix(s, "-name") || strings.HasPrefix(s, "--name") }) {
+		return wrong, errors.New("inspect: the flag -name stands after the cookie, need it before")
+	}
 	if _, x.ring, err = secrets(); err != nil {
 		return wrong, err
 	}
@@ -126,7 +129,11 @@ func (x *inspector) explain(c cookie) *report {
 		r.refuse("not canonical: the value %s", what)
 		if plain := respelled(c.value); misspelling(plain) == "" {
 			r = x.explain(cookie{c.name, plain})
+			several := r.fault != "" && len(strings.Fields(c.value)) > 1
 			r.respell("not canonical: the value " + what)
+			if several {
+				r.advice = "if it is several values, pass each of them alone"
+			}
 		}
 		return r
 	}
@@ -140,6 +147,7 @@ func (x *inspector) explain(c cookie) *report {
 		return r.refuse("no session: it is the bound cookie of package dbsc")
 	}
 	if !ok {
+		r.advice = "it is the cookie of another program or of a newer version of the library, or no cookie but the name of a file"
 		return r.refuse("no session: the value does not begin like a cookie of this library")
 	}
 	r.format = format
@@ -252,6 +260,7 @@ func (x *inspector) judge(r *report) {
 	case s.Expires <= now:
 		r.refuse("expired: it is authentic, but ended at %s", at(s.Expires, now))
 	case errors.Is(s.err, wire.ErrNewer):
+		r.advice = "a newer version of the library, or a package with it, made it; use the sessionctl of that version"
 		r.refuse("newer: it is authentic, but has an extension that a reader must know")
 	case r.damage != nil:
 		r.refuse("undecodable: it is authentic, but its data cannot be read")

@@ -208,6 +208,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 		"a forged cookie": all(call(t, secret, c.Value[:70]+"AAAA"+c.Value[74:], "inspect")),
 		"a wrong list":    all(call(t, secret+",!"+secret, c.Value, "inspect")),
 		"a double secret": all(call(t, secret+","+secret, c.Value, "rotate")),
+		"a wrong -keep":   all(call(t, secret, "", "rotate", "-keep", secret)),
 		"no command":      all(call(t, secret, c.Value, c.Value)),
 		"too many":        all(call(t, secret, "", "keygen", c.Value)),
 	} {

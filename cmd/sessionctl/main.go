@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/typedsessions/sessions"
@@ -150,10 +151,10 @@ const maxSecrets = 16
 
 func (c *command) rotate(args []string) error {
 	var behind bool
-	var keep int
+	var keepFlag string // not an IntVar, whose error would show a secret that stands here
 	args, err := parse("rotate", args, func(f *flag.FlagSet) {
 		f.BoolVar(&behind, "behind", false, "")
-		f.IntVar(&keep, "keep", maxSecrets, "")
+		f.StringVar(&keepFlag, "keep", strconv.Itoa(maxSecrets), "")
 	})
 	if err := none("rotate", args, err); err != nil {
 		return err
@@ -162,8 +163,9 @@ func (c *command) rotate(args []string) error {
 	if behind {
 		least = 2 // the secret that signs, and the new one
 	}
-	if keep < least || keep > maxSecrets {
-		return fmt.Errorf("rotate: -keep %d, need %d to %d", keep, least, maxSecrets)
+	keep, err := strconv.Atoi(keepFlag)
+	if err != nil || keep < least || keep > maxSecrets {
+		return fmt.Errorf("rotate: wrong -keep, need a number from %d to %d", least, maxSecrets)
 	}
 	present, ring, err := secrets()
 	if err != nil {
