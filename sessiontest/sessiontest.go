@@ -133,6 +133,7 @@ var advice = map[sessions.Reason]string{
 	sessions.ReasonExpired:     "its lifetime, from Config.Lifetime or SetLifetime, has passed; call Read earlier",
 	sessions.ReasonIdle:        "its Config.IdleTimeout has passed; call Read earlier",
 	sessions.ReasonUnknown:     "the Store has no such session: it was destroyed, revoked, idle, or has a newer id; pass the cookie of the last response that set one",
+	sessions.ReasonReplaced:    "it has a newer id, from RegenerateID, RotateID or a new owner; pass the cookie of the response that set one",
 	sessions.ReasonUndecodable: "the stored data does not fit the type; see the log or Config.OnEvent for the reason",
 	sessions.ReasonInvalid:     "the stored data breaks the rules of the type; see the log or Config.OnEvent for the rule",
 	sessions.ReasonNewer:       "a Manager with a higher Config.Version stored it; pass that Manager",
@@ -148,6 +149,7 @@ var advice = map[sessions.Reason]string{
 // no other Config. Since it has no response, use [Cookie] and [Read] to test cookies
 // and the messages for the next request. A handler with its middleware, such as the
 // router of a program, needs a Cookie too: its Manager would be a second one of T.
+// So does a handler with sessions of two types.
 //
 // When the test ends, the session is stored, as the middleware does it when
 // a handler returns. If that fails, for instance because data breaks a rule, the

@@ -313,11 +313,54 @@ func TestReadSaysThatASessionIsOver(t *testing.T) {
 func TestReadHasAdviceForEveryReason(t *testing.T) {
 	for _, reason := range []sessions.Reason{
 		sessions.ReasonNoCookie, sessions.ReasonForged, sessions.ReasonExpired, sessions.ReasonIdle, sessions.ReasonUnknown,
-		sessions.ReasonUndecodable, sessions.ReasonInvalid, sessions.ReasonNewer, sessions.ReasonImported,
+		sessions.ReasonUndecodable, sessions.ReasonInvalid, sessions.ReasonNewer, sessions.ReasonImported, sessions.ReasonReplaced,
 	} {
 		if sessiontest.Advice[reason] == "" {
 			t.Errorf("Read has no advice for the reason %q", reason)
 		}
+	}
+}
+
+func TestReadExplainsACookieFromBeforeALogin(t *testing.T) {
+	m := manage(t, func(c *sessions.Config[AppSession]) { c.Store = new(sessions.MemoryStore) })
+	c := sessiontest.Cookie(t, m, AppSession{Theme: "dark"})
+	r := httptest.NewRequest(http.MethodPost, "/login?password=1815", nil)
+	r.AddCookie(c)
+	m.Middleware(http.HandlerFunc(login)).ServeHTTP(httptest.NewRecorder(), r)
+	if got, want := failureOf(t, func(tb testing.TB) { sessiontest.Read(tb, m, c) }), "(replaced): it has a newer id"; !strings.Contains(got, want) {
+		t.Errorf("got %q, want %q in it", got, want)
+	}
+}
+
+func TestSessionsOfTwoTypesPassOneHandler(t *testing.T) {
+	type Admin struct {
+		Name string `msgpack:"name"`
+	}
+	keys, err := sessions.NewKeyring(sessions.NewSecret())
+	if err != nil {
+		t.Fatal(err)
+	}
+	admins, err := sessions.New(sessions.Config[Admin]{Keys: keys, Cookie: sessions.Cookie{Name: "__Host-Http-admin"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manage(t, func(c *sessions.Config[AppSession]) { c.Store = new(sessions.MemoryStore) })
+	visitor, admin := sessiontest.Cookie(t, m, AppSession{UserID: 42}), sessiontest.Cookie(t, admins, Admin{"Ada"})
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.AddCookie(visitor)
+	r.AddCookie(admin)
+	w := httptest.NewRecorder()
+	m.Middleware(admins.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sessions.Get[AppSession](r.Context()).Data.Theme = "dark"
+		sessions.Get[Admin](r.Context()).Data.Name = "Grace"
+	}))).ServeHTTP(w, r)
+	got, _ := sessiontest.Read(t, m, visitor) // it is in the store
+	set := w.Result().Cookies()
+	if len(set) != 1 || got != (AppSession{UserID: 42, Theme: "dark"}) {
+		t.Fatalf("got %+v and the cookies %v, want the theme and one cookie", got, set)
+	}
+	if got, _ := sessiontest.Read(t, admins, set[0]); got.Name != "Grace" {
+		t.Errorf("got %+v, want Grace", got)
 	}
 }
 
