@@ -113,6 +113,7 @@ var errorClasses = []errorClass{
 	{"exists", sessions.ErrExists},
 	{"too_large", sessions.ErrTooLarge},
 	{"invalid", sessions.ErrInvalid},
+	{"limit", sessions.ErrLimit},
 	{"timeout", context.DeadlineExceeded},
 	{"canceled", context.Canceled},
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/typedsessions/sessions"
 	"github.com/typedsessions/sessions/contrib/otelsession"
+	"github.com/typedsessions/sessions/dbsc"
 )
 
 type AppSession struct {
@@ -166,20 +168,22 @@ func TestEventsAreCountedByKindAndReason(t *testing.T) {
 
 func TestFailuresAreCountedByTheirClass(t *testing.T) {
 	for _, tt := range []struct {
-		class string
-		err   error
+		class  string
+		err    error
+		status int
 	}{
-		{"_OTHER", errors.New("no route to ada's host")},
-		{"timeout", fmt.Errorf("dial: %w", context.DeadlineExceeded)},
-		{"canceled", context.Canceled},
+		{"_OTHER", errors.New("no route to ada's host"), 503},
+		{"timeout", fmt.Errorf("dial: %w", context.DeadlineExceeded), 503},
+		{"canceled", context.Canceled, 503},
+		{"limit", fmt.Errorf("sign in: %w", sessions.ErrLimit), 409},
 	} {
 		t.Run(tt.class, func(t *testing.T) {
 			store := &hookStore{MemoryStore: new(sessions.MemoryStore)}
 			s := newSite(t, store)
 			cookie := s.signIn()
 			store.beforeLoad = func() error { return tt.err }
-			if res := s.serve(read, cookie); res.StatusCode != http.StatusServiceUnavailable {
-				t.Errorf("got status %d, want 503", res.StatusCode)
+			if res := s.serve(read, cookie); res.StatusCode != tt.status {
+				t.Errorf("got status %d, want %d", res.StatusCode, tt.status)
 			}
 			s.wantCount("session.events", "error.type="+tt.class+" session.event.kind=failed", 1)
 			s.wantCount("session.store.duration", "error.type="+tt.class+" session.store.operation=load", 1)
@@ -311,19 +315,105 @@ func TestNothingPersonalIsExported(t *testing.T) {
 	}
 }
 
-func TestStoreIsAnOwnerStoreIfTheInnerOneIs(t *testing.T) {
+// A fullStore has all methods that a store may have, and lists nothing.
+type fullStore struct{ sessions.OwnerStore }
+
+func (fullStore) LoadNewest(context.Context, sessions.ID) (sessions.Record, error) {
+	return sessions.Record{Version: 7}, nil
+}
+
+func (fullStore) LoadMany(context.Context, []sessions.ID) (map[sessions.ID]sessions.Record, error) {
+	return map[sessions.ID]sessions.Record{{1}: {}}, nil
+}
+
+func (fullStore) Labelled(context.Context, string) iter.Seq2[sessions.ID, error] {
+	return func(yield func(sessions.ID, error) bool) { yield(sessions.ID{2}, nil) }
+}
+
+func (fullStore) Changes(context.Context) iter.Seq2[sessions.ID, error] {
+	return func(yield func(sessions.ID, error) bool) { yield(sessions.ID{3}, nil) }
+}
+
+type loaders interface {
+	LoadNewest(context.Context, sessions.ID) (sessions.Record, error)
+	LoadMany(context.Context, []sessions.ID) (map[sessions.ID]sessions.Record, error)
+}
+
+func TestStoreHasTheMethodsOfTheInnerOne(t *testing.T) {
 	inst, err := otelsession.New(noopmetric.NewMeterProvider())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := inst.Store(new(sessions.MemoryStore)).(sessions.OwnerStore); !ok {
-		t.Error("the measured store of an OwnerStore is not an OwnerStore")
-	}
-	if _, ok := inst.Store(struct{ sessions.Store }{new(sessions.MemoryStore)}).(sessions.OwnerStore); ok {
-		t.Error("the measured store of a plain Store is an OwnerStore")
+	full := fullStore{new(sessions.MemoryStore)}
+	for _, tt := range []struct {
+		name                string
+		inner               sessions.Store
+		owner, label, batch bool
+	}{
+		{"plain", struct{ sessions.Store }{full}, false, false, false},
+		{"with LoadMany", struct {
+			sessions.Store
+			loaders
+		}{full, full}, false, false, true},
+		{"an OwnerStore", struct{ sessions.OwnerStore }{full}, true, false, false},
+		{"an OwnerStore with LoadMany", struct {
+			sessions.OwnerStore
+			loaders
+		}{full, full}, true, false, true},
+		{"a LabelStore", struct{ sessions.LabelStore }{full}, true, true, false},
+		{"a LabelStore with LoadMany", full, true, true, true},
+	} {
+		s := inst.Store(tt.inner)
+		_, owner := s.(sessions.OwnerStore)
+		_, label := s.(sessions.LabelStore)
+		_, batch := s.(loaders)
+		if owner != tt.owner || label != tt.label || batch != tt.batch {
+			t.Errorf("%s: got an OwnerStore %t, a LabelStore %t, LoadMany %t", tt.name, owner, label, batch)
+		}
 	}
 	if inst.Store(nil) != nil {
 		t.Error("Store(nil) is not nil")
+	}
+}
+
+func TestOptionalMethodsReachTheInnerStore(t *testing.T) {
+	s := &site{t: t, reader: metric.NewManualReader()}
+	inst, err := otelsession.New(metric.NewMeterProvider(metric.WithReader(s.reader)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	full := inst.Store(fullStore{new(sessions.MemoryStore)})
+	if rec, err := full.(loaders).LoadNewest(ctx, sessions.ID{}); rec.Version != 7 || err != nil {
+		t.Errorf("LoadNewest: got %v, %v, want version 7", rec, err)
+	}
+	if records, err := full.(loaders).LoadMany(ctx, nil); len(records) != 1 || err != nil {
+		t.Errorf("LoadMany: got %v, %v, want one record", records, err)
+	}
+	for id, err := range full.(sessions.LabelStore).Labelled(ctx, "") {
+		if id != (sessions.ID{2}) || err != nil {
+			t.Errorf("Labelled: got %v, %v", id, err)
+		}
+	}
+	for id, err := range full.(sessions.Watcher).Changes(ctx) {
+		if id != (sessions.ID{3}) || err != nil {
+			t.Errorf("Changes: got %v, %v", id, err)
+		}
+	}
+	for _, operation := range []string{"load", "load_many", "labelled"} {
+		s.wantCount("session.store.duration", "session.store.operation="+operation, 1)
+	}
+
+	plain := inst.Store(struct{ sessions.Store }{new(sessions.MemoryStore)})
+	if _, err := plain.(interface {
+		LoadNewest(context.Context, sessions.ID) (sessions.Record, error)
+	}).LoadNewest(ctx, sessions.ID{}); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("LoadNewest of a plain store: got %v, want what Load returns, ErrNotFound", err)
+	}
+	for _, err := range plain.(sessions.Watcher).Changes(ctx) {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("Changes of a plain store: got %v, want ErrUnsupported", err)
+		}
 	}
 }
 
@@ -348,6 +438,32 @@ func TestNilMeansTheGlobalProvider(t *testing.T) {
 	s := &site{t: t, reader: reader}
 	inst.OnEvent(context.Background(), sessions.Event{Kind: sessions.EventMerged})
 	s.wantCount("session.events", "session.event.kind=merged", 1)
+}
+
+func TestReadmeListsEveryKindAndReason(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := []string{string(dbsc.ReasonStale)}
+	for _, kind := range []sessions.EventKind{
+		sessions.EventStarted, sessions.EventRenewed, sessions.EventEnded, sessions.EventRefused, sessions.EventAmbiguous, sessions.EventUpgraded,
+		sessions.EventMerged, sessions.EventDiscarded, sessions.EventLate, sessions.EventFlashDropped, sessions.EventFailed,
+	} {
+		words = append(words, string(kind))
+	}
+	for _, reason := range []sessions.Reason{
+		sessions.ReasonNoCookie, sessions.ReasonForged, sessions.ReasonExpired, sessions.ReasonIdle, sessions.ReasonUnknown, sessions.ReasonUndecodable,
+		sessions.ReasonInvalid, sessions.ReasonNewer, sessions.ReasonReset, sessions.ReasonImported, sessions.ReasonReplaced, sessions.ReasonDestroyed,
+		sessions.ReasonRevoked, sessions.ReasonLimit, sessions.ReasonSpent,
+	} {
+		words = append(words, string(reason))
+	}
+	for _, word := range words {
+		if value := "`" + strings.ReplaceAll(word, " ", "_") + "`"; !strings.Contains(string(readme), value) {
+			t.Errorf("README.md lacks %s", value)
+		}
+	}
 }
 
 // A hookStore calls functions of a test before its operations.
