@@ -106,14 +106,16 @@ var (
 	apiErrors = map[string]error{
 		"ErrNotFound": sessions.ErrNotFound, "ErrExists": sessions.ErrExists, "ErrConflict": sessions.ErrConflict,
 		"ErrTooLarge": sessions.ErrTooLarge, "ErrInvalid": sessions.ErrInvalid, "ErrTooLate": sessions.ErrTooLate,
+		"ErrLimit": sessions.ErrLimit,
 	}
 	apiEvents = []sessions.EventKind{
-		sessions.EventStarted, sessions.EventRefused, sessions.EventAmbiguous, sessions.EventUpgraded, sessions.EventMerged,
+		sessions.EventStarted, sessions.EventRenewed, sessions.EventEnded, sessions.EventRefused, sessions.EventAmbiguous, sessions.EventUpgraded, sessions.EventMerged,
 		sessions.EventDiscarded, sessions.EventLate, sessions.EventFlashDropped, sessions.EventFailed,
 	}
 	apiReasons = []sessions.Reason{
 		sessions.ReasonNone, sessions.ReasonNoCookie, sessions.ReasonForged, sessions.ReasonExpired, sessions.ReasonIdle, sessions.ReasonUnknown,
 		sessions.ReasonUndecodable, sessions.ReasonInvalid, sessions.ReasonNewer, sessions.ReasonReset, sessions.ReasonImported,
+		sessions.ReasonReplaced, sessions.ReasonDestroyed, sessions.ReasonRevoked, sessions.ReasonLimit, sessions.ReasonSpent,
 	}
 )
 

@@ -148,9 +148,9 @@ func TestParseKeyringRefusesWhatIsNoListOfSecrets(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", "", "empty"},
 		{"blanks", " \t\n", "empty"},
-		{"a comma at the end", good + ",", "secret 2"},
-		{"a comma in front", "," + good, "secret 1"},
-		{"two commas", good + ",," + other, "secret 2"},
+		{"a comma at the end", good + ",", "secret 2 of the list is empty; remove the comma beside it"},
+		{"a comma in front", "," + good, "secret 1 of the list is empty"},
+		{"two commas", good + ",," + other, "secret 2 of the list is empty"},
 		{"characters that are not base64", good + "," + other[:20] + "!" + other[21:], "secret 2 of the list is not base64; NewSecret or \"openssl rand -base64 32\" makes one"},
 		{"a line break within", good[:20] + "\n" + good[20:], "secret 1 of the list is not base64; NewSecret or \"openssl rand -base64 32\" makes one"},
 		{"a blank within", good[:20] + " " + good[20:], "secret 1 of the list is not base64; NewSecret or \"openssl rand -base64 32\" makes one"},

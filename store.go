@@ -38,7 +38,9 @@ type Store interface {
 	// with a context and a slice of ids, that returns a map[ID]Record of those that
 	// live, as the engine has them, or an error. Session.Watch then asks for up to
 	// 500 sessions at once. A type that embeds a Store has these two methods of it
-	// too: where it changes ids or records, it must change them there as well.
+	// too: where it changes ids or records, it must change them there as well. One
+	// that keeps a Store in a field hides them, unless it passes them on, with those of
+	// OwnerStore, LabelStore and Watcher.
 	Load(ctx context.Context, id ID) (Record, error)
 
 	// Create stores a record that must not exist yet and returns the version

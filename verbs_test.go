@@ -96,7 +96,7 @@ var (
 func scriptRule(name string) string {
 	var alternatives []string
 	if name == "KIND" {
-		for _, kind := range append(apiEvents, sessions.EventRenewed, sessions.EventEnded) {
+		for _, kind := range apiEvents {
 			alternatives = append(alternatives, strings.ReplaceAll(string(kind), " ", "-"))
 		}
 	}

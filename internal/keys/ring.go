@@ -85,7 +85,9 @@ func Parse(list string) ([][]byte, error) {
 	}
 	var secrets [][]byte
 	for i, part := range strings.Split(list, ",") {
-		part = strings.TrimRight(strings.TrimSpace(part), "=")
+		if part = strings.TrimRight(strings.TrimSpace(part), "="); part == "" {
+			return nil, fmt.Errorf("secret %d of the list is empty; remove the comma beside it, or put a secret there: %s", i+1, hint)
+		}
 		part = strings.NewReplacer("-", "+", "_", "/").Replace(part)
 		s, err := base64.RawStdEncoding.DecodeString(part)
 		if err != nil || strings.ContainsAny(part, "\r\n") {
