@@ -23,6 +23,13 @@ func SetMarkerLifetime(t testing.TB, d time.Duration) {
 	t.Cleanup(func() { markerLifetime = old })
 }
 
+// SetBucketCheck sets how often Changes asks whether the bucket is still the same.
+func SetBucketCheck(t testing.TB, d time.Duration) {
+	old := bucketCheck
+	bucketCheck = d
+	t.Cleanup(func() { bucketCheck = old })
+}
+
 // RecordKey returns the key of the record of id.
 func RecordKey(id sessions.ID) string { return recordKey(id) }
 

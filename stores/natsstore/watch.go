@@ -22,15 +22,21 @@ var markerLifetime = time.Hour
 // for it, so renewal is less than markerLifetime.
 const renewal = 30 * time.Minute
 
+// bucketCheck is how often Changes asks whether the bucket is still the same. One that was
+// deleted and created again, or restored from a backup, has another time of creation or
+// fewer revisions. The client would wait for the revision after the last one that it has seen.
+var bucketCheck = 10 * time.Second
+
 // Changes implements [sessions.Watcher]. It has a consumer of the bucket to which the
 // server sends each record that is written, with its data, and each deletion; those
 // of Sweep too.
 //
 // It yields the zero ID when it has begun to listen, which is one round trip after
 // the loop has started, and again when it starts anew: after the connection broke,
-// and every half hour. Without Options.Conn it is not told that the connection
-// broke. The client then notices after some 20 seconds that nothing arrives, and what was
-// missed is yielded late.
+// within ten seconds after the bucket was created again or restored, and every half
+// hour. Without Options.Conn it is not told that the connection broke. The client then
+// notices after some 20 seconds that nothing arrives, and what was missed is yielded
+// late. It asks the server every ten seconds whether the bucket is still the same.
 //
 // If it cannot start, it yields an error. It ends without one when ctx is done.
 func (s *Store) Changes(ctx context.Context) iter.Seq2[sessions.ID, error] {
@@ -47,14 +53,15 @@ func (s *Store) Changes(ctx context.Context) iter.Seq2[sessions.ID, error] {
 	}
 }
 
-// changes yields the changes until the connection breaks or renewal has passed, and
-// reports whether more are wanted.
+// changes yields the changes until the connection breaks, the bucket is another one or
+// renewal has passed, and reports whether more are wanted.
 func (s *Store) changes(ctx context.Context, yield func(sessions.ID, error) bool) (more bool, err error) {
 	broken := s.conn.current().Done()
-	seen, err := s.lastRevision(ctx) // what comes before the zero ID is not news
+	bucket, err := s.state(ctx)
 	if err != nil {
 		return false, err
 	}
+	seen := bucket.State.LastSeq // what comes before the zero ID is not news
 	updates, end, err := s.watch(ctx, recordKeys, jetstream.UpdatesOnly())
 	if err != nil {
 		return false, err
@@ -65,6 +72,8 @@ func (s *Store) changes(ctx context.Context, yield func(sessions.ID, error) bool
 	}
 	renew := time.NewTimer(renewal)
 	defer renew.Stop()
+	check := time.NewTicker(bucketCheck)
+	defer check.Stop()
 	for {
 		select {
 		case entry, ok := <-updates:
@@ -80,20 +89,23 @@ func (s *Store) changes(ctx context.Context, yield func(sessions.ID, error) bool
 			return true, nil
 		case <-renew.C:
 			return true, nil
+		case <-check.C:
+			now, err := s.state(ctx)
+			if err == nil && (!now.Created.Equal(bucket.Created) || now.State.LastSeq < seen) {
+				return true, nil
+			}
 		case <-ctx.Done():
 			return false, nil
 		}
 	}
 }
 
-func (s *Store) lastRevision(ctx context.Context) (uint64, error) {
+// state is info with the bounds of an operation.
+func (s *Store) state(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, end := s.begin(ctx)
 	defer end()
 	info, err := s.info(ctx)
-	if err != nil {
-		return 0, cause(ctx, err)
-	}
-	return info.State.LastSeq, nil
+	return info, cause(ctx, err)
 }
 
 // isNews returns the id of an entry, and reports whether a reader that has seen all

@@ -2,10 +2,13 @@ package natsstore_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/typedsessions/sessions"
@@ -173,6 +176,102 @@ func TestABrokenConnectionYieldsTheZeroID(t *testing.T) {
 		}
 		version = update(t, writer, idOf(1), version, recordFor(time.Hour, "", ""))
 		f.until(idOf(1))
+	}
+}
+
+// The client waits for the revision after the last one that it has seen, which such a bucket
+// will not have for long.
+func TestABucketThatWasCreatedAgainOrRestoredYieldsTheZeroID(t *testing.T) {
+	natsstore.SetBucketCheck(t, 20*time.Millisecond)
+	for _, tt := range []struct {
+		name  string
+		again func(t testing.TB, conn *nats.Conn, bucket string) (again func())
+	}{
+		{"created again", func(t testing.TB, conn *nats.Conn, bucket string) func() {
+			cfg := recommended
+			cfg.Bucket = bucket
+			return func() { newBucket(t, conn, cfg) }
+		}},
+		{"restored from a backup", backUp},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, kv, conn := fresh(t, recommended)
+			version := create(t, s, idOf(1), recordFor(time.Hour, "data", ""))
+			again := tt.again(t, conn, kv.Bucket())
+			f := changesOf(t, s)
+			for range 10 {
+				version = update(t, s, idOf(1), version, recordFor(time.Hour, "data", ""))
+				f.until(idOf(1))
+			}
+			js, err := jetstream.New(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := js.DeleteKeyValue(t.Context(), kv.Bucket()); err != nil {
+				t.Fatal(err)
+			}
+			again()
+			f.until(sessions.ID{})
+			update(t, s, idOf(2), create(t, s, idOf(2), recordFor(time.Hour, "data", "")), recordFor(time.Hour, "data", ""))
+			f.until(idOf(2))
+		})
+	}
+}
+
+// backUp makes a backup of a bucket and returns a function that restores it, as nats stream
+// backup and restore do.
+func backUp(t testing.TB, conn *nats.Conn, bucket string) (restore func()) {
+	t.Helper()
+	api := func(what string, request, answer any) {
+		t.Helper()
+		b, err := json.Marshal(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg, err := conn.Request("$JS.API.STREAM."+what+".KV_"+bucket, b, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(msg.Data, answer); err != nil || strings.Contains(string(msg.Data), `"error"`) {
+			t.Fatalf("%s: %s, %v", what, msg.Data, err)
+		}
+	}
+	inbox := nats.NewInbox()
+	sub, err := conn.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var snapshot struct {
+		Config json.RawMessage `json:"config"`
+		State  json.RawMessage `json:"state"`
+	}
+	api("SNAPSHOT", map[string]any{"deliver_subject": inbox}, &snapshot)
+	var chunks [][]byte
+	for {
+		msg, err := sub.NextMsg(10 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(msg.Data) == 0 {
+			break
+		}
+		chunks = append(chunks, msg.Data)
+		if msg.Reply != "" { // flow control
+			if err := msg.Respond(nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return func() {
+		var to struct {
+			Subject string `json:"deliver_subject"`
+		}
+		api("RESTORE", snapshot, &to)
+		for _, chunk := range append(chunks, nil) {
+			if _, err := conn.Request(to.Subject, chunk, 10*time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
