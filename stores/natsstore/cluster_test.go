@@ -36,13 +36,12 @@ func startCluster(t testing.TB) (servers []*testserver.Server) {
 }
 
 // newReplicatedBucket creates a bucket with three replicas, as the README does.
-func newReplicatedBucket(t testing.TB, conn *nats.Conn) jetstream.KeyValue {
+func newReplicatedBucket(t testing.TB, conn *nats.Conn, cfg jetstream.KeyValueConfig) jetstream.KeyValue {
 	t.Helper()
 	js, err := jetstream.New(conn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := recommended
 	cfg.Replicas = 3
 	var kv jetstream.KeyValue
 	eventually(t, "the cluster does not create a bucket", func() bool {
@@ -77,7 +76,7 @@ func TestCluster(t *testing.T) {
 	servers := startCluster(t)
 	conn := connect(t, servers[0].Addr)
 	storetest.Run(t, func(t testing.TB) sessions.Store {
-		return open(t, newReplicatedBucket(t, conn), natsstore.Options{Conn: conn})
+		return open(t, newReplicatedBucket(t, conn, recommended), natsstore.Options{Conn: conn})
 	})
 }
 
@@ -88,7 +87,7 @@ func TestAClusterThatLosesItsLeaderLosesNoAcknowledgedWrite(t *testing.T) {
 		urls[i] = "nats://" + server.Addr
 	}
 	conn := connect(t, strings.TrimPrefix(strings.Join(urls, ","), "nats://"))
-	kv := newReplicatedBucket(t, conn)
+	kv := newReplicatedBucket(t, conn, recommended)
 	s := open(t, kv, natsstore.Options{Conn: conn})
 	f := changesOf(t, s)
 	go func() {

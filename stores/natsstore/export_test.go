@@ -1,6 +1,7 @@
 package natsstore
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -55,4 +56,9 @@ func Recode(entry jetstream.KeyValueEntry) ([]byte, error) {
 func Recalls(s *Store, id sessions.ID, version uint64) bool {
 	_, ok := s.recall(id, version)
 	return ok
+}
+
+// Remove removes the given revision of a record without a marker.
+func Remove(ctx context.Context, s *Store, id sessions.ID, revision uint64) error {
+	return s.manager.remove(ctx, recordKey(id), revision)
 }

@@ -165,6 +165,10 @@ func (s *Store) entries(ctx context.Context, x term) ([]sessions.ID, error) {
 	ctx, end := s.begin(ctx)
 	defer end()
 	last, err := s.kv.Put(ctx, string(x)+lastEntry, nil)
+	if isFull(err) && s.manager != nil {
+		ids, err := s.manager.entries(ctx, x)
+		return ids, cause(ctx, err)
+	}
 	if err != nil {
 		return nil, cause(ctx, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,7 +20,8 @@ type Options struct {
 	// Conn is the connection that the bucket uses. Set it: an operation whose
 	// connection breaks then returns at once, and Changes starts again as soon as
 	// the connection is back. Without Conn, the answer of such an operation never
-	// comes, and it returns when its context is done.
+	// comes, and it returns when its context is done. When the server has no more space,
+	// Conn is also needed to delete and list sessions, and for Sweep.
 	Conn *nats.Conn
 }
 
@@ -39,6 +41,7 @@ type Store struct {
 	// allows that.
 	markerOpts []jetstream.KVDeleteOpt
 	conn       *connection // nil: unknown
+	manager    *manager    // nil: unknown
 	hints      hints
 }
 
@@ -74,6 +77,9 @@ func New(kv jetstream.KeyValue, opt Options) (*Store, error) {
 	}
 	if info.Config.AllowMsgTTL {
 		s.markerOpts = []jetstream.KVDeleteOpt{jetstream.PurgeTTL(markerLifetime)}
+	}
+	if opt.Conn != nil {
+		s.manager = managerOf(ctx, opt.Conn, kv, info)
 	}
 	return s, nil
 }
@@ -177,14 +183,14 @@ func (s *Store) Touch(ctx context.Context, id sessions.ID, expires time.Time) er
 }
 
 // Delete implements [sessions.Store]. It takes one round trip with version 0, else as many
-// as Update. It leaves a marker, which the server removes after an hour if the bucket has
-// a LimitMarkerTTL, and Sweep otherwise.
+// as Update, and two more if the server has no space. It leaves a marker, which the server
+// removes after an hour if the bucket has a LimitMarkerTTL, and Sweep otherwise.
 func (s *Store) Delete(ctx context.Context, id sessions.ID, version uint64) error {
 	op, end := s.begin(ctx)
 	defer end()
 	var err error
 	if version == 0 {
-		err = s.kv.Purge(op, recordKey(id), s.markerOpts...)
+		err = s.purge(op, recordKey(id), 0)
 	} else {
 		err = s.replaceVersion(op, id, version, func(found stored) error {
 			return s.purge(op, recordKey(id), found.revision)
@@ -275,10 +281,22 @@ func (s *Store) putOverMarker(ctx context.Context, key string, value []byte) (ui
 	return next, refusal(err)
 }
 
-// purge replaces the given revision of a key by a marker.
+// purge replaces the given revision of a key by a marker, or any revision if it is 0. If there
+// is no space for a marker, it removes the key.
 func (s *Store) purge(ctx context.Context, key string, revision uint64) error {
 	opts := append([]jetstream.KVDeleteOpt{jetstream.LastRevision(revision)}, s.markerOpts...)
-	return refusal(s.kv.Purge(ctx, key, opts...))
+	err := refusal(s.kv.Purge(ctx, key, opts...))
+	if !isFull(err) || s.manager == nil {
+		return err
+	}
+	if err = s.manager.remove(ctx, key, revision); err == nil && strings.HasPrefix(key, recordPrefix) {
+		life := markerLifetime
+		if s.markerOpts == nil {
+			life = 0 // until Sweep removes it
+		}
+		s.manager.mark(ctx, key, life)
+	}
+	return err
 }
 
 // refusal returns errMoved for the error of a write that was refused since the key
