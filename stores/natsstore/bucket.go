@@ -38,6 +38,8 @@ func check(cfg jetstream.StreamConfig) error {
 		"it copies other buckets, so that it may be behind: use the bucket that it copies")
 	refuse(cfg.Discard != jetstream.DiscardNew,
 		"when full it would drop sessions and index entries: set the discard policy of stream %s to new", cfg.Name)
+	refuse(cfg.Retention != jetstream.LimitsPolicy,
+		"it drops sessions for which no consumer waits: set the retention policy of stream %s to limits", cfg.Name)
 	refuse(!cfg.AllowRollup || cfg.DenyPurge,
 		"sessions cannot be deleted: set allow_rollup_hdrs to true and deny_purge to false in stream %s", cfg.Name)
 	refuse(cfg.Replicas > 1 && cfg.AllowDirect,

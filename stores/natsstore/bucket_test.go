@@ -42,6 +42,7 @@ func TestNewRefusesABucketThatWouldLoseSessionsOrKeepThem(t *testing.T) {
 		"other buckets":      newBucket(t, conn, jetstream.KeyValueConfig{Sources: []*jetstream.StreamSource{{Name: origin.Bucket()}}}),
 		"the bucket that it": newBucket(t, conn, jetstream.KeyValueConfig{Mirror: &jetstream.StreamSource{Name: origin.Bucket()}}),
 		"discard policy":     edit(jetstream.KeyValueConfig{}, func(cfg *jetstream.StreamConfig) { cfg.Discard = jetstream.DiscardOld }),
+		"retention policy":   edit(jetstream.KeyValueConfig{}, func(cfg *jetstream.StreamConfig) { cfg.Retention = jetstream.InterestPolicy }),
 		"allow_rollup_hdrs":  edit(jetstream.KeyValueConfig{}, func(cfg *jetstream.StreamConfig) { cfg.AllowRollup = false }),
 	} {
 		s, err := natsstore.New(kv, natsstore.Options{Conn: conn})

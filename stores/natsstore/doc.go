@@ -12,6 +12,8 @@
 //   - History is 1: earlier values of sessions, also of those that have ended, would stay.
 //   - TTL is 0: it would end sessions, and remove the index entries of live ones.
 //   - Its discard policy is new, as it is by default: when full, it would drop sessions.
+//   - Its retention policy is limits, as it is by default: it would drop what a consumer has
+//     read, or everything while there is none.
 //   - Deletions are allowed, as they are by default.
 //   - It is not a mirror of another bucket and has no sources.
 //   - It has one replica, or allow_direct is false. By default any replica answers a read,
