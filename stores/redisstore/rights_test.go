@@ -3,7 +3,11 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +26,7 @@ var (
 	cacheRight    = "+client|caching"
 	changesRights = []string{"+client|tracking"}
 	clusterRights = []string{"+cluster|slots", "+asking"}
+	sentinelRight = "+role"
 	keyPatterns   = []string{"~session:*", "~session@*", "~session#*"}
 )
 
@@ -165,4 +170,63 @@ func rightsInACluster(t *testing.T, nodes []*node) {
 	if err := everything(t.Context(), redisstore.New(client, redisstore.Options{LocalCache: time.Hour}), true); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAUserNeedsOneMoreRightWithSentinel(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), "`"+sentinelRight+"`") {
+		t.Errorf("README.md does not show %s", sentinelRight)
+	}
+	master := testserver.Redis(t)
+	sentinel := startSentinel(t, master)
+	as := func(rights []string) error {
+		ask(t, master, slices.Concat([]string{"ACL", "SETUSER", "app", "reset", "on", ">pw", "-@all"}, keyPatterns, rights)...)
+		client, err := rueidis.NewClient(rueidis.ClientOption{
+			InitAddress: []string{sentinel}, Sentinel: rueidis.SentinelOption{MasterSet: "m"}, Username: "app", Password: "pw", DisableRetry: true,
+		})
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return everything(t.Context(), redisstore.New(client, redisstore.Options{LocalCache: time.Hour}), true)
+	}
+	rights := slices.Concat(storeRights, changesRights, []string{cacheRight})
+	if err := as(append(rights, sentinelRight)); err != nil {
+		t.Errorf("with all these rights: %v", err)
+	}
+	if err := as(rights); err == nil {
+		t.Errorf("nothing fails without %s", sentinelRight)
+	}
+}
+
+// startSentinel starts a sentinel of the master, which it calls m, and returns its address.
+func startSentinel(t *testing.T, master *testserver.Server) string {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(master.Addr)
+	addr := testserver.FreeAddr(t)
+	sentinelHost, sentinelPort, _ := net.SplitHostPort(addr)
+	config := filepath.Join(t.TempDir(), "sentinel.conf") // which the sentinel writes to
+	text := fmt.Sprintf("bind %s\nport %s\ndir %s\nsentinel monitor m %s %s 1\n", sentinelHost, sentinelPort, t.TempDir(), host, port)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("redis-server", config, "--sentinel")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	eventually(t, "the sentinel does not answer", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	return addr
 }
