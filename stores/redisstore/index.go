@@ -40,9 +40,15 @@ func (s *Store) labelKey(label string) string { return s.prefix + "#" + label }
 // The arguments of indexScript are the id, its score and the current time. ZADD
 // must be the first write: if Redis is out of memory, it refuses a script only at
 // the first write.
+//
+// The script removes about a thousand old entries at most, in a millisecond. After
+// a quiet weekend a label may have 100,000 of them, whose removal at once would hold
+// up all clients of Redis for a tenth of a second.
 var indexScript = newScript(`
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+local old = redis.call('ZRANGE', KEYS[1], 1000, 1000, 'WITHSCORES')[2]
+if not old or tonumber(old) > tonumber(ARGV[3]) then old = ARGV[3] end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', old)
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 if last[2] then redis.call('PEXPIREAT', KEYS[1], last[2]) end
 return 1`)

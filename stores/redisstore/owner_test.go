@@ -200,6 +200,39 @@ func TestIndexDropsEntriesOfExpiredRecords(t *testing.T) {
 	}
 }
 
+// Redis does nothing else while a script runs.
+func TestIndexDropsThousandsOfEntriesAFewAtATime(t *testing.T) {
+	const n = 5000
+	client := connectTo(t, testserver.Redis(t).Addr)
+	store := redisstore.New(client, redisstore.Options{})
+	old := client.B().Zadd().Key("session@ada").ScoreMember()
+	for i := range n {
+		id := idOf(i)
+		old = old.ScoreMember(float64(1000+i), string(id[:]))
+	}
+	if err := client.Do(t.Context(), old.Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	for left, created := n, 1; ; created++ {
+		create(t, store, idOf(n+created), recordOf("", "ada"))
+		entries, err := client.Do(t.Context(), client.B().Zcard().Key("session@ada").Build()).AsInt64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := left
+		left = int(entries) - created
+		if left == 0 {
+			break
+		}
+		if dropped := before - left; dropped < 1000 || dropped > 1100 {
+			t.Fatalf("one Create dropped %d of %d old entries, want about a thousand", dropped, before)
+		}
+	}
+	if got := owned(t, store, "ada"); len(got) < 2 {
+		t.Errorf("Owned yields %d sessions, want those that were created", len(got))
+	}
+}
+
 func TestRoundTripsOfAnOwner(t *testing.T) {
 	client := connectTo(t, testserver.Redis(t).Addr)
 	store := redisstore.New(client, redisstore.Options{})
