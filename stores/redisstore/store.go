@@ -16,8 +16,8 @@ import (
 // Options configure a [Store]. The zero value is valid.
 type Options struct {
 	// Prefix is the beginning of the names of all keys. The default is
-	// "session". Each application that shares a database needs its own prefix,
-	// and no prefix may be the beginning of another. In a Redis Cluster, a prefix
+	// "session". Each Manager that shares a database needs a Store with its own
+	// prefix, and no prefix may be the beginning of another. In a Redis Cluster, a prefix
 	// with braces puts all sessions on one node.
 	Prefix string
 
