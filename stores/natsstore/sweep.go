@@ -50,7 +50,7 @@ func (s *Store) sweepAll(ctx context.Context, keys string, f func(context.Contex
 			errs = append(errs, fmt.Errorf("%s: %w", entry.Key(), cause(op, err)))
 		}
 		return ctx.Err() == nil
-	}, append(opts, jetstream.IgnoreDeletes())...)
+	}, opts...)
 	return errors.Join(append(errs, err)...)
 }
 
@@ -65,7 +65,7 @@ func (s *Store) sweepRecords(ctx context.Context) (removed int, err error) {
 			removed++
 		}
 		return err
-	})
+	}, jetstream.IgnoreDeletes())
 	return removed, err
 }
 
@@ -84,14 +84,22 @@ func (s *Store) sweepIndex(ctx context.Context, prefix string) error {
 			}
 		}
 		return s.purge(ctx, key, entry.Revision())
-	}, jetstream.MetaOnly())
+	}, jetstream.IgnoreDeletes(), jetstream.MetaOnly())
 }
 
-// sweepMarkers removes the markers of deletions that are older than markerLifetime. It
-// would also remove a value that is written over such a marker at the same moment. No
-// session has the id of one that ended an hour ago.
+// sweepMarkers removes the markers of deletions that are older than markerLifetime.
 func (s *Store) sweepMarkers(ctx context.Context) error {
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	return s.kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(markerLifetime))
+	if s.manager == nil {
+		// It also removes a value that is written over such a marker meanwhile. No session has
+		// the id of one that ended an hour ago, but a list waits for the key that it writes.
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		return s.kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(markerLifetime))
+	}
+	return s.sweepAll(ctx, ">", func(ctx context.Context, entry jetstream.KeyValueEntry) error {
+		if entry.Operation() == jetstream.KeyValuePut || time.Since(entry.Created()) < markerLifetime {
+			return nil
+		}
+		return s.manager.remove(ctx, entry.Key(), entry.Revision())
+	}, jetstream.MetaOnly())
 }

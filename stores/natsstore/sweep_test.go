@@ -172,3 +172,54 @@ func TestSweepEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %d, %v, want the error of the context", n, err)
 	}
 }
+
+// A bucket in which somebody writes a value over each marker that Sweep is about to see.
+type rewritten struct {
+	jetstream.KeyValue
+	t testing.TB
+}
+
+type rewrittenEntries struct {
+	jetstream.KeyWatcher
+	entries chan jetstream.KeyValueEntry
+}
+
+func (r rewrittenEntries) Updates() <-chan jetstream.KeyValueEntry { return r.entries }
+
+func (r rewritten) Watch(ctx context.Context, keys string, opts ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+	watcher, err := r.KeyValue.Watch(ctx, keys, opts...)
+	if err != nil {
+		return nil, err
+	}
+	entries := make(chan jetstream.KeyValueEntry)
+	go func() {
+		defer close(entries)
+		for entry := range watcher.Updates() {
+			if entry != nil && entry.Operation() != jetstream.KeyValuePut {
+				if _, err := r.Put(context.Background(), entry.Key(), nil); err != nil {
+					r.t.Error(err)
+				}
+			}
+			entries <- entry
+		}
+	}()
+	return rewrittenEntries{watcher, entries}, nil
+}
+
+// A list of the sessions of an owner waits for a key that it writes, and which Sweep has
+// removed before.
+func TestSweepLeavesAValueThatIsWrittenOverAMarker(t *testing.T) {
+	natsstore.SetMarkerLifetime(t, -1)
+	_, kv, conn := fresh(t, jetstream.KeyValueConfig{})
+	const key = "o.owner.last"
+	if err := kv.Purge(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, rewritten{kv, t}, natsstore.Options{Conn: conn})
+	if n, err := s.Sweep(t.Context()); n != 0 || err != nil {
+		t.Errorf("Sweep: got %d, %v, want 0", n, err)
+	}
+	if _, err := kv.Get(t.Context(), key); err != nil {
+		t.Errorf("the value that was written: %v", err)
+	}
+}
