@@ -60,5 +60,5 @@ func Recalls(s *Store, id sessions.ID, version uint64) bool {
 
 // Remove removes the given revision of a record without a marker.
 func Remove(ctx context.Context, s *Store, id sessions.ID, revision uint64) error {
-	return s.manager.remove(ctx, recordKey(id), revision)
+	return s.api.remove(ctx, recordKey(id), revision)
 }

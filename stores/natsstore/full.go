@@ -20,23 +20,23 @@ import (
 var noSpace = []jetstream.ErrorCode{10002, 10023, 10077}
 
 func isFull(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && slices.Contains(noSpace, api.ErrorCode)
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) && slices.Contains(noSpace, refused.ErrorCode)
 }
 
-// A manager removes and lists keys by requests that write nothing. A bucket with several
+// An api removes and lists keys by requests to the API of JetStream, which write nothing. A bucket with several
 // replicas that is full refuses each write, also the marker of a deletion and the key that
 // a list writes, and so does a server or account whose storage is used up. Users must be able
 // to sign out all the same, sessions to be revoked, and Sweep to free space.
-type manager struct {
+type api struct {
 	js      jetstream.JetStream
 	stream  jetstream.Stream
 	subject string // of keys: their beginning
 }
 
-// managerOf returns the manager of a bucket by conn, or nil if conn reaches another bucket by
+// apiOf returns the api of a bucket by conn, or nil if conn reaches another bucket by
 // that name: it may be in another domain of JetStream.
-func managerOf(ctx context.Context, conn *nats.Conn, kv jetstream.KeyValue, bucket *jetstream.StreamInfo) *manager {
+func apiOf(ctx context.Context, conn *nats.Conn, kv jetstream.KeyValue, bucket *jetstream.StreamInfo) *api {
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil
@@ -45,13 +45,13 @@ func managerOf(ctx context.Context, conn *nats.Conn, kv jetstream.KeyValue, buck
 	if err != nil || !stream.CachedInfo().Created.Equal(bucket.Created) {
 		return nil
 	}
-	return &manager{js, stream, "$KV." + kv.Bucket() + "."}
+	return &api{js, stream, "$KV." + kv.Bucket() + "."}
 }
 
 // remove removes a key without a marker: that revision of it, or errMoved, or any if the
 // revision is 0.
-func (m *manager) remove(ctx context.Context, key string, revision uint64) error {
-	request := jetstream.StreamPurgeRequest{Subject: m.subject + key}
+func (a *api) remove(ctx context.Context, key string, revision uint64) error {
+	request := jetstream.StreamPurgeRequest{Subject: a.subject + key}
 	if revision > 0 {
 		request.Sequence = revision + 1 // the first one to keep
 	}
@@ -59,7 +59,7 @@ func (m *manager) remove(ctx context.Context, key string, revision uint64) error
 	if err != nil {
 		return err
 	}
-	msg, err := m.js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+m.stream.CachedInfo().Config.Name, b)
+	msg, err := a.js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+a.stream.CachedInfo().Config.Name, b)
 	if err != nil {
 		return err
 	}
@@ -80,20 +80,20 @@ func (m *manager) remove(ctx context.Context, key string, revision uint64) error
 
 // mark tries to write the marker of a key that remove has removed, for the readers of changes.
 // There may be space for it now.
-func (m *manager) mark(ctx context.Context, key string, life time.Duration) {
-	marker := nats.NewMsg(m.subject + key)
+func (a *api) mark(ctx context.Context, key string, life time.Duration) {
+	marker := nats.NewMsg(a.subject + key)
 	marker.Header.Set("KV-Operation", "PURGE")
 	opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequencePerSubject(0)} // unless there is a new record
 	if life > 0 {
 		opts = append(opts, jetstream.WithMsgTTL(life))
 	}
-	_, _ = m.js.PublishMsg(ctx, marker, opts...)
+	_, _ = a.js.PublishMsg(ctx, marker, opts...)
 }
 
 // entries returns the ids of the entries of x, also of those that were removed.
-func (m *manager) entries(ctx context.Context, x term) (ids []sessions.ID, err error) {
-	of := m.subject + string(x)
-	info, err := m.stream.Info(ctx, jetstream.WithSubjectFilter(of+"*"))
+func (a *api) entries(ctx context.Context, x term) (ids []sessions.ID, err error) {
+	of := a.subject + string(x)
+	info, err := a.stream.Info(ctx, jetstream.WithSubjectFilter(of+"*"))
 	if err != nil {
 		return nil, err
 	}

@@ -165,8 +165,8 @@ func (s *Store) entries(ctx context.Context, x term) ([]sessions.ID, error) {
 	ctx, end := s.begin(ctx)
 	defer end()
 	last, err := s.kv.Put(ctx, string(x)+lastEntry, nil)
-	if isFull(err) && s.manager != nil {
-		ids, err := s.manager.entries(ctx, x)
+	if isFull(err) && s.api != nil {
+		ids, err := s.api.entries(ctx, x)
 		return ids, cause(ctx, err)
 	}
 	if err != nil {

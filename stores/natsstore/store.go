@@ -41,7 +41,7 @@ type Store struct {
 	// allows that.
 	markerOpts []jetstream.KVDeleteOpt
 	conn       *connection // nil: unknown
-	manager    *manager    // nil: unknown
+	api        *api        // nil: unknown
 	hints      hints
 }
 
@@ -79,7 +79,7 @@ func New(kv jetstream.KeyValue, opt Options) (*Store, error) {
 		s.markerOpts = []jetstream.KVDeleteOpt{jetstream.PurgeTTL(markerLifetime)}
 	}
 	if opt.Conn != nil {
-		s.manager = managerOf(ctx, opt.Conn, kv, info)
+		s.api = apiOf(ctx, opt.Conn, kv, info)
 	}
 	return s, nil
 }
@@ -286,15 +286,15 @@ func (s *Store) putOverMarker(ctx context.Context, key string, value []byte) (ui
 func (s *Store) purge(ctx context.Context, key string, revision uint64) error {
 	opts := append([]jetstream.KVDeleteOpt{jetstream.LastRevision(revision)}, s.markerOpts...)
 	err := refusal(s.kv.Purge(ctx, key, opts...))
-	if !isFull(err) || s.manager == nil {
+	if !isFull(err) || s.api == nil {
 		return err
 	}
-	if err = s.manager.remove(ctx, key, revision); err == nil && strings.HasPrefix(key, recordPrefix) {
+	if err = s.api.remove(ctx, key, revision); err == nil && strings.HasPrefix(key, recordPrefix) {
 		life := markerLifetime
 		if s.markerOpts == nil {
 			life = 0 // until Sweep removes it
 		}
-		s.manager.mark(ctx, key, life)
+		s.api.mark(ctx, key, life)
 	}
 	return err
 }

@@ -89,7 +89,7 @@ func (s *Store) sweepIndex(ctx context.Context, prefix string) error {
 
 // sweepMarkers removes the markers of deletions that are older than markerLifetime.
 func (s *Store) sweepMarkers(ctx context.Context) error {
-	if s.manager == nil {
+	if s.api == nil {
 		// It also removes a value that is written over such a marker meanwhile. No session has
 		// the id of one that ended an hour ago, but a list waits for the key that it writes.
 		ctx, end := context.WithCancel(ctx)
@@ -100,6 +100,6 @@ func (s *Store) sweepMarkers(ctx context.Context) error {
 		if entry.Operation() == jetstream.KeyValuePut || time.Since(entry.Created()) < markerLifetime {
 			return nil
 		}
-		return s.manager.remove(ctx, entry.Key(), entry.Revision())
+		return s.api.remove(ctx, entry.Key(), entry.Revision())
 	}, jetstream.MetaOnly())
 }
