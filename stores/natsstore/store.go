@@ -20,8 +20,8 @@ type Options struct {
 	// Conn is the connection that the bucket uses. Set it: an operation whose
 	// connection breaks then returns at once, and Changes starts again as soon as
 	// the connection is back. Without Conn, the answer of such an operation never
-	// comes, and it returns when its context is done. When the server has no more space,
-	// Conn is also needed to delete and list sessions, and for Sweep.
+	// comes, and it returns when its context is done. If the server has no more space,
+	// Conn is also needed to delete and list sessions, and to Sweep.
 	Conn *nats.Conn
 }
 
