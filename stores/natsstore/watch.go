@@ -36,7 +36,8 @@ var bucketCheck = 10 * time.Second
 // within ten seconds after the bucket was created again or restored, and every half
 // hour. Without Options.Conn it is not told that the connection broke. The client then
 // notices after some 20 seconds that nothing arrives, and what was missed is yielded
-// late. It asks the server every ten seconds whether the bucket is still the same.
+// late. It asks the server every ten seconds whether the bucket is still the same, and
+// with several replicas after each change whether the leader has it.
 //
 // If it cannot start, it yields an error. It ends without one when ctx is done.
 func (s *Store) Changes(ctx context.Context) iter.Seq2[sessions.ID, error] {
@@ -62,6 +63,7 @@ func (s *Store) changes(ctx context.Context, yield func(sessions.ID, error) bool
 		return false, err
 	}
 	seen := bucket.State.LastSeq // what comes before the zero ID is not news
+	readable := seen             // the last revision that the leader has
 	updates, end, err := s.watch(ctx, recordKeys, jetstream.UpdatesOnly())
 	if err != nil {
 		return false, err
@@ -79,6 +81,14 @@ func (s *Store) changes(ctx context.Context, yield func(sessions.ID, error) bool
 		case entry, ok := <-updates:
 			if !ok {
 				return true, nil
+			}
+			// A replica may send what the leader does not yet answer to a reader.
+			for bucket.Config.Replicas > 1 && entry.Revision() > readable {
+				now, err := s.state(ctx)
+				if err != nil || !now.Created.Equal(bucket.Created) || now.State.LastSeq < readable {
+					return true, nil // no leader, or another bucket
+				}
+				readable = now.State.LastSeq
 			}
 			id, is := isNews(entry, seen)
 			seen = entry.Revision()
