@@ -236,7 +236,8 @@ func (s strip) save(b *tab, name string) {
 // so back waits until there is another document.
 func (b *tab) back() {
 	b.t.Helper()
-	eval[bool](b, "document.documentElement.dataset.left = true; history.back(); true")
+	// Not before the answer, which would be lost with the page.
+	eval[bool](b, "document.documentElement.dataset.left = true; setTimeout(() => history.back()); true")
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	there := chromedp.Evaluate[bool](`!document.documentElement.dataset.left && document.readyState === "complete"`)
