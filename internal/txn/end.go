@@ -181,7 +181,7 @@ func (t *Txn) touch(ctx context.Context, c *change) error {
 	base := c.base
 	if ends := max(base.Ends, t.eng.recordEnd(base.Expires, c.now).UnixMilli()); c.facts.Due && ends != base.Ends {
 		err := t.eng.Store.Touch(ctx, base.ID, time.UnixMilli(ends))
-		t.changeBase(base, func(b *Base) { b.Ends = ends }) // also if that failed: once in a request is enough
+		t.noteUse(base, ends) // also if that failed: once in a request is enough
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return t.lose(Unknown, err)
@@ -196,14 +196,14 @@ func (t *Txn) touch(ctx context.Context, c *change) error {
 	return nil
 }
 
-// changeBase changes a copy of base, unless Destroy or Reset came in between.
-func (t *Txn) changeBase(base *Base, f func(b *Base)) {
+// noteUse notes that the record ends later, unless Destroy or Reset came in between.
+func (t *Txn) noteUse(base *Base, ends int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.base.ID == base.ID {
-		changed := *t.base
-		f(&changed)
-		t.base = &changed
+		used := *t.base
+		used.Ends = ends
+		t.base = &used
 	}
 }
 
