@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
@@ -76,7 +77,7 @@ func TestFindingTheCookieAllocatesNothing(t *testing.T) {
 	m := newBench(t, nil).core
 	h := request(cookieOf(t, newBench(t, nil), func(s *Session[benchSession]) { s.Data = benchData() })).Header
 	wantAllocs(t, 0, func() {
-		var found [maxCandidates]string
+		var found [cookie.MaxCandidates]string
 		if values, _ := m.candidates(h, found[:0]); len(values) != 1 {
 			t.Fatal("not found")
 		}

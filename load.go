@@ -10,17 +10,13 @@ import (
 	"github.com/typedsessions/sessions/internal/wire"
 )
 
-// maxCandidates bounds the work that cookies of one name cause: a browser sends
-// one, or a few after a change of Domain or Path; an attacker sends thousands.
-const maxCandidates = 16
-
 // candidates appends the values of the cookies of our name that may be authentic:
 // of a length that ours have, with the prefix of one of our keys, none twice. It
 // reports whether there was any cookie of the name.
 func (m *core) candidates(h http.Header, values []string) (_ []string, hadCookie bool) {
 	signer := m.engine.Signer()
 	for _, line := range h["Cookie"] {
-		for len(values) < maxCandidates {
+		for len(values) < cookie.MaxCandidates {
 			value, rest, ok := m.engine.Cookie.Next(line)
 			if !ok {
 				break
@@ -48,7 +44,7 @@ func sizes(f wire.Format) (least, most int) {
 // load loads the record that the request's cookies name, before the handler
 // runs.
 func (x *exchange) load() error {
-	var room [maxCandidates]string
+	var room [cookie.MaxCandidates]string
 	values, hadCookie := x.m.candidates(x.req.Header, room[:0])
 	if !hadCookie {
 		return nil
@@ -64,7 +60,7 @@ func (x *exchange) load() error {
 // open makes the session of the request. The gate is held.
 func (x *exchange) open() {
 	m := x.m
-	var room [maxCandidates]string
+	var room [cookie.MaxCandidates]string
 	values := room[:0]
 	if m.engine.Store == nil {
 		values, x.shared.HadCookie = m.candidates(x.req.Header, values)

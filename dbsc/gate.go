@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/typedsessions/sessions/internal/cookie"
 	"github.com/typedsessions/sessions/internal/seam"
 )
 
@@ -44,15 +45,11 @@ func (d *Devices) offerAgain(r *http.Request, s seam.Session, st *state, now tim
 	}
 }
 
-// maxCandidates bounds how many cookies of the name are tried, as many as of the
-// session's.
-const maxCandidates = 16
-
 // verdict says what the best bound cookie of a request is worth for a key.
 func (d *Devices) verdict(h http.Header, key *publicKey, now time.Time) (best verdict) {
 	tried := 0
 	for _, line := range h["Cookie"] {
-		for tried < maxCandidates && best < good {
+		for tried < cookie.MaxCandidates && best < good {
 			value, rest, ok := d.cookie.Next(line)
 			if !ok {
 				break

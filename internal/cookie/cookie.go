@@ -29,6 +29,10 @@ const (
 	maxAttribute = 1024
 )
 
+// MaxCandidates bounds the work that cookies of one name cause: a browser sends
+// one, or a few after a change of Domain or Path; an attacker sends thousands.
+const MaxCandidates = 16
+
 // A Spec writes and finds one cookie. It is immutable.
 type Spec struct {
 	Name string
