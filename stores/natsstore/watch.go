@@ -22,9 +22,8 @@ var markerLifetime = time.Hour
 // for it, so renewal is less than markerLifetime.
 const renewal = 30 * time.Minute
 
-// bucketCheck is how often Changes asks whether the bucket is still the same. One that was
-// deleted and created again, or restored from a backup, has another time of creation or
-// fewer revisions. The client would wait for the revision after the last one that it has seen.
+// bucketCheck is how often Changes asks whether the bucket is still the same. In another one,
+// the client would wait for the revision after the last one that it has seen.
 var bucketCheck = 10 * time.Second
 
 // Changes implements [sessions.Watcher]. It has a consumer of the bucket to which the
@@ -85,7 +84,7 @@ func (s *Store) changes(ctx context.Context, yield func(sessions.ID, error) bool
 			// A replica may send what the leader does not yet answer to a reader.
 			for bucket.Config.Replicas > 1 && entry.Revision() > readable {
 				now, err := s.state(ctx)
-				if err != nil || !now.Created.Equal(bucket.Created) || now.State.LastSeq < readable {
+				if err != nil || isAnother(now, bucket, readable) {
 					return true, nil // no leader, or another bucket
 				}
 				readable = now.State.LastSeq
@@ -101,13 +100,19 @@ func (s *Store) changes(ctx context.Context, yield func(sessions.ID, error) bool
 			return true, nil
 		case <-check.C:
 			now, err := s.state(ctx)
-			if err == nil && (!now.Created.Equal(bucket.Created) || now.State.LastSeq < seen) {
+			if err == nil && isAnother(now, bucket, seen) {
 				return true, nil
 			}
 		case <-ctx.Done():
 			return false, nil
 		}
 	}
+}
+
+// isAnother reports whether a bucket is not the one before, which had the given revision: it
+// was deleted and created again, or restored from a backup.
+func isAnother(now, before *jetstream.StreamInfo, revision uint64) bool {
+	return !now.Created.Equal(before.Created) || now.State.LastSeq < revision
 }
 
 // state is info with the bounds of an operation.
